@@ -1,0 +1,48 @@
+# Everything a newcomer needs: `make demo` and `make test` set up what they use.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# Other tools' settings must not decide what this project installs or runs.
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lint bench docs lock clean
+
+$(READY): setup.py requirements/dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "chalice-ci needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(READY)  ## The whole story on the embedded AWS; no account, token or root needed
+	$(BIN)/chalice-ci demo
+
+test: lint ## Lint, types and all tests
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## Paired measurements against plain Chalice
+	$(BIN)/python benchmarks/bench_package.py
+
+docs: $(READY)  ## Write the generated tables into docs/ and README.md
+	$(BIN)/python -m chalice_ci.reference
+
+lock: $(READY)  ## Resolve the development environment anew: names, versions and hashes only
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --upgrade --extra local setup.py requirements/dev.in \
+	  --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --constraint requirements/dev.txt setup.py \
+	  --output-file requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --constraint requirements/dev.txt \
+	  --excludes requirements/rehearsal-excludes.txt --extra local setup.py \
+	  --output-file requirements/rehearsal.txt
+
+clean:
+	rm -rf $(VENV) build dist chalice-ci-out
