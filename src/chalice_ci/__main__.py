@@ -1,0 +1,135 @@
+"""The only reader of the process's environment and arguments; turns an error into an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from chalice_ci import __version__
+from chalice_ci.cli import Runner, command_line
+from chalice_ci.errors import ExitCode, UserError, refused_by_machine
+from chalice_ci.inputs import Inputs
+from chalice_ci.streams import Steady, take_over
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinds like KeyboardInterrupt so that cleaning up happens."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with a code of the table."""
+    signal.signal(signal.SIGTERM, _terminate)
+    # As PID 1 in a container SIGINT has no default handler either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    out, _ = take_over()
+    code = _guarded(list(sys.argv[1:] if argv is None else argv), os.environ)
+    sys.exit(int(_heard(out, code, os.environ)))
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def _guarded(argv: list[str], env: Mapping[str, str]) -> ExitCode | int:
+    try:
+        result = command_line(_runner(env), env).main(
+            args=argv, prog_name="chalice-ci", standalone_mode=False
+        )
+        return int(result or 0)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as problem:
+        problem.show()
+        return ExitCode.USAGE
+    except UserError as problem:
+        _tell(str(problem), problem, env)
+        return problem.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _tell("Interrupted. What was recorded so far stays recorded.", None, env)
+        return ExitCode.INTERRUPTED
+    except Terminated:
+        _tell("Terminated. What was recorded so far stays recorded.", None, env)
+        return ExitCode.TERMINATED
+    except OSError as problem:
+        refused = refused_by_machine(problem)
+        if refused is None:
+            _report_defect(problem, env)
+            return ExitCode.DEFECT
+        _tell(str(refused), refused, env)
+        return refused.exit_code
+    except Exception as defect:
+        _report_defect(defect, env)
+        return ExitCode.DEFECT
+
+
+def _heard(out: Steady, code: ExitCode | int, env: Mapping[str, str]) -> ExitCode | int:
+    """The exit code, or another one when the result could not be written to stdout.
+
+    A reader that had enough (`chalice-ci url | head -1`) is no problem.
+    """
+    out.flush()
+    if out.lost is None or out.lost.errno == errno.EPIPE or code:
+        return code
+    problem = UserError(f"{out.lost.strerror}.", where="stdout", fix="report.json has the result.")
+    _tell(str(problem), problem, env)
+    return problem.exit_code
+
+
+def _runner(env: Mapping[str, str]) -> Runner:
+    def run(verb: str, inputs: Inputs, arguments: Mapping[str, str]) -> ExitCode:
+        # Late: `--help` and usage errors need none of it.
+        from chalice_ci.pipeline import run_verb
+        from chalice_ci.world import World
+
+        world = World(
+            env=dict(env),
+            cwd=Path.cwd(),
+            now=lambda: datetime.now(UTC),
+            stdout=sys.stdout,
+            stderr=sys.stderr,
+            python=Path(sys.executable),
+            uid=os.geteuid(),
+        )
+        return run_verb(verb, inputs, arguments, world)
+
+    return run
+
+
+def _tell(text: str, problem: UserError | None, env: Mapping[str, str]) -> None:
+    from chalice_ci.report.annotations import failure
+    from chalice_ci.report.report import Failure
+
+    print(f"Error: {text}" if problem else text, file=sys.stderr)
+    if problem and env.get("GITHUB_ACTIONS") == "true":
+        # The runner reads stderr too, and stdout may have to be JSON and nothing else.
+        print(failure(Failure.of(problem)), file=sys.stderr)
+
+
+def _report_defect(defect: Exception, env: Mapping[str, str]) -> None:
+    """A defect of ours: the trace goes to a file, the person gets a sentence."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="chalice-ci-defect-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(f"chalice-ci {__version__}, Python {sys.version}\n")
+        traceback.print_exception(defect, file=file)
+    problem = UserError(
+        f"a defect of chalice-ci: {type(defect).__name__}.",
+        fix=f"Please report it with the file {file.name} (read it first: it may name your files).",
+    )
+    _tell(str(problem), problem, env)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,340 @@
+"""Every input, declared once.
+
+The command line, the inputs of the action and the table in the documentation are generated from
+`INPUTS`; a test holds them equal. A value knows where it came from: default < chalice-ci.yml <
+environment (`INPUT_STAGE` from the runner, `CHALICE_CI_STAGE` elsewhere) < option.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from chalice_ci.errors import UsageError
+
+
+class Kind(StrEnum):
+    """How the text of an input is read."""
+
+    TEXT = "text"
+    LINES = "lines"
+    FLAG = "flag"
+    PATH = "path"
+    CHOICE = "choice"
+
+
+class SourceKind(StrEnum):
+    """Where a value came from, weakest first."""
+
+    DEFAULT = "default"
+    CONFIGURATION = "configuration"
+    ENVIRONMENT = "environment"
+    OPTION = "option"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One input: the same name as an option, an action input and an environment variable."""
+
+    name: str
+    kind: Kind
+    summary: str
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    metavar: str = ""
+    verbs: tuple[str, ...] = ()
+    """The verbs that read it; empty: all of them."""
+
+    @property
+    def variables(self) -> tuple[str, str]:
+        """The environment variables that set it. The runner keeps dashes in `INPUT_*` names."""
+        return f"INPUT_{self.name.upper()}", f"CHALICE_CI_{self.name.upper().replace('-', '_')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """The text of an input and its source; `detail` names the variable, option or file position."""
+
+    text: str
+    source: SourceKind
+    detail: str = ""
+
+
+ALL: tuple[str, ...] = ()
+BUILDS = ("run", "check", "package", "plan", "deploy", "action")
+AWS = ("run", "plan", "deploy", "delete", "action")
+FORGES = ("run", "action", "action-post")
+
+APP = Input(
+    name="app",
+    kind=Kind.LINES,
+    metavar="NAME",
+    summary="Apps to act on, one per line; empty: every app of the repository.",
+)
+STAGE = Input(
+    name="stage",
+    kind=Kind.LINES,
+    metavar="NAME",
+    summary="Stages to act on, one per line; empty: as configured.",
+)
+PROJECT_DIR = Input(
+    name="project-dir",
+    kind=Kind.PATH,
+    default=".",
+    metavar="DIR",
+    summary="The app or the repository.",
+)
+CONFIG = Input(
+    name="config",
+    kind=Kind.PATH,
+    metavar="FILE",
+    summary="The configuration; empty: chalice-ci.yml at the repository's root, if there is one.",
+)
+OUT = Input(
+    name="out",
+    kind=Kind.PATH,
+    default="chalice-ci-out",
+    metavar="DIR",
+    summary="Where reports, packages and plans go. Not a dot folder: artifact uploads skip those.",
+)
+FORMAT = Input(
+    name="format",
+    kind=Kind.CHOICE,
+    default="text",
+    choices=("text", "json", "github"),
+    summary="The form of the result on stdout: text, json, or text with GitHub annotations.",
+)
+QUIET = Input(
+    name="quiet", kind=Kind.FLAG, default="false", summary="No progress on stderr, results only."
+)
+LOCAL = Input(
+    name="local",
+    kind=Kind.FLAG,
+    default="false",
+    verbs=(*AWS, "url", "state"),
+    summary="Act on the embedded AWS instead of an account; needs chalice-ci[local].",
+)
+PLAN = Input(
+    name="plan",
+    kind=Kind.PATH,
+    metavar="FILE",
+    verbs=("deploy", "action"),
+    summary="A sealed plan to apply: exactly these bytes, or nothing.",
+)
+AWS_REGION = Input(
+    name="aws-region",
+    kind=Kind.TEXT,
+    metavar="REGION",
+    verbs=(*BUILDS, "delete"),
+    summary="The region; empty: the stage's in chalice-ci.yml, else AWS_DEFAULT_REGION.",
+)
+ALLOWED_ACCOUNT = Input(
+    name="allowed-account",
+    kind=Kind.TEXT,
+    metavar="ID",
+    verbs=AWS,
+    summary="The only account that may be touched; empty: the stage's in chalice-ci.yml.",
+)
+ALLOW_UNSANDBOXED = Input(
+    name="allow-unsandboxed",
+    kind=Kind.FLAG,
+    default="false",
+    verbs=BUILDS,
+    summary="Load the app although no isolation can be had here and credentials are present.",
+)
+PYTHON_PATH = Input(
+    name="python-path",
+    kind=Kind.PATH,
+    metavar="FILE",
+    verbs=BUILDS,
+    summary="The Python interpreter of the app; empty: found by version.",
+)
+CACHE_DIR = Input(
+    name="cache-dir",
+    kind=Kind.PATH,
+    metavar="DIR",
+    summary="Environments, wheels and locks kept between runs; "
+    "empty: /var/cache/chalice-ci for root, else chalice-ci in the user's cache folder.",
+)
+FAIL_ON = Input(
+    name="fail-on",
+    kind=Kind.CHOICE,
+    default="error",
+    choices=("error", "warning"),
+    verbs=BUILDS,
+    summary="The lightest finding that fails the build.",
+)
+
+GATEWAY_URL = Input(
+    name="gateway-url",
+    kind=Kind.TEXT,
+    metavar="URL",
+    verbs=(*AWS, "url", "state"),
+    summary="Where an emulator of AWS serves the URLs of API Gateway; empty: they are real.",
+)
+COMMAND = Input(
+    name="command",
+    kind=Kind.TEXT,
+    default="run",
+    metavar="VERB",
+    verbs=("action",),
+    summary="The verb: `run` decides from the event; or check, package, plan, deploy, delete, url.",
+)
+GITHUB_TOKEN = Input(
+    name="github-token",
+    kind=Kind.TEXT,
+    metavar="TOKEN",
+    verbs=FORGES,
+    summary="For the comment, the preview's deployment and the state; empty: GITHUB_TOKEN.",
+)
+COMMENT = Input(
+    name="comment",
+    kind=Kind.FLAG,
+    default="true",
+    verbs=FORGES,
+    summary="Tell on the pull request how it goes.",
+)
+LOCAL_FORGE = Input(
+    name="local-forge",
+    kind=Kind.PATH,
+    metavar="DIR",
+    verbs=FORGES,
+    summary="A folder that plays the forge: pull requests, comments and deployments as files.",
+)
+
+INPUTS: tuple[Input, ...] = (
+    APP,
+    STAGE,
+    PROJECT_DIR,
+    CONFIG,
+    OUT,
+    FORMAT,
+    QUIET,
+    LOCAL,
+    PLAN,
+    AWS_REGION,
+    ALLOWED_ACCOUNT,
+    ALLOW_UNSANDBOXED,
+    PYTHON_PATH,
+    CACHE_DIR,
+    FAIL_ON,
+    GATEWAY_URL,
+    COMMAND,
+    GITHUB_TOKEN,
+    COMMENT,
+    LOCAL_FORGE,
+)
+
+
+def inputs_of(verb: str) -> tuple[Input, ...]:
+    """The inputs that `verb` reads, in the order of their declaration."""
+    return tuple(item for item in INPUTS if not item.verbs or verb in item.verbs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The values of all inputs, each with its source."""
+
+    values: Mapping[str, Value]
+
+    def value(self, item: Input) -> Value:
+        """The value of one input, with its source."""
+        return self.values[item.name]
+
+    def text(self, item: Input) -> str:
+        """The text as given; empty when nothing was."""
+        return self.values[item.name].text
+
+    def lines(self, item: Input) -> tuple[str, ...]:
+        """The non-empty lines, without surrounding blanks, each once."""
+        found = (line.strip() for line in self.text(item).splitlines())
+        return tuple(dict.fromkeys(line for line in found if line))
+
+    def flag(self, item: Input) -> bool:
+        """The truth of a flag."""
+        return self.text(item) == "true"
+
+    def path(self, item: Input) -> Path | None:
+        """The path as given, None when nothing was."""
+        return Path(self.text(item)) if self.text(item) else None
+
+    def prefer(self, item: Input, configured: str | None, detail: str) -> Value:
+        """The value of an input that chalice-ci.yml can give too: an input or option wins."""
+        value = self.values[item.name]
+        if value.source is SourceKind.DEFAULT and configured:
+            return Value(text=configured, source=SourceKind.CONFIGURATION, detail=detail)
+        return value
+
+
+def read_inputs(env: Mapping[str, str], options: Mapping[str, Sequence[str]]) -> Inputs:
+    """Options over environment over defaults.
+
+    `options` maps an input's name to the texts given on the command line (several for LINES).
+    Raises UsageError for a value outside the choices and for an unreadable flag.
+    """
+    return Inputs(values={item.name: _read(item, env, options) for item in INPUTS})
+
+
+def _read(item: Input, env: Mapping[str, str], options: Mapping[str, Sequence[str]]) -> Value:
+    given = options.get(item.name, ())
+    if given:
+        value = Value(
+            text="\n".join(given), source=SourceKind.OPTION, detail=f"option --{item.name}"
+        )
+    else:
+        value = Value(text=item.default, source=SourceKind.DEFAULT)
+        for variable in item.variables:
+            # The runner sets every declared input, an empty one means: not given.
+            if env.get(variable, "").strip():
+                value = Value(
+                    text=env[variable].strip(),
+                    source=SourceKind.ENVIRONMENT,
+                    detail=f"environment variable {variable}",
+                )
+                break
+    return _checked(item, value)
+
+
+def _checked(item: Input, value: Value) -> Value:
+    if "\0" in value.text:
+        raise UsageError(
+            f"the value of `{item.name}` contains a NUL character.",
+            where=value.detail,
+            fix="Give plain text.",
+        )
+    if item.kind is Kind.FLAG:
+        # YAML 1.2 core schema spellings, as @actions/core reads booleans.
+        lowered = value.text.lower()
+        if lowered not in ("true", "false"):
+            raise UsageError(
+                f"`{item.name}` is true or false, not {value.text[:40]!r}.",
+                where=value.detail,
+                fix=f"Write `{item.name}: true` or leave it out.",
+            )
+        return Value(text=lowered, source=value.source, detail=value.detail)
+    if item.kind is Kind.CHOICE and value.text not in item.choices:
+        near = difflib.get_close_matches(value.text, item.choices, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UsageError(
+            f"`{item.name}` is one of {', '.join(item.choices)}, not {value.text[:40]!r}.{hint}",
+            where=value.detail,
+            fix=f"Choose one of {', '.join(item.choices)}.",
+        )
+    return value
+
+
+def markdown_table() -> str:
+    """The table in docs/inputs.md."""
+    rows = [
+        "| Input and option | Default | Verbs | Meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for item in INPUTS:
+        default = f"`{item.default}`" if item.default else ""
+        verbs = ", ".join(f"`{verb}`" for verb in item.verbs) or "all"
+        choices = f" One of {', '.join(f'`{c}`' for c in item.choices)}." if item.choices else ""
+        rows.append(f"| `{item.name}` | {default} | {verbs} | {item.summary}{choices} |")
+    return "\n".join(rows) + "\n"
