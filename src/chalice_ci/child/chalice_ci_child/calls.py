@@ -1,0 +1,271 @@
+"""Ask before, report after: every call to AWS goes through here.
+
+The deployer's child and its parent talk in JSON lines over two pipes. The parent sends a verb; the
+child sends progress and, before each call that may change something, a question that it waits
+for. Nobody answers when the parent is gone, so a dead parent ends the child before its next call.
+
+botocore emits an event before and after each HTTP call, also for those that one method of
+Chalice's client makes on its way: that is where the question is asked. What only reads is an
+explicit list; everything else counts as changing something.
+
+Standard library and botocore only; runs on Python 3.10 and later, inside the deployer's Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+READS = {
+    "apigateway": {"GetAuthorizers", "GetDomainName", "GetRestApi", "GetRestApis"},
+    "apigatewayv2": {
+        "GetApi", "GetApiMappings", "GetApis", "GetDomainName", "GetIntegrations", "GetRoutes",
+        "GetTags",
+    },
+    "iam": {"GetRole", "ListRolePolicies"},
+    "lambda": {
+        "GetEventSourceMapping", "GetFunction", "GetFunctionConfiguration", "GetLayerVersionByArn",
+        "GetPolicy", "ListTags",
+    },
+    "logs": {"DescribeLogGroups"},
+    "s3": {"GetBucketNotificationConfiguration", "HeadBucket"},
+    "sns": {"GetSubscriptionAttributes"},
+    "sts": {"GetCallerIdentity"},
+}  # fmt: skip
+
+# botocore makes these itself when it looks for credentials: no resource is touched.
+CREDENTIALS = {
+    "signin": {"CreateOAuth2Token"},
+    "sso": {"GetRoleCredentials"},
+    "sso-oidc": {"CreateToken"},
+    "sts": {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"},
+}
+
+_LONG_TEXT = 2048
+_MANY_ITEMS = 500
+_MAX_DEPTH = 12
+_SLICE_SECONDS = 0.2
+
+
+class Ended(BaseException):
+    """The work stops at a call boundary; no `except Exception` on the way may swallow it."""
+
+
+class Refused(Ended):
+    """The parent did not allow a call, or a call that changes something came up while reading."""
+
+
+class Stopped(Ended):
+    """SIGTERM came or the parent is gone."""
+
+
+class Pipe:
+    """The child's ends of the two pipes to its parent, and the wish to stop."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self._read_fd = read_fd
+        self._requests = os.fdopen(read_fd, "rb")
+        self._answers = os.fdopen(write_fd, "wb", buffering=0)
+        self._stop = False
+
+    def listen_to_signals(self) -> None:
+        """From now on SIGTERM means: stop before the next call; SIGINT is the parent's business."""
+        signal.signal(signal.SIGTERM, self._terminate)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _terminate(self, *_signal: Any) -> None:
+        self._stop = True
+
+    def receive(self) -> Any:
+        """Return the parent's next message; None when it closed the pipe or is gone."""
+        line = self._requests.readline()
+        if not line.endswith(b"\n"):
+            return None
+        return json.loads(line)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one message; raises Stopped when nobody listens any more."""
+        data = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._answers.fileno(), view) :]
+        except (BrokenPipeError, OSError):
+            raise Stopped("the parent is gone") from None
+
+    def ask(self, message: Mapping[str, Any]) -> None:
+        """Send a question and wait; raises Refused unless the answer is yes."""
+        self.check()
+        self.send(message)
+        answer = self.receive()
+        if answer is None:
+            raise Stopped("the parent is gone")
+        if answer.get("allow") is not True:
+            raise Refused("the parent refused")
+
+    def check(self) -> None:
+        """Raise Stopped when SIGTERM came."""
+        if self._stop:
+            raise Stopped("terminated")
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep; raises Stopped early when SIGTERM comes or the parent goes."""
+        until = time.monotonic() + seconds
+        while True:
+            self.check()
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            ready, _, _ = select.select([self._read_fd], [], [], min(left, _SLICE_SECONDS))
+            if ready:
+                # The parent never speaks unasked while work is going on: this is the end of file.
+                raise Stopped("the parent is gone")
+
+
+class Calls:
+    """Watches the calls of one botocore session.
+
+    `where` says which instruction of the plan is being executed; None means that the plan is only
+    being made, so nothing may change. `seen` is told of each successful changing call:
+    (service, operation, parameters, response).
+    """
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._number = 0
+        self.where: Mapping[str, str] | None = None
+        self.seen: Callable[[str, str, Mapping[str, Any], Mapping[str, Any]], None] | None = None
+
+    def watch(self, session: Any) -> None:
+        """Register with a botocore session that has not made a client yet."""
+        session.register("before-parameter-build", self._keep_parameters)
+        session.register("before-call", self._before)
+        session.register("after-call", self._after)
+        session.register("after-call-error", self._lost)
+
+    def _keep_parameters(self, params: Any = None, context: Any = None, **_event: Any) -> None:
+        if isinstance(context, dict):
+            context["chalice_ci_params"] = params
+
+    def _before(self, model: Any = None, context: Any = None, **_event: Any) -> None:
+        service, operation = _names(model)
+        if operation in CREDENTIALS.get(service, ()):
+            return
+        self._pipe.check()
+        if operation in READS.get(service, ()):
+            return
+        if self.where is None:
+            raise Refused(f"{service}:{operation} changes something, the plan only reads")
+        self._number += 1
+        call = {
+            "number": self._number,
+            "service": service,
+            "operation": operation,
+            "params": summary(context.get("chalice_ci_params")),
+            **self.where,
+        }
+        self._pipe.ask({"ask": call})
+        context["chalice_ci_call"] = self._number
+
+    def _after(
+        self,
+        http_response: Any = None,
+        parsed: Any = None,
+        model: Any = None,
+        context: Any = None,
+        **_event: Any,
+    ) -> None:
+        number = (context or {}).get("chalice_ci_call")
+        if number is None:
+            return
+        status = http_response.status_code
+        error = parsed.get("Error") or {}
+        ok = status < 300
+        if ok and self.seen is not None:
+            service, operation = _names(model)
+            self.seen(service, operation, context.get("chalice_ci_params") or {}, parsed)
+        metadata = parsed.get("ResponseMetadata") or {}
+        self._pipe.send(
+            {
+                "done": {
+                    "number": number,
+                    "ok": ok,
+                    "status": status,
+                    "code": str(error.get("Code", "")),
+                    "message": _short(str(error.get("Message", ""))),
+                    "attempts": int(metadata.get("RetryAttempts", 0)) + 1,
+                    "response": summary(
+                        {k: v for k, v in parsed.items() if k != "ResponseMetadata"}
+                    ),
+                }
+            }
+        )
+
+    def _lost(self, exception: Any = None, context: Any = None, **_event: Any) -> None:
+        number = (context or {}).get("chalice_ci_call")
+        if number is None:
+            return
+        self._pipe.send(
+            {
+                "done": {
+                    "number": number,
+                    "ok": False,
+                    "status": 0,
+                    "code": type(exception).__name__,
+                    "message": _short(str(exception)),
+                    "attempts": 0,
+                    "response": {},
+                }
+            }
+        )
+
+
+def summary(value: Any, depth: int = 0) -> Any:
+    """Return a value as bounded JSON: bytes and long texts as digest and size.
+
+    The values of a function's environment variables may be secrets: only their names go through.
+    """
+    if depth > _MAX_DEPTH:
+        return {"left_out": "nested too deep"}
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        if len(value) <= _LONG_TEXT:
+            return value
+        return _digest(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, (bytes, bytearray)):
+        return _digest(bytes(value))
+    if isinstance(value, Mapping):
+        found = {}
+        for key, item in list(value.items())[:_MANY_ITEMS]:
+            if key == "Environment" and isinstance(item, Mapping):
+                variables = item.get("Variables")
+                names = variables if isinstance(variables, Mapping) else {}
+                found["Environment"] = {"names": sorted(str(name) for name in names)}
+            else:
+                found[str(key)] = summary(item, depth + 1)
+        return found
+    if isinstance(value, (list, tuple)):
+        return [summary(item, depth + 1) for item in value[:_MANY_ITEMS]]
+    return _short(str(value))
+
+
+def _digest(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG_TEXT else text[:_LONG_TEXT] + "..."
+
+
+def _names(model: Any) -> tuple[str, str]:
+    return str(model.service_model.service_name), str(model.name)
