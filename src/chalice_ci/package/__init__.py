@@ -1,0 +1,219 @@
+"""From requirements to a deterministic deployment package and its manifest.
+
+The package holds what Chalice's own packager puts into it, byte for byte; docs/packaging.md lists
+the differences. Nothing of the app or its dependencies runs here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chalice_ci.errors import PackageError
+from chalice_ci.package.archive import Written, write_archive
+from chalice_ci.package.lock import Origins, Target, Wheel, lock_wheels, origins
+from chalice_ci.package.manifest import Archive, Dependency, FileEntry, Manifest
+from chalice_ci.package.project import app_sources, vendor_sources
+from chalice_ci.package.requirements import Requirements
+from chalice_ci.package.wheels import Fetched, fetch_wheels
+from chalice_ci.uv import find_uv
+
+if TYPE_CHECKING:
+    from chalice_ci.app.pythons import Interpreter
+
+__all__ = ["Archive", "Manifest", "Package", "PackageRequest", "build_package"]
+
+MAX_ZIPPED = 50 * 1024 * 1024
+"""Lambda's limit for a zip that is uploaded directly."""
+MAX_UNPACKED = 250 * 1024 * 1024
+"""Lambda's limit for a function and its layers, unpacked."""
+
+_VERSION = re.compile(r"^__version__\s*(?::\s*str\s*)?=\s*['\"]([0-9][0-9a-z.]*)['\"]", re.M)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageRequest:
+    """What to package, and for which runtime.
+
+    `python` is "3.12", `interpreter` any Python for uv to look at. `chalice_dir` is an installed
+    chalice package: its runtime files go into the zip, so take it from the deployer's environment,
+    where a dependency of the app cannot have changed it. `max_size` bounds each zip, in bytes.
+    """
+
+    app_dir: Path
+    repo_root: Path
+    requirements: Requirements
+    python: str
+    interpreter: Interpreter
+    chalice_dir: Path
+    architecture: str = "x86_64"
+    automatic_layer: bool = False
+    max_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """The built archives; `layer` is None without automatic_layer, or when it would be empty."""
+
+    app: Archive
+    layer: Archive | None
+    manifest: Manifest
+
+    @property
+    def archives(self) -> tuple[Archive, ...]:
+        """All of them, the app's first."""
+        return (self.app,) if self.layer is None else (self.app, self.layer)
+
+
+def build_package(
+    request: PackageRequest, *, cache_dir: Path, out_dir: Path, environ: Mapping[str, str]
+) -> Package:
+    """Lock, fetch and splice an app's package into `out_dir`.
+
+    Raises PackageError with the name, the reason and what to do, for everything that stands against
+    a whole package: what cannot be resolved, has no wheel for Lambda, leaves the project, or is
+    larger than Lambda takes.
+    """
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    chalice = _chalice_version(request.chalice_dir)
+    own = app_sources(request.app_dir, repo_root=request.repo_root, chalice_dir=request.chalice_dir)
+    prefix = f"python/lib/python{request.python}/site-packages/" if request.automatic_layer else ""
+    vendored = vendor_sources(request.app_dir, repo_root=request.repo_root, prefix=prefix)
+    uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
+    wheels = lock_wheels(
+        request.requirements,
+        Target(python=request.python, architecture=request.architecture),
+        python=request.interpreter.executable,
+        uv=uv,
+        cache_dir=cache_dir,
+    )
+    fetching = _Fetching(cache_dir=cache_dir, environ=environ, origins=origins(uv))
+    places = {"cache_dir": cache_dir, "out_dir": out_dir}
+    if request.automatic_layer:
+        app = write_archive("app", wheels=(), fetch=fetching, prefix="", layers=[own], **places)
+        layer = write_archive(
+            "layer", wheels=wheels, fetch=fetching, prefix=prefix, layers=[vendored], **places
+        )
+        # As Chalice: Lambda refuses a layer whose files are all empty.
+        written = [app, layer] if layer.archive.unpacked_size else [app]
+        if not layer.archive.unpacked_size:
+            layer.archive.path.unlink(missing_ok=True)
+    else:
+        both = [own, vendored]
+        written = [
+            write_archive("app", wheels=wheels, fetch=fetching, prefix="", layers=both, **places)
+        ]
+    manifest = _manifest(request, chalice, wheels, written)
+    try:
+        _check_size(written, manifest, request.max_size)
+    except PackageError:
+        for one in written:
+            one.archive.path.unlink(missing_ok=True)
+        raise
+    return Package(
+        app=written[0].archive,
+        layer=written[1].archive if len(written) > 1 else None,
+        manifest=manifest,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fetching:
+    """Fetches wheels when somebody needs them."""
+
+    cache_dir: Path
+    environ: Mapping[str, str]
+    origins: Origins
+
+    def __call__(self, wheels: Sequence[Wheel]) -> tuple[Fetched, ...]:
+        return fetch_wheels(
+            wheels, cache_dir=self.cache_dir, environ=self.environ, origins=self.origins
+        )
+
+
+def _chalice_version(chalice_dir: Path) -> str:
+    try:
+        match = _VERSION.search((chalice_dir / "app.py").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        match = None
+    if match is None:
+        raise PackageError(
+            "Chalice is not there.",
+            where=str(chalice_dir),
+            fix="Remove the cache folder (--cache-dir) and run again.",
+        )
+    return match.group(1)
+
+
+def _manifest(
+    request: PackageRequest,
+    chalice: str,
+    wheels: tuple[Wheel, ...],
+    written: list[Written],
+) -> Manifest:
+    sizes: dict[str, int] = {}
+    packed: dict[str, int] = {}
+    files: list[FileEntry] = []
+    for one in written:
+        for member, dependency in one.members:
+            sizes[dependency] = sizes.get(dependency, 0) + member.size
+            packed[dependency] = packed.get(dependency, 0) + member.packed
+            files.append(
+                FileEntry(
+                    slot=one.archive.slot,
+                    path=member.name,
+                    size=member.size,
+                    sha256=member.sha256,
+                    dependency=dependency,
+                )
+            )
+    return Manifest(
+        python=request.python,
+        architecture=request.architecture,
+        chalice=chalice,
+        dependencies=tuple(
+            Dependency(
+                name=wheel.name,
+                version=wheel.version,
+                direct=wheel.direct,
+                size=sizes.get(wheel.name, 0),
+                packed=packed.get(wheel.name, 0),
+                wheel=wheel.filename,
+                sha256=wheel.sha256,
+            )
+            for wheel in wheels
+        ),
+        files=tuple(files),
+        digests=tuple((one.archive.slot, one.archive.sha256) for one in written),
+    )
+
+
+def _check_size(written: list[Written], manifest: Manifest, max_size: int | None) -> None:
+    largest = sorted(manifest.dependencies, key=lambda one: (-one.packed, one.name))[:5]
+    told = ", ".join(f"{one.name} {_megabytes(one.packed)}" for one in largest) or "the app's files"
+    limit = MAX_ZIPPED if max_size is None else min(max_size, MAX_ZIPPED)
+    whose = "Lambda's limit" if limit == MAX_ZIPPED else "the limit in chalice-ci.yml"
+    for one in written:
+        if one.archive.size > limit:
+            raise PackageError(
+                f"the zip is {_megabytes(one.archive.size)}; {whose} is {_megabytes(limit)}. "
+                f"The largest are: {told}.",
+                where=f"package {one.archive.slot}",
+                fix="Take out what Lambda brings anyway (boto3), or what is not used; "
+                "`automatic_layer` puts dependencies into a zip of their own.",
+            )
+    unpacked = sum(one.archive.unpacked_size for one in written)
+    if unpacked > MAX_UNPACKED:
+        raise PackageError(
+            f"the package unpacks to {_megabytes(unpacked)}; Lambda's limit, layers included, is "
+            f"{_megabytes(MAX_UNPACKED)}. The largest are: {told}.",
+            where="package",
+            fix="Take out what Lambda brings anyway (boto3), or what is not used.",
+        )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1024 / 1024:.1f} MiB"

@@ -1,0 +1,409 @@
+"""Fetching wheels, and looking into each before a byte of it is used.
+
+A wheel is kept under its hash and hashed again whenever it is read. What is in it is decided once,
+with everything inflated: names that leave the archive, links, overlapping or lying entries and
+bombs are refused. The result, a table of members, is kept beside the wheel.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import secrets
+import stat
+import struct
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from chalice_ci.errors import PackageError
+from chalice_ci.package.lock import Origins, Wheel
+from chalice_ci.uv import ca_file, masked
+
+if TYPE_CHECKING:
+    import urllib3
+
+_FORMAT = 1
+_CHUNK = 1024 * 1024
+_PARALLEL = 8
+_MAX_WHEEL = 300 * 1024 * 1024
+_MAX_UNPACKED = 512 * 1024 * 1024
+_MAX_MEMBERS = 60_000
+_MAX_NAME = 1000
+# Deflate reaches 1032:1 on nothing but zeros; what real packages hold stays below this.
+_MAX_RATIO = 1000
+_RATIO_FROM = 1024 * 1024
+
+_LOCAL = struct.Struct("<4s5H3I2H")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A file of a wheel: where its bytes are (`offset`, `packed`), and what they are."""
+
+    name: str
+    crc: int
+    size: int
+    packed: int
+    method: int
+    offset: int
+    executable: bool
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A wheel on disk, verified, with its members in their order."""
+
+    wheel: Wheel
+    path: Path
+    members: tuple[Member, ...]
+
+
+class _Refused(Exception):
+    """Why a wheel is not used."""
+
+
+def fetch_wheels(
+    wheels: Sequence[Wheel], *, cache_dir: Path, environ: Mapping[str, str], origins: Origins
+) -> tuple[Fetched, ...]:
+    """Have every wheel on disk, verified, in the given order.
+
+    `environ` says which certificates and proxies to use. Raises PackageError with the name of what
+    could not be fetched, is not what was locked, or is not fit to be packaged.
+    """
+    folder = cache_dir / "wheels"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    connections = _Connections(environ, origins)
+    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
+        futures = [pool.submit(_have, wheel, folder, connections) for wheel in wheels]
+        try:
+            return tuple(future.result() for future in futures)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _have(wheel: Wheel, folder: Path, connections: _Connections) -> Fetched:
+    path = folder / f"{wheel.sha256}.whl"
+    try:
+        whole = file_sha256(path) == wheel.sha256
+    except FileNotFoundError:
+        whole = False
+    if not whole:
+        _download(wheel, path, connections)
+    members = _known_members(path) if whole else None
+    if members is None:
+        try:
+            members = tuple(_inspect(path))
+        except (_Refused, zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
+            raise PackageError(
+                f"the wheel of {wheel.name} {wheel.version} is not usable: {error}.",
+                where=wheel.filename,
+                fix="Pin another version, and tell the authors of the package.",
+            ) from error
+        _remember(path, members)
+    return Fetched(wheel=wheel, path=path, members=members)
+
+
+# --- fetching -------------------------------------------------------------------------------------
+
+
+class _Connections:
+    """The connections to the servers that have the wheels, opened when the first one is needed."""
+
+    def __init__(self, environ: Mapping[str, str], origins: Origins) -> None:
+        self._environ = environ
+        self._origins = origins
+        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+
+    def check(self, url: str) -> None:
+        """Refuse an address without TLS, unless it is an index that the operator named so."""
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        if parts.scheme == "https" or (parts.scheme == "http" and host in self._origins.insecure):
+            return
+        raise _Refused(f"its address does not begin with https: {masked(url)[:200]}")
+
+    def open(self, url: str) -> urllib3.BaseHTTPResponse:
+        """The response to a GET, its body unread."""
+        import urllib3
+
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        headers = {"Accept-Encoding": "identity", "User-Agent": "chalice-ci"}
+        known = self._origins.credentials.get((parts.scheme, host))
+        if known is not None:
+            token = base64.b64encode(":".join(known).encode()).decode("ascii")
+            headers["Authorization"] = f"Basic {token}"
+        retries = urllib3.Retry(
+            total=4, redirect=3, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504)
+        )
+        return self._pool(parts.scheme, parts.hostname or "").request(
+            "GET", url, headers=headers, preload_content=False, retries=retries
+        )
+
+    def _pool(self, scheme: str, host: str) -> urllib3.PoolManager:
+        proxy = self._proxy(scheme, host)
+        with self._lock:
+            if proxy not in self._pools:
+                self._pools[proxy] = self._made(proxy)
+            return self._pools[proxy]
+
+    def _proxy(self, scheme: str, host: str) -> str:
+        def told(name: str) -> str:
+            return self._environ.get(name) or self._environ.get(name.upper()) or ""
+
+        for exception in told("no_proxy").split(","):
+            suffix = exception.strip().partition(":")[0].lstrip(".").lower()
+            if suffix and (suffix == "*" or f".{host.lower()}".endswith(f".{suffix}")):
+                return ""
+        return told(f"{scheme}_proxy") or told("all_proxy")
+
+    def _made(self, proxy: str) -> urllib3.PoolManager:
+        import ssl
+
+        import urllib3
+
+        certificates = ca_file(self._environ)
+        context = ssl.create_default_context(cafile=certificates and str(certificates))
+        timeout = urllib3.Timeout(connect=20, read=60)
+        if not proxy:
+            return urllib3.PoolManager(
+                maxsize=_PARALLEL, ssl_context=context, timeout=timeout, block=False
+            )
+        parts = urlsplit(proxy)
+        headers = None
+        if parts.username is not None:
+            headers = urllib3.make_headers(
+                proxy_basic_auth=f"{parts.username}:{parts.password or ''}"
+            )
+        return urllib3.ProxyManager(
+            proxy,
+            proxy_headers=headers,
+            maxsize=_PARALLEL,
+            ssl_context=context,
+            timeout=timeout,
+            block=False,
+        )
+
+
+def _download(wheel: Wheel, path: Path, connections: _Connections) -> None:
+    import urllib3
+
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        connections.check(wheel.url)
+        response = connections.open(wheel.url)
+        if response.status != 200:
+            raise _Refused(f"the server answered {response.status}")
+        digest, size = hashlib.sha256(), 0
+        with draft.open("wb") as file:
+            for chunk in response.stream(_CHUNK):
+                size += len(chunk)
+                if size > _MAX_WHEEL:
+                    raise _Refused(f"it is larger than {_MAX_WHEEL // 1024 // 1024} MiB")
+                digest.update(chunk)
+                file.write(chunk)
+        response.release_conn()
+        if digest.hexdigest() != wheel.sha256:
+            raise _Refused("it is not what was locked: its hash is another one")
+        draft.replace(path)
+    except (_Refused, OSError, urllib3.exceptions.HTTPError) as error:
+        raise PackageError(
+            f"the wheel of {wheel.name} {wheel.version} could not be fetched: "
+            f"{masked(str(error))[:500]}.",
+            where=wheel.filename,
+            fix="Look at the index and the connection, and run again.",
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+# --- looking into a wheel -------------------------------------------------------------------------
+
+
+def _inspect(path: Path) -> Iterator[Member]:
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        infos = archive.infolist()
+        _check_bounds(infos)
+        seen: set[str] = set()
+        ranges: list[tuple[int, int]] = []
+        for info in infos:
+            _check_entry(info)
+            if info.is_dir():
+                continue
+            if info.filename in seen:
+                raise _Refused(f"{info.filename!r} is in it twice")
+            seen.add(info.filename)
+            offset = _data_offset(file, info)
+            ranges.append((info.header_offset, offset + info.compress_size))
+            yield Member(
+                name=info.filename,
+                crc=info.CRC,
+                size=info.file_size,
+                packed=info.compress_size,
+                method=info.compress_type,
+                offset=offset,
+                executable=bool(info.external_attr >> 16 & 0o100),
+                sha256=_verify(file, offset, info),
+            )
+        ranges.sort()
+        end = archive.start_dir
+        for start, stop in reversed(ranges):
+            if stop > end:
+                raise _Refused("its entries overlap")
+            end = start
+
+
+def _check_bounds(infos: Sequence[zipfile.ZipInfo]) -> None:
+    if len(infos) > _MAX_MEMBERS:
+        raise _Refused(f"it has more than {_MAX_MEMBERS} entries")
+    if sum(info.file_size for info in infos) > _MAX_UNPACKED:
+        raise _Refused(f"it unpacks to more than {_MAX_UNPACKED // 1024 // 1024} MiB")
+    for info in infos:
+        if info.file_size > _RATIO_FROM and info.file_size > info.compress_size * _MAX_RATIO:
+            raise _Refused(f"{info.filename[:80]!r} is a bomb: more than {_MAX_RATIO}:1")
+
+
+def _check_entry(info: zipfile.ZipInfo) -> None:
+    shown = repr(info.filename[:120])
+    # zipfile cuts names at a NUL; the original one tells.
+    name = info.orig_filename
+    parts = name.rstrip("/").split("/")
+    bad = not name or len(name) > _MAX_NAME or name.startswith("/") or "\\" in name
+    if bad or any(part in ("", ".", "..") for part in parts) or _has_control(name):
+        raise _Refused(f"{shown} is no name for a file in a package")
+    if len(parts[0]) == 2 and parts[0][1] == ":":
+        raise _Refused(f"{shown} names a drive")
+    if info.flag_bits & 0x1:
+        raise _Refused(f"{shown} is encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _Refused(f"{shown} is compressed in an unknown way")
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise _Refused(f"{shown} is a link or a device")
+    if info.is_dir() and info.file_size:
+        raise _Refused(f"{shown} is a folder with bytes in it")
+
+
+def _has_control(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return any(ord(character) < 32 or ord(character) == 127 for character in name)
+
+
+def _data_offset(file: IO[bytes], info: zipfile.ZipInfo) -> int:
+    """Where the entry's bytes begin; its local header must tell the same as the directory."""
+    file.seek(info.header_offset)
+    header = file.read(_LOCAL.size)
+    if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
+        raise _Refused(f"{info.filename!r} has no header")
+    fields = _LOCAL.unpack(header)
+    flags, method, name_length, extra_length = fields[2], fields[3], fields[9], fields[10]
+    name = file.read(name_length)
+    expected = info.orig_filename.encode("utf-8" if flags & 0x800 else "cp437", "replace")
+    if name != expected or method != info.compress_type:
+        raise _Refused(f"{info.filename!r} has two different headers")
+    return int(info.header_offset) + _LOCAL.size + int(name_length) + int(extra_length)
+
+
+def _verify(file: IO[bytes], offset: int, info: zipfile.ZipInfo) -> str:
+    """Inflate the entry; its length and checksum must be the announced ones. Answers its sha256."""
+    file.seek(offset)
+    inflater = zlib.decompressobj(-15) if info.compress_type == zipfile.ZIP_DEFLATED else None
+    left, size, crc, digest = info.compress_size, 0, 0, hashlib.sha256()
+    while left:
+        data = file.read(min(_CHUNK, left))
+        if not data:
+            raise _Refused(f"{info.filename!r} is cut off")
+        left -= len(data)
+        while data:
+            if inflater is None:
+                out, data = data, b""
+            else:
+                out = inflater.decompress(data, _CHUNK)
+                data = inflater.unconsumed_tail
+                if inflater.unused_data:
+                    raise _Refused(f"{info.filename!r} hides bytes behind its end")
+            size += len(out)
+            if size > info.file_size:
+                raise _Refused(f"{info.filename!r} is longer than it says")
+            crc = zlib.crc32(out, crc)
+            digest.update(out)
+    if inflater is not None and not inflater.eof:
+        raise _Refused(f"{info.filename!r} is cut off")
+    if size != info.file_size or crc != info.CRC:
+        raise _Refused(f"{info.filename!r} does not match its checksum")
+    return digest.hexdigest()
+
+
+# --- the table beside the wheel -------------------------------------------------------------------
+
+
+def _known_members(path: Path) -> tuple[Member, ...] | None:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return read_table(path.with_suffix(".json"))[1]
+    return None
+
+
+def _remember(path: Path, members: tuple[Member, ...]) -> None:
+    write_table(path.with_suffix(".json"), members, note={})
+
+
+def read_table(path: Path) -> tuple[dict[str, Any], tuple[Member, ...]]:
+    """The note and the members as written by `write_table`.
+
+    Raises OSError, ValueError, TypeError or KeyError when the file is anything else.
+    """
+    head, _, body = path.read_text(encoding="utf-8").partition("\n")
+    if head != hashlib.sha256(body.encode()).hexdigest():
+        raise ValueError("the table does not match its checksum")
+    table: dict[str, Any] = json.loads(body)
+    if table["format"] != _FORMAT:
+        raise ValueError("the table has another format")
+    members = tuple(
+        Member(
+            name=name,
+            crc=crc,
+            size=size,
+            packed=packed,
+            method=method,
+            offset=offset,
+            executable=executable,
+            sha256=sha256,
+        )
+        for name, crc, size, packed, method, offset, executable, sha256 in table["members"]
+    )
+    return table["note"], members
+
+
+def write_table(path: Path, members: Sequence[Member], *, note: Mapping[str, object]) -> None:
+    """Keep members and a note in a file, with a checksum, at once or not at all."""
+    rows = [
+        [m.name, m.crc, m.size, m.packed, m.method, m.offset, m.executable, m.sha256]
+        for m in members
+    ]
+    body = json.dumps({"format": _FORMAT, "note": note, "members": rows})
+    text = f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}"
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
