@@ -1,0 +1,836 @@
+"""States on one branch of a git repository, without touching anybody's worktree.
+
+A state is `<app path>/.chalice/deployed/<stage>.json` on the branch `chalice-state` (or on the
+branch that holds the code, if a project asks for that).  A write makes one commit whose parent is
+the head that was read, and moves the branch only if that head still stands: compare-and-swap over
+the whole branch.  When another stage's writer was faster, the write is made again on its head;
+when our own file changed, the writer is told.
+
+Two places: `LocalRepository` moves the branch in a repository on this machine with plumbing
+alone - index, HEAD and files of its worktree stay as they are; `RemoteRepository` fetches and
+pushes that one branch through a bare clone of its own.
+
+git runs with an environment made here.  No hook, filter, alias, helper, pager or fsmonitor of a
+user's or a repository's configuration gets to run; a credential travels in git's environment,
+never in an address or an argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import NoReturn, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from chalice_ci.errors import ForgeError, StateNotRecorded, UsageError
+from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v1, parse_v2, render
+from chalice_ci.state.store import (
+    ABSENT,
+    StateKey,
+    Stored,
+    Written,
+    moved,
+    refuse_case_collision,
+)
+
+DEFAULT_BRANCH = "chalice-state"
+SKIP_CI = "[skip ci]"
+ATTEMPTS = 60
+FAILURES = 4
+GIT_SECONDS = 120.0
+
+_T = TypeVar("_T")
+_AUTHOR = ("chalice-ci", "chalice-ci@noreply.invalid")
+_BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
+_SCP_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![/\\]{2}).+")
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+# What git may take from the caller's environment: how to find programs, proxies, certificates and
+# the ssh agent. Everything else, above all GIT_* and HOME, stays outside.
+_PASSED = (
+    "PATH",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    *(
+        name
+        for upper in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+        for name in (upper, upper.lower())
+    ),
+)
+_SETTINGS = (
+    ("safe.directory", "*"),
+    ("core.hooksPath", os.devnull),
+    ("core.fsmonitor", "false"),
+    ("core.attributesFile", os.devnull),
+    ("core.excludesFile", os.devnull),
+    ("core.alternateRefsCommand", ""),
+    ("core.splitIndex", "false"),
+    ("core.sparseCheckout", "false"),
+    ("index.sparse", "false"),
+    ("credential.helper", ""),
+    ("commit.gpgSign", "false"),
+    ("push.gpgSign", "false"),
+    ("push.followTags", "false"),
+    ("submodule.recurse", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("http.followRedirects", "false"),
+    ("http.lowSpeedLimit", "1000"),
+    ("http.lowSpeedTime", "30"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance:
+    """How an attempt to move the branch ended; `reason` is why somebody else was faster."""
+
+    done: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blob:
+    """A file at a commit."""
+
+    oid: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A state that was found committed beside the code; `file` says in which of Chalice's files."""
+
+    state: StageState
+    file: str
+    commit: str
+
+
+class GitFailed(Exception):
+    """git ended with an error where none was expected; `text` is what it said."""
+
+    def __init__(self, command: str, text: str) -> None:
+        super().__init__(f"git {command}: {text}")
+        self.text = text
+
+
+class ObjectStore(Protocol):
+    """The objects of a repository."""
+
+    def blob(self, commit: str, path: str) -> Blob | None:
+        """The file at `path`, None if there is none; links and folders raise StateDamaged."""
+        ...
+
+    def content(self, blob: Blob, path: str) -> bytes:
+        """The bytes of a file; raises StateDamaged above the bound of a state."""
+        ...
+
+    def files(self, commit: str) -> tuple[str, ...]:
+        """The paths of all files at a commit."""
+        ...
+
+    def commit(self, parent: str | None, files: Mapping[str, bytes], message: str) -> str:
+        """A commit on top of `parent` with these files replaced; no ref is moved."""
+        ...
+
+
+class Repository(Protocol):
+    """A repository whose branch can be read and moved."""
+
+    @property
+    def name(self) -> str:
+        """How a message names it."""
+        ...
+
+    @property
+    def objects(self) -> ObjectStore:
+        """Its objects, as far as `head` has brought them here."""
+        ...
+
+    def head(self, ref: str) -> str | None:
+        """The commit that `ref` ("HEAD", "refs/heads/...") names now, None if there is none."""
+        ...
+
+    def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
+        """Move `ref` from `old` (None: it must not exist) to `new`, or leave it as it is.
+
+        Raises StateNotRecorded when trying again cannot help and GitFailed when it may.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    code: int
+    out: bytes
+    err: str
+
+
+class Objects:
+    """The object database of one git directory, by plumbing commands.
+
+    `protocols` is what git may use to reach other repositories (`none`: not even to fetch an
+    object that a partial clone lacks). `owner` is the user to run git as, when root works in
+    somebody else's repository.
+    """
+
+    def __init__(
+        self,
+        git_dir: Path,
+        *,
+        scratch: Path,
+        environ: Mapping[str, str],
+        protocols: str = "none",
+        settings: Sequence[tuple[str, str]] = (),
+        variables: Mapping[str, str] | None = None,
+        owner: os.stat_result | None = None,
+        clock: Callable[[], float] = time.time,
+        seconds: float = GIT_SECONDS,
+    ) -> None:
+        self._git_dir = git_dir
+        self._scratch = scratch
+        self._owner = owner
+        self._clock = clock
+        self._seconds = seconds
+        self._environ = {name: environ[name] for name in _PASSED if name in environ}
+        self._environ |= {
+            "HOME": str(scratch),
+            "XDG_CONFIG_HOME": str(scratch),
+            "LC_ALL": "C",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_SYSTEM": os.devnull,
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_LITERAL_PATHSPECS": "1",
+            "GIT_ALLOW_PROTOCOL": protocols,
+            "GIT_DIR": str(git_dir),
+            **(variables or {}),
+        }
+        pairs = [*_SETTINGS, *settings]
+        self._environ["GIT_CONFIG_COUNT"] = str(len(pairs))
+        for index, (key, value) in enumerate(pairs):
+            self._environ[f"GIT_CONFIG_KEY_{index}"] = key
+            self._environ[f"GIT_CONFIG_VALUE_{index}"] = value
+
+    def run(
+        self, *arguments: str, data: bytes = b"", variables: Mapping[str, str] | None = None
+    ) -> _Done:
+        """Run git; raises GitFailed when it cannot be started or takes too long."""
+        uid, gid = (self._owner.st_uid, self._owner.st_gid) if self._owner else (None, None)
+        try:
+            process = subprocess.Popen(
+                ["git", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=self._scratch,
+                env={**self._environ, **(variables or {})},
+                user=uid,
+                group=gid,
+                extra_groups=() if self._owner else None,
+                # A group of its own: what git starts ends with it, and a Ctrl-C does not reach it
+                # while it records what was just deployed.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise GitFailed(arguments[0], f"git cannot be started: {error.strerror}") from error
+        try:
+            out, err = process.communicate(data, timeout=self._seconds)
+        except subprocess.TimeoutExpired:
+            raise GitFailed(arguments[0], f"timed out after {self._seconds:g} s") from None
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        return _Done(code=process.returncode, out=out, err=_said(err))
+
+    def ask(
+        self, *arguments: str, data: bytes = b"", variables: Mapping[str, str] | None = None
+    ) -> bytes:
+        """What git answers; raises GitFailed when it ends with an error."""
+        done = self.run(*arguments, data=data, variables=variables)
+        if done.code != 0:
+            raise GitFailed(arguments[0], done.err or f"exit code {done.code}")
+        return done.out
+
+    def blob(self, commit: str, path: str) -> Blob | None:
+        """The file at `path`, None if there is none; links and folders raise StateDamaged."""
+        out = self.ask("ls-tree", "-l", "-z", "--full-tree", commit, "--", path)
+        for line in out.split(b"\0"):
+            head, _, name = line.partition(b"\t")
+            if name.decode("utf-8", "surrogateescape") != path:
+                continue
+            mode, _, oid, size = head.decode("ascii").split()
+            if mode not in {"100644", "100755"}:
+                raise StateDamaged(
+                    "This is not a file.", where=path, fix="Remove what is in its place."
+                )
+            if not size.isdigit():
+                raise GitFailed("ls-tree", f"the object of {path} is missing")
+            return Blob(oid=oid, size=int(size))
+        return None
+
+    def content(self, blob: Blob, path: str) -> bytes:
+        """The bytes of a file; raises StateDamaged above the bound of a state."""
+        if blob.size > MAX_BYTES:
+            raise StateDamaged(
+                f"The file has {blob.size} bytes; the bound is {MAX_BYTES}.",
+                where=path,
+                fix="Restore the file that Chalice wrote.",
+            )
+        return self.ask("cat-file", "blob", blob.oid)
+
+    def files(self, commit: str) -> tuple[str, ...]:
+        """The paths of all files at a commit."""
+        out = self.ask("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
+        return tuple(name.decode("utf-8", "surrogateescape") for name in out.split(b"\0") if name)
+
+    def commit(self, parent: str | None, files: Mapping[str, bytes], message: str) -> str:
+        """A commit on top of `parent` with these files replaced; no ref is moved."""
+        index = self._scratch / f"index-{os.getpid()}-{threading.get_ident()}"
+        variables = {"GIT_INDEX_FILE": str(index)}
+        try:
+            if parent is not None:
+                self.ask("read-tree", parent, variables=variables)
+            lines = []
+            for path, data in files.items():
+                oid = self.ask("hash-object", "-w", "--no-filters", "--stdin", data=data)
+                lines.append(b"100644 %s\t%s\0" % (oid.strip(), os.fsencode(path)))
+            self.ask(
+                "update-index", "-z", "--index-info", data=b"".join(lines), variables=variables
+            )
+            tree = self.ask("write-tree", variables=variables).decode("ascii").strip()
+        finally:
+            for leftover in (index, Path(f"{index}.lock")):
+                leftover.unlink(missing_ok=True)
+        date = f"{int(self._clock())} +0000"
+        name, email = _AUTHOR
+        identity = {
+            f"GIT_{who}_{what}": value
+            for who in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", name), ("EMAIL", email), ("DATE", date))
+        }
+        parents = () if parent is None else ("-p", parent)
+        out = self.ask(
+            "commit-tree", tree, *parents, data=message.encode("utf-8"), variables=identity
+        )
+        return out.decode("ascii").strip()
+
+
+class LocalRepository:
+    """A repository on this machine: only a branch and objects change, nothing else in it.
+
+    `path` is its folder, a linked worktree or a bare repository; `work_dir` an existing folder
+    for temporary files.  As root, git runs as the repository's owner, who keeps owning its files.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        work_dir: Path,
+        environ: Mapping[str, str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        inside = path / ".git"
+        git_dir = (inside if inside.exists() else path).absolute()
+        if not git_dir.exists():
+            raise UsageError(
+                "There is no git repository.",
+                where=str(path),
+                fix="Run `git init` there, or choose `state: {store: local}` in chalice-ci.yml.",
+            )
+        owner = git_dir.stat()
+        scratch = Path(tempfile.mkdtemp(prefix="git-", dir=work_dir))
+        foreign = os.geteuid() == 0 and owner.st_uid != 0
+        if foreign:
+            os.chown(scratch, owner.st_uid, owner.st_gid)
+        self._path = path
+        self._objects = Objects(
+            git_dir,
+            scratch=scratch,
+            environ=environ,
+            owner=owner if foreign else None,
+            clock=clock,
+        )
+
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self._path)
+
+    @property
+    def objects(self) -> Objects:
+        """The repository's own objects."""
+        return self._objects
+
+    def head(self, ref: str) -> str | None:
+        """The commit of a ref of this repository."""
+        done = self._objects.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        if done.code == 0:
+            return done.out.decode("ascii").strip()
+        if done.err:
+            raise GitFailed("rev-parse", done.err)
+        return None
+
+    def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
+        """Move the branch by `update-ref` with the old value; a checked-out branch is refused."""
+        self._refuse_checked_out(ref)
+        done = self._objects.run(
+            "update-ref", "-m", "chalice-ci: state", ref, new, old or "0" * len(new)
+        )
+        if done.code == 0:
+            return Advance(done=True)
+        if self.head(ref) != old or "File exists" in done.err:
+            return Advance(done=False, reason=_reason(done.err))
+        if "Permission denied" in done.err or "Read-only file system" in done.err:
+            raise StateNotRecorded(
+                f"The branch cannot be written: {done.err}.",
+                where=self.name,
+                fix="Give this user the right to write to the repository.",
+            )
+        raise GitFailed("update-ref", done.err)
+
+    def _refuse_checked_out(self, ref: str) -> None:
+        objects = self._objects
+        bare = objects.ask("rev-parse", "--is-bare-repository").strip() == b"true"
+        current = objects.run("symbolic-ref", "--quiet", "HEAD").out.decode().strip()
+        linked = objects.ask("for-each-ref", "--format=%(worktreepath)", ref).strip()
+        if (current == ref and not bare) or linked:
+            raise StateNotRecorded(
+                f"{ref.removeprefix('refs/heads/')} is checked out here; moving it would leave "
+                "its worktree behind.",
+                where=self.name,
+                fix="Check out another branch, or keep the state on a branch of its own "
+                "(state.branch in chalice-ci.yml).",
+            )
+
+
+class RemoteRepository:
+    """A repository behind an address: `https`, `http`, `ssh`, `file` or a path.
+
+    `authorization` is the value of an HTTP Authorization header ("Basic ...", "Bearer ..."), sent
+    to that host alone.  `work_dir` holds a bare clone that lives as long as this object; only one
+    snapshot of one branch is fetched.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        work_dir: Path,
+        environ: Mapping[str, str],
+        authorization: str = "",
+        ssh_command: str = "ssh -o BatchMode=yes",
+        clock: Callable[[], float] = time.time,
+        seconds: float = GIT_SECONDS,
+    ) -> None:
+        scheme = _scheme(url)
+        if authorization and scheme != "https" and _host(url) not in _LOOPBACK:
+            raise UsageError(
+                "A credential is not sent over an unencrypted connection.",
+                where=url,
+                fix="Use the https address of the repository.",
+            )
+        self._url = url
+        # Only for a repository on this machine: its owner may be another user.
+        self._upload, self._receive = (
+            (f"--upload-pack={_AS_SAFE} upload-pack", f"--receive-pack={_AS_SAFE} receive-pack")
+            if scheme == "file"
+            else ("--upload-pack=git-upload-pack", "--receive-pack=git-receive-pack")
+        )
+        settings = []
+        if authorization:
+            parts = urlsplit(url)
+            settings.append(
+                (
+                    f"http.{parts.scheme}://{parts.netloc}/.extraHeader",
+                    f"Authorization: {authorization}",
+                )
+            )
+        scratch = Path(tempfile.mkdtemp(prefix="git-", dir=work_dir))
+        self._clone = scratch / "clone.git"
+        self._objects = Objects(
+            self._clone,
+            scratch=scratch,
+            environ=environ,
+            protocols="none",
+            settings=settings,
+            variables={"GIT_SSH_COMMAND": ssh_command, "GIT_SSH_VARIANT": "ssh"},
+            clock=clock,
+            seconds=seconds,
+        )
+        self._network = {"GIT_ALLOW_PROTOCOL": scheme}
+        self._fetched: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """The address, which never holds a credential."""
+        return self._url
+
+    @property
+    def objects(self) -> Objects:
+        """The clone's objects: what `head` fetched and what was committed since."""
+        if not self._clone.exists():
+            self._objects.ask("init", "--quiet", "--bare", "--template=")
+        return self._objects
+
+    def close(self) -> None:
+        """Remove the clone."""
+        shutil.rmtree(self._clone.parent, ignore_errors=True)
+
+    def head(self, ref: str) -> str | None:
+        """The commit of the remote's ref, fetched; raises ForgeError when it may not be read."""
+        oid = self._remote_oid(ref)
+        if oid is None or self._fetched.get(ref) == oid:
+            return oid
+        held = f"refs/fetched/{hashlib.sha256(ref.encode()).hexdigest()[:16]}"
+        done = self.objects.run(
+            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--depth=1"),
+            *("--update-shallow", self._upload, self._url, f"+{ref}:{held}"),
+            variables=self._network,
+        )
+        if done.code != 0:
+            self._unreachable("fetch", done.err)
+        found = self.objects.ask("rev-parse", "--verify", f"{held}^{{commit}}")
+        self._fetched[ref] = found.decode("ascii").strip()
+        return self._fetched[ref]
+
+    def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
+        """Push with the expected old value; what the remote refuses for good is an error."""
+        done = self.objects.run(
+            *("push", "--porcelain", "--no-verify", self._receive),
+            *(f"--force-with-lease={ref}:{old or ''}", self._url, f"{new}:{ref}"),
+            variables=self._network,
+        )
+        if done.code == 0:
+            self._fetched[ref] = new
+            return Advance(done=True)
+        text = f"{_said(done.out)}\n{done.err}"
+        branch = ref.removeprefix("refs/heads/")
+        match _Refusal.of(text):
+            case _Refusal.RACE:
+                return Advance(done=False, reason=_reason(text))
+            case _Refusal.PROTECTED:
+                raise StateNotRecorded(
+                    f"The repository protects the branch {branch}: {_reason(text)}.",
+                    where=self.name,
+                    fix=f"Let the workflow's identity push to {branch} (a bypass in the branch's "
+                    "rule), or name an unprotected branch as state.branch in chalice-ci.yml.",
+                )
+            case _Refusal.ACCESS | _Refusal.MISSING:
+                raise StateNotRecorded(
+                    f"The repository does not let this run push: {_reason(text)}.",
+                    where=self.name,
+                    fix="Give the job the permission to write: `permissions: {contents: write}` "
+                    "on GitHub, or a token or key with write access to the repository.",
+                )
+        raise GitFailed("push", _reason(text))
+
+    def default_branch(self) -> str | None:
+        """The branch that the remote's HEAD names: where `state: {branch: source}` keeps states."""
+        done = self.objects.run(
+            *("ls-remote", "--quiet", "--symref", self._upload, self._url, "HEAD"),
+            variables=self._network,
+        )
+        if done.code != 0:
+            self._unreachable("ls-remote", done.err)
+        found = re.match(r"ref: refs/heads/(\S+)\tHEAD", done.out.decode("utf-8", "replace"))
+        return found[1] if found else None
+
+    def _remote_oid(self, ref: str) -> str | None:
+        done = self.objects.run(
+            *("ls-remote", "--quiet", self._upload, self._url, ref), variables=self._network
+        )
+        if done.code != 0:
+            self._unreachable("ls-remote", done.err)
+        for line in done.out.decode("utf-8", "replace").splitlines():
+            oid, _, found = line.partition("\t")
+            if found == ref and re.fullmatch(r"[0-9a-f]{40}", oid):
+                return oid
+        return None
+
+    def _unreachable(self, command: str, text: str) -> NoReturn:
+        if _Refusal.of(text) not in {_Refusal.ACCESS, _Refusal.MISSING}:
+            raise GitFailed(command, _reason(text))
+        raise ForgeError(
+            f"The state's repository cannot be read: {_reason(text)}.",
+            where=self.name,
+            fix="Give the job read access to the repository (`permissions: {contents: read}` and "
+            "a token), and check its address.",
+        )
+
+
+class GitStore:
+    """States on one branch of a repository; see the module.
+
+    `attempts` bounds how often a write is made again because other stages' writers were faster.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        branch: str = DEFAULT_BRANCH,
+        attempts: int = ATTEMPTS,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        if not _is_branch(branch):
+            raise UsageError(
+                f"{branch[:200]!a} is not the name of a branch.",
+                where="state.branch",
+                fix="Use letters, digits, -, _, . and /.",
+            )
+        self._repository = repository
+        self._ref = f"refs/heads/{branch}"
+        self._attempts = attempts
+        self._sleep = sleep
+        self._jitter = jitter
+        self._turn = threading.Lock()
+
+    def read(self, key: StateKey) -> Stored:
+        """The state at the branch's head; `version` is the id of the file's content."""
+        with self._turn, _readable(self._repository):
+            return self._patiently(lambda: self._read(key))
+
+    def write(self, key: StateKey, state: StageState, *, expected: str, message: str) -> Written:
+        """One commit with the state, or none if it is there already.
+
+        A state that is there already counts as written, whatever `expected` says: so a push whose
+        answer was lost can be repeated.
+        """
+        ours: set[str] = set()
+        new = render(state)
+        with self._turn:
+            try:
+                return self._patiently(
+                    lambda: self._write(key, new, expected, _skipping_ci(message), ours)
+                )
+            except GitFailed as error:
+                raise StateNotRecorded(
+                    f"The state could not be committed: {error}.",
+                    where=self._where(key),
+                    fix="See that the repository can be reached and written to and has space, "
+                    "then run again.",
+                ) from error
+            except ForgeError as error:
+                raise StateNotRecorded(error.what, where=error.where, fix=error.fix) from error
+
+    def keys(self) -> tuple[StateKey, ...]:
+        """Every state on the branch."""
+
+        def found() -> tuple[StateKey, ...]:
+            head = self._repository.head(self._ref)
+            return self._keys(head) if head else ()
+
+        with self._turn, _readable(self._repository):
+            return self._patiently(found)
+
+    def _patiently(self, operation: Callable[[], _T]) -> _T:
+        """Repeat what failed for a reason that may pass, such as the network, a few times."""
+        for attempt in range(FAILURES - 1):
+            try:
+                return operation()
+            except GitFailed:
+                self._sleep(self._jitter() * 2**attempt)
+        return operation()
+
+    def _read(self, key: StateKey) -> Stored:
+        head = self._repository.head(self._ref)
+        blob = self._repository.objects.blob(head, key.file) if head else None
+        if blob is None:
+            return Stored(state=None, version=ABSENT)
+        raw = self._repository.objects.content(blob, key.file)
+        return Stored(state=parse_v2(raw, where=self._where(key)), version=blob.oid)
+
+    def _write(
+        self, key: StateKey, new: bytes, expected: str, message: str, ours: set[str]
+    ) -> Written:
+        repository = self._repository
+        reason = ""
+        for attempt in range(self._attempts):
+            if attempt:
+                self._sleep(self._jitter() * min(2.0, 0.05 * 2 ** min(attempt, 6)))
+            head = repository.head(self._ref)
+            blob = repository.objects.blob(head, key.file) if head else None
+            if blob is not None and blob.oid == git_blob_id(new, len(blob.oid)):
+                changed = head in ours
+                return Written(changed=changed, version=blob.oid, commit=head if changed else None)
+            if expected != (ABSENT if blob is None else blob.oid):
+                raise moved(key, where=repository.name)
+            if head and blob is None:
+                refuse_case_collision(key, self._keys(head))
+            commit = repository.objects.commit(head, {key.file: new}, message)
+            ours.add(commit)
+            advance = repository.advance(self._ref, new=commit, old=head)
+            if advance.done:
+                return Written(changed=True, version=git_blob_id(new, len(commit)), commit=commit)
+            reason = advance.reason
+        raise StateNotRecorded(
+            f"The branch could not be moved in {self._attempts} attempts ({reason}).",
+            where=self._where(key),
+            fix="Run again when fewer deploys record their state, or look at what else writes to "
+            "the branch.",
+        )
+
+    def _keys(self, head: str) -> tuple[StateKey, ...]:
+        found = (StateKey.of_file(file) for file in self._repository.objects.files(head))
+        return tuple(sorted((key for key in found if key), key=lambda key: key.file))
+
+    def _where(self, key: StateKey) -> str:
+        return f"{self._ref.removeprefix('refs/heads/')}:{key.file}"
+
+
+def import_from_commit(
+    repository: Repository, ref: str, key: StateKey, *, app_name: str
+) -> Imported | None:
+    """The state that a project committed beside its code, for the first run.
+
+    `ref` is "HEAD" (the default branch of a remote) or "refs/heads/...": a protected branch, never
+    a pull request's.  The stage's own file wins over a `deployed.json` of Chalice 1.1 or older, as
+    in Chalice.  None when there is neither; raises StateDamaged or NotOurs for what is there.
+    """
+    with _readable(repository):
+        head = repository.head(ref)
+        if head is None:
+            return None
+        for file in (key.file, key.v1_file):
+            blob = repository.objects.blob(head, file)
+            if blob is None:
+                continue
+            raw = repository.objects.content(blob, file)
+            where = f"{head[:12]}:{file}"
+            if file == key.file:
+                return Imported(state=parse_v2(raw, where=where), file=file, commit=head)
+            state = parse_v1(raw, key.stage, app_name=app_name, where=where)
+            if state is not None:
+                return Imported(state=state, file=file, commit=head)
+    return None
+
+
+class _Refusal(Enum):
+    """Why a remote said no, as far as it matters for what to do next."""
+
+    ACCESS = re.compile(
+        r"(?i)returned error: 40[13]|authentication failed|permission (?:to .* )?denied|"
+        r"could not read (?:username|password)|write access .* not granted|"
+        r"insufficient permission|host key verification failed|not allowed to push|"
+        r"service not enabled|read-only file system"
+    )
+    PROTECTED = re.compile(r"(?i)protected branch|GH006|GH013|hook declined|rule violations")
+    RACE = re.compile(
+        r"stale info|fetch first|non-fast-forward|cannot lock ref|failed to update ref|"
+        r"incorrect old value|failed to lock|reference already exists"
+    )
+    MISSING = re.compile(
+        r"(?i)repository .*not found|does not appear to be a git repository|returned error: 404"
+    )
+
+    @classmethod
+    def of(cls, text: str) -> _Refusal | None:
+        return next((refusal for refusal in cls if refusal.value.search(text)), None)
+
+
+_AS_SAFE = "git -c safe.directory=*"
+
+
+@contextlib.contextmanager
+def _readable(repository: Repository) -> Iterator[None]:
+    try:
+        yield
+    except GitFailed as error:
+        raise ForgeError(
+            f"The state's repository cannot be read: {error}.",
+            where=repository.name,
+            fix="See that git is installed and that the repository can be read.",
+        ) from error
+
+
+def _scheme(url: str) -> str:
+    """The transport of an address; raises UsageError for any that is not allowed."""
+    if url.startswith("/"):
+        return "file"
+    if "://" not in url and "::" not in url and _SCP_ADDRESS.fullmatch(url):
+        return "ssh"
+    parts = urlsplit(url)
+    bad = any(ord(c) <= 32 or ord(c) == 127 for c in url)
+    if parts.scheme not in {"http", "https", "ssh", "file"} or bad or parts.query or parts.fragment:
+        raise UsageError(
+            f"{url.rpartition('@')[2][:200]!a} is not the address of a repository.",
+            where="state",
+            fix="Use an https, ssh or file address.",
+        )
+    if parts.password is not None or (parts.username is not None and parts.scheme != "ssh"):
+        raise UsageError(
+            "The address holds a credential, which would be seen in logs and process lists.",
+            where=parts.hostname or "state",
+            fix="Take it out of the address and give the token on its own.",
+        )
+    return parts.scheme
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+def _is_branch(name: str) -> bool:
+    parts = name.split("/")
+    return bool(_BRANCH.fullmatch(name)) and not any(
+        not part or part.startswith(".") or part.endswith((".", ".lock")) or ".." in part
+        for part in parts
+    )
+
+
+def git_blob_id(data: bytes, length: int) -> str:
+    """The id that git gives a file with this content; `length` tells the repository's hash."""
+    digest = hashlib.sha256 if length == 64 else hashlib.sha1
+    return digest(b"blob %d\0%s" % (len(data), data)).hexdigest()
+
+
+def _skipping_ci(message: str) -> str:
+    subject, _, rest = message.partition("\n")
+    subject = subject.strip() or "Record the deployed state"
+    return message if SKIP_CI in subject else f"{subject} {SKIP_CI}\n{rest}"
+
+
+def _said(raw: bytes) -> str:
+    """What git or a remote printed, without anything that could steer a terminal or a log."""
+    text = raw[-8192:].decode("utf-8", "replace").replace("\r", "\n")
+    return "\n".join(
+        "".join(c if c.isprintable() else " " for c in line) for line in text.split("\n")
+    ).strip()
+
+
+def _reason(text: str) -> str:
+    """The telling lines of what was said, as one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [
+        line.removeprefix("remote:").removeprefix("fatal:").removeprefix("error:").strip(" .")
+        for line in lines
+        if line.startswith(("remote: error", "remote: fatal", "fatal:", "error:", "!"))
+        or "denied" in line
+    ]
+    return "; ".join(dict.fromkeys(telling or lines))[:400] or "no reason given"

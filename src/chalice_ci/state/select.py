@@ -1,0 +1,128 @@
+"""Which store keeps the states of a project, and which commit a first run reads them from."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from chalice_ci.checkout import Checkout
+from chalice_ci.config import StateConfig
+from chalice_ci.errors import UsageError
+from chalice_ci.state.git import GitStore, LocalRepository, RemoteRepository, Repository
+from chalice_ci.state.local import LocalStore
+from chalice_ci.state.store import StateStore
+
+if TYPE_CHECKING:
+    from chalice_ci.forge.github import GitHubApi
+
+SOURCE = "source"
+REHEARSAL_SUFFIX = "-local"
+"""The embedded AWS has states of its own, on a branch that is never pushed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """A store with a name for people, and the repository of the code for the first run.
+
+    `ref` is the protected branch that a first run may read a committed state from.
+    """
+
+    store: StateStore
+    name: str
+    source: Repository | None = None
+    ref: str = "HEAD"
+
+
+def open_records(
+    config: StateConfig,
+    checkout: Checkout,
+    *,
+    env: Mapping[str, str],
+    work_dir: Path,
+    rehearsal: bool,
+    api: GitHubApi | None = None,
+) -> Records:
+    """The store that the configuration asks for.
+
+    `git` is a branch of the remote when the checkout has one, else of the repository itself;
+    without a repository Chalice's own files are the store. A rehearsal on the embedded AWS never
+    leaves this machine.
+    """
+    if config.store == "s3" or config.branch == SOURCE:
+        asked = "store: s3" if config.store == "s3" else "branch: source"
+        raise UsageError(
+            f"`{asked}` is not part of this version yet.",
+            where="chalice-ci.yml: state",
+            fix="Use `store: git` with a branch of its own, or `store: local`.",
+        )
+    if rehearsal:
+        return _rehearsed(config, checkout, env=env, work_dir=work_dir)
+    if config.store == "local" or (checkout.git_dir is None and api is None):
+        return Records(store=LocalStore(checkout.root), name="Chalice's own files")
+    repository, ref, of = _home(checkout, env=env, work_dir=work_dir, api=api)
+    return Records(
+        store=GitStore(repository, branch=config.branch),
+        name=f"branch {config.branch}{of}",
+        source=repository,
+        ref=ref,
+    )
+
+
+def _rehearsed(
+    config: StateConfig, checkout: Checkout, *, env: Mapping[str, str], work_dir: Path
+) -> Records:
+    if config.store == "local" or checkout.git_dir is None:
+        folder = checkout.root / ".chalice-ci-local"
+        return Records(store=LocalStore(folder), name=f"folder {folder.name}")
+    local = LocalRepository(checkout.git_dir, work_dir=work_dir, environ=env)
+    branch = f"{config.branch}{REHEARSAL_SUFFIX}"
+    return Records(store=GitStore(local, branch=branch), name=f"branch {branch}")
+
+
+def _home(
+    checkout: Checkout, *, env: Mapping[str, str], work_dir: Path, api: GitHubApi | None
+) -> tuple[Repository, str, str]:
+    """The repository that holds the state, its protected branch, and how a message names it."""
+    if api is not None:
+        # Late: PyGithub takes a while.
+        from chalice_ci.forge.github import GitHubData
+        from chalice_ci.state.github import GitHubRepository
+
+        return GitHubRepository(GitHubData(api)), "HEAD", f" of {api.repository}"
+    if checkout.git_dir is not None and checkout.remote is None:
+        local = LocalRepository(checkout.git_dir, work_dir=work_dir, environ=env)
+        return local, f"refs/heads/{checkout.default_branch or 'main'}", ""
+    url, given = _parted(checkout.remote or "")
+    remote = RemoteRepository(
+        url, work_dir=work_dir, environ=env, authorization=given or _authorization(url, env)
+    )
+    return remote, "HEAD", f" of {url}"
+
+
+def _authorization(url: str, env: Mapping[str, str]) -> str:
+    """The token of the forge that runs us, for that forge's host alone."""
+    token = env.get("GITHUB_TOKEN", "")
+    server = env.get("GITHUB_SERVER_URL", "")
+    if not token or not server or urlsplit(url).netloc != urlsplit(server).netloc:
+        return ""
+    pair = base64.b64encode(f"x-access-token:{token}".encode()).decode("ascii")
+    return f"Basic {pair}"
+
+
+def _parted(url: str) -> tuple[str, str]:
+    """An address without its user and password, and the header that says them.
+
+    `https://token@host/...` is what some CI systems and laptops have as a remote; in the address
+    the token would be seen in logs and process lists.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return url, ""
+    credential, _, host = parts.netloc.rpartition("@")
+    user, _, password = credential.partition(":")
+    pair = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode("ascii")
+    return parts._replace(netloc=host).geturl(), f"Basic {pair}"
