@@ -1,0 +1,1 @@
+"""The forge port: pull requests, the one comment, previews' deployments, approvals."""

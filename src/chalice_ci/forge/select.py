@@ -1,0 +1,48 @@
+"""Which forge a run talks to, and whether to one at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chalice_ci.context import Context, System
+from chalice_ci.forge.port import Forge
+
+if TYPE_CHECKING:
+    from chalice_ci.forge.github import GitHubApi
+    from chalice_ci.forge.local import LocalForge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """A forge, who approves where the CI system has no gate of its own, and GitHub's API for the
+    state store when that is where the run is.
+    """
+
+    forge: Forge | None = None
+    approvals: LocalForge | None = None
+    api: GitHubApi | None = None
+
+
+def connect(
+    context: Context, *, env: Mapping[str, str], token: str, folder: Path | None
+) -> Connection:
+    """The folder that plays the forge, GitHub with a token, or nothing.
+
+    A run that is not trusted gets nothing: its token can only read, and nothing of a fork's may
+    speak for the repository.
+    """
+    # Late: most runs need neither, and PyGithub takes a while.
+    if folder is not None:
+        from chalice_ci.forge.local import LocalForge
+
+        local = LocalForge(folder)
+        return Connection(forge=local, approvals=local)
+    if context.system is not System.GITHUB or not token or not context.trusted:
+        return Connection()
+    from chalice_ci.forge.github import GitHubForge, open_github
+
+    api = open_github(env, token=token)
+    return Connection(forge=GitHubForge(api), api=api)
