@@ -1,0 +1,56 @@
+"""The comment of a pull request: one for all its runs, rewritten in place.
+
+It says "in progress" from the start of a run; whatever becomes of the run, it is rewritten: by
+`comment` at the end, by `abandoned` when the run was killed and nothing but the comment is left.
+The forge writes its marker in front of these texts, the line by which it finds the comment again;
+nothing in them can be taken for one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from chalice_ci.findings import Severity
+from chalice_ci.report import markdown as md
+from chalice_ci.report.page import RUNNING, TITLE, Origin, Page, Waiting
+from chalice_ci.report.report import Report
+
+LIMIT = 65_536 - 536
+"""What GitHub takes, less the room for the marker: characters. We count UTF-16 units, which are
+never fewer."""
+
+
+def comment(
+    report: Report, *, origin: Origin, fail_on: Severity = Severity.ERROR, limit: int = LIMIT
+) -> str:
+    """The comment of a run that is over, at most `limit` characters and UTF-16 units long."""
+    return Page(report, origin=origin, fail_on=fail_on).body(limit=limit, measure=units)
+
+
+def in_progress(
+    report: Report, *, origin: Origin, waiting: Sequence[Waiting], limit: int = LIMIT
+) -> str:
+    """The comment of a run that goes on: what is known so far, and what is still waited for."""
+    page = Page(report, origin=origin, waiting=tuple(waiting))
+    return page.body(limit=limit, measure=units)
+
+
+def abandoned(body: str, *, reason: str = "cancelled") -> str | None:
+    """A comment that a run left in progress, rewritten as one that is over.
+
+    For a run that was cancelled or killed, whose report is lost. None when the comment is not in
+    progress: then there is nothing to mend.
+    """
+    heading = f"### {TITLE} · "
+    if not body.startswith(f"{heading}{RUNNING}"):
+        return None
+    said = md.text(reason, 80)
+    _, *lines = re.split("\r\n|\r|\n", body)
+    ended = [re.sub(rf"\| {RUNNING} [^|]*(?=\|)", f"| ⛔ {said} ", line) for line in lines]
+    return "\n".join([f"{heading}⛔ {said}", *ended])
+
+
+def units(text: str) -> int:
+    """The length in UTF-16 units, which is at least the number of characters."""
+    return len(text.encode("utf-16-le")) // 2

@@ -1,0 +1,226 @@
+"""The report as text for people, on a terminal or in a log.
+
+Everything that came from outside is made harmless first: the only control characters in the output
+are line breaks and, with `color`, the colours written here.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+
+from chalice_ci.findings import Finding, Place, Severity, in_order
+from chalice_ci.neutral import neutralise
+from chalice_ci.report.report import Effect, Failure, Outcome, Report, Result, Verdict, owned
+
+Excerpt = Callable[[Place], "str | None"]
+
+_RESET = "\x1b[0m"
+_STYLES = {
+    "error": "\x1b[1;31m",
+    "warning": "\x1b[1;33m",
+    "notice": "\x1b[1;36m",
+    "ok": "\x1b[1;32m",
+    "bold": "\x1b[1m",
+    "dim": "\x1b[2m",
+}
+_VERDICTS = {
+    Verdict.OK: "ok",
+    Verdict.FINDINGS: "error",
+    Verdict.FAILED: "error",
+    Verdict.SKIPPED: "dim",
+}
+_MARKS = {
+    Outcome.PLANNED: " ",
+    Outcome.DONE: "✓",
+    Outcome.FAILED: "✗",
+    Outcome.NOT_REACHED: "-",
+}
+
+
+def _no_excerpt(_at: Place) -> str | None:
+    return None
+
+
+def render(
+    report: Report, *, color: bool = False, width: int = 100, excerpt: Excerpt = _no_excerpt
+) -> str:
+    """The text of a report, ending in one line that sums it up.
+
+    `color` is the caller's answer to "is it a terminal", `width` the columns to wrap at, `excerpt`
+    gives the source line of a place (`source.excerpts`).
+    """
+    page = _Page(color=color, width=max(width, 40), excerpt=excerpt)
+    lines: list[str] = []
+    if report.findings:
+        lines += [page.style("bold", "repository"), *page.findings(in_order(report.findings)), ""]
+    for result in report.results:
+        lines += [*page.result(result), ""]
+    if report.failure is not None:
+        lines += [*page.failure(report.failure), ""]
+    if report.notes:
+        lines += [*page.notes(report.notes), ""]
+    lines.append(page.summary(report))
+    return "\n".join(lines) + "\n"
+
+
+class _Page:
+    def __init__(self, *, color: bool, width: int, excerpt: Excerpt) -> None:
+        self._color = color
+        self._width = width
+        self._excerpt = excerpt
+
+    def notes(self, notes: tuple[str, ...]) -> Iterator[str]:
+        for note in notes:
+            yield from self._wrapped(note, "")
+
+    def style(self, name: str, text: str) -> str:
+        return f"{_STYLES[name]}{text}{_RESET}" if self._color else text
+
+    def result(self, result: Result) -> Iterator[str]:
+        name = _word(f"{result.app}/{result.stage}")
+        verdict = result.verdict
+        about = [
+            self.style(_VERDICTS[verdict], verdict.value),
+            f"Chalice {_word(result.chalice)}" if result.chalice else "",
+            f"Python {_word(result.python)}" if result.python else "",
+            f"isolation {_word(result.isolation.level)}" if result.isolation else "",
+            _word(result.region),
+        ]
+        yield f"{self.style('bold', name)}  " + " · ".join(part for part in about if part)
+        if result.note:
+            yield from self._wrapped(result.note, "  ")
+        yield from self.findings(owned(result))
+        yield from self._parts(result)
+        if result.failure is not None:
+            yield from self.failure(result.failure)
+
+    def _parts(self, result: Result) -> Iterator[str]:
+        if result.isolation is not None:
+            for reason in result.isolation.reasons:
+                yield from self._wrapped(f"isolation: {reason}", "  ")
+        if result.package is not None:
+            package = result.package
+            count = len(package.dependencies)
+            dependencies = f"{count} {'dependency' if count == 1 else 'dependencies'}"
+            yield f"  package     {human_size(package.size)}, {dependencies}"
+            for archive in package.archives:
+                slot = _word(archive.slot)
+                yield f"              {slot} sha256 {_word(archive.sha256)} {_word(archive.path)}"
+        if result.plan is not None:
+            yield f"  plan        sha256 {_word(result.plan.digest)} {_word(result.plan.path)}"
+        if result.operations:
+            counts = [(result.count(effect), effect) for effect in Effect]
+            told = [f"{n} to {effect.value}" for n, effect in counts if n]
+            yield f"  operations  {len(result.operations)} steps; resources: {', '.join(told)}"
+        for operation in result.operations:
+            mark = _MARKS[operation.outcome]
+            seconds = f" ({operation.seconds:.1f} s)" if operation.seconds is not None else ""
+            text = f"{operation.method} {operation.resource}{seconds} {operation.message}"
+            yield from self._wrapped(text.strip(), f"    {mark} ")
+        if result.changed is not None:
+            yield f"  deployed    {'changed' if result.changed else 'nothing to change'}"
+        for resource in result.resources:
+            text = f"{resource.type} {resource.name}  {resource.identity}"
+            yield from self._wrapped(text.rstrip(), "  ")
+        for url in result.urls:
+            yield f"  {_word(url.kind):<11} {_word(url.address)}"
+        for smoke in result.smoke:
+            passed = "passed" if smoke.passed else "failed"
+            text = f"smoke       {smoke.path} {passed} {smoke.status or ''} {smoke.message}"
+            yield from self._wrapped(text.rstrip(), "  ")
+        if result.state is not None:
+            state = result.state
+            changed = "recorded" if state.changed else "unchanged"
+            name = _word(f"{state.store} {state.commit or state.version}".strip())
+            yield f"  state       {changed}: {name}"
+        if result.timings:
+            total = sum(timing.seconds for timing in result.timings)
+            steps = ", ".join(f"{_word(t.step)} {t.seconds:.1f} s" for t in result.timings)
+            yield f"  time        {total:.1f} s ({steps})"
+
+    def findings(self, findings: tuple[Finding, ...]) -> Iterator[str]:
+        for finding in findings:
+            severity = finding.severity.value
+            place = f"  {_word(str(finding.at))}" if finding.at else ""
+            yield f"  {self.style(severity, severity)} {_word(finding.rule)}{place}"
+            yield from self._wrapped(finding.what, "    ")
+            yield from self._source(finding)
+            if finding.fix:
+                yield from self._fix(finding.fix)
+            if finding.detail:
+                yield from self._wrapped(finding.detail, "    ", style="dim")
+            if finding.link:
+                yield f"    {_word(finding.link)}"
+
+    def failure(self, failure: Failure) -> Iterator[str]:
+        reason = failure.exit_code.reason
+        where = f"  {_word(failure.where)}" if failure.where else ""
+        yield f"  {self.style('error', 'failed')} {reason}{where}"
+        yield from self._wrapped(failure.what, "    ")
+        if failure.fix:
+            yield from self._fix(failure.fix)
+
+    def summary(self, report: Report) -> str:
+        found = report.all_findings
+        counts = [(s, sum(1 for f in found if f.severity is s)) for s in Severity]
+        words = [f"{n} {s.value}{'' if n == 1 else 's'}" for s, n in counts if n]
+        words += [f"failed: {failure.exit_code.reason}" for failure in report.failures[:3]]
+        stages = f"{len(report.results)} stage{'' if len(report.results) == 1 else 's'}"
+        verdict = self.style(_VERDICTS[report.verdict], report.verdict.value)
+        return f"{_word(report.verb)} · {verdict} · {stages} · {', '.join(words) or 'no findings'}"
+
+    def _source(self, finding: Finding) -> Iterator[str]:
+        if finding.at is None or finding.at.line is None:
+            return
+        line = self._excerpt(finding.at)
+        if line is None:
+            return
+        text = _word(line.rstrip())
+        number = str(finding.at.line)
+        stripped = text.lstrip()
+        column = len(text) - len(stripped)
+        if finding.at.column is not None and 0 < finding.at.column <= len(text):
+            column = finding.at.column - 1
+        room = self._width - len(number) - 9
+        yield f"    {number} | {text[:room]}"
+        if column < room:
+            yield f"    {' ' * len(number)} | {' ' * column}{self.style('error', '^')}"
+
+    def _fix(self, fix: str) -> Iterator[str]:
+        first, *rest = neutralise(fix).expandtabs(4).split("\n")
+        yield from self._wrapped(f"Fix: {first}", "    ")
+        for line in rest:
+            # Code to copy: never wrapped.
+            yield f"      {line}".rstrip()
+
+    def _wrapped(self, text: str, indent: str, *, style: str = "") -> Iterator[str]:
+        after = " " * len(indent)
+        for number, line in enumerate(neutralise(text).split("\n")):
+            wrapped = textwrap.wrap(
+                line,
+                self._width,
+                initial_indent=indent if number == 0 else after,
+                subsequent_indent=after,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for piece in wrapped:
+                yield self.style(style, piece) if style else piece
+
+
+def human_size(size: int) -> str:
+    """A size for people: "8.1 MB"; decimal units, as AWS's limits are written."""
+    if size < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 1000 or unit == "GB":
+            break
+    return f"{value:.1f} {unit}"
+
+
+def _word(text: str) -> str:
+    """One line of harmless text."""
+    return " ".join(neutralise(text).expandtabs(4).split("\n"))
