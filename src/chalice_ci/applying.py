@@ -1,0 +1,557 @@
+"""From a built stage to a sealed plan, and from a sealed plan to a live stage and its record.
+
+The order is the promise: who are we, what is recorded, what would be done, seal; then apply
+exactly that, and record what stands whatever happened.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+from chalice_ci import __version__
+from chalice_ci.app.deployer import (
+    Deployer,
+    Identity,
+    Outcome,
+    PackageFile,
+    Step,
+    StepState,
+    Target,
+)
+from chalice_ci.app.environment import make_deployer_environment
+from chalice_ci.app.pythons import Interpreter
+from chalice_ci.app.versions import DEFAULT_CHALICE
+from chalice_ci.building import Built
+from chalice_ci.errors import (
+    PlanRefused,
+    StateMoved,
+    StateNotRecorded,
+    UsageError,
+    UserError,
+)
+from chalice_ci.findings import Severity
+from chalice_ci.inputs import ALLOWED_ACCOUNT
+from chalice_ci.ownership import Guard, check_place, clients_of, owner_of
+from chalice_ci.plan import (
+    Action,
+    Facts,
+    OpenedPlan,
+    Operation,
+    Plan,
+    SealedPackage,
+    actions,
+    digest_of,
+    seal,
+    verify,
+)
+from chalice_ci.promotion import refuse_unless_live
+from chalice_ci.report import report as model
+from chalice_ci.route import Job
+from chalice_ci.run import Run
+from chalice_ci.smoke import smoke_checks
+from chalice_ci.state.schema import StageState, render
+from chalice_ci.state.store import StateKey, commit_message
+from chalice_ci.state.transfer import Recorded, read_or_import
+from chalice_ci.state.urls import urls
+
+PLAN_LIFETIME = timedelta(days=7)
+"""How long a person may take to approve: GitHub drops a waiting deployment after 30 days, but a
+package that old is not what anybody wants in production."""
+
+_EFFECTS = {
+    Action.CREATE: model.Effect.CREATE,
+    Action.UPDATE: model.Effect.UPDATE,
+    Action.REPLACE: model.Effect.REPLACE,
+    Action.DELETE: model.Effect.DELETE,
+}
+
+
+@dataclass(kw_only=True)
+class _Steps:
+    """What became of each operation, gathered while the deployer goes on."""
+
+    run: Run
+    job: str
+    recorded: Recorded | None
+    seen: list[tuple[str, str, model.Outcome, float]] = field(default_factory=list)
+
+    def __call__(self, step: Step) -> None:
+        if step.state is StepState.STARTED:
+            self.run.progress.say(f"[{step.number}/{step.total}] {step.text}", job=self.job)
+            return
+        failed = step.state is StepState.FAILED
+        if failed:
+            self.run.progress.say(f"[{step.number}/{step.total}] failed: {step.text}", job=self.job)
+        outcome = model.Outcome.FAILED if failed else model.Outcome.DONE
+        self.seen.append((step.method, step.resource, outcome, step.seconds))
+
+    def told(self, operations: tuple[Operation, ...]) -> tuple[model.Operation, ...]:
+        """The operations with their outcomes; what was not reached says so."""
+        left = list(self.seen)
+        told = []
+        for operation in _shown(operations, self.recorded):
+            found = next(
+                (s for s in left if (s[0], s[1]) == (operation.method, operation.resource)), None
+            )
+            if found is None:
+                told.append(replace(operation, outcome=model.Outcome.NOT_REACHED))
+                continue
+            left.remove(found)
+            told.append(replace(operation, outcome=found[2], seconds=round(found[3], 3)))
+        return tuple(told)
+
+
+def plan_stage(run: Run, built: Built) -> model.Result:
+    """Seal the plan of a built stage into the output folder; reads from AWS only."""
+    with _deployer(
+        run, built.job, built.loaded.chalice_version, interpreter=built.interpreter
+    ) as deployer:
+        sealed = _seal(run, built, deployer)
+    _ask_for_approval(run, built.job, sealed.opened.digest)
+    return _planned(built.result, sealed)
+
+
+def deploy_stage(run: Run, built: Built) -> model.Result:
+    """Plan and apply in one go."""
+    with _deployer(
+        run, built.job, built.loaded.chalice_version, interpreter=built.interpreter
+    ) as deployer:
+        sealed = _seal(run, built, deployer)
+        _refuse_unapproved(run, built.job, sealed.opened.digest)
+        base = _planned(built.result, sealed)
+        return _apply(run, built.job, sealed, deployer, base)
+
+
+def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
+    """Apply a plan that was sealed before, if everything that it is bound to still holds."""
+    plan = opened.plan
+    base = model.Result(
+        app=plan.app,
+        stage=plan.stage,
+        path=plan.app_path,
+        chalice=plan.chalice,
+        python=plan.python,
+        region=plan.region,
+    )
+    if plan.operations is None:
+        raise PlanRefused(
+            "the plan was made without reading the live state, so it lists no operations.",
+            where=plan.where,
+            fix="Make it again with AWS credentials: chalice-ci plan",
+        )
+    with _deployer(run, job, plan.chalice, region=plan.region) as deployer:
+        identity = _identified(run, job, deployer)
+        recorded = _recorded(run, job, plan.app_name)
+        verify(plan, opened.digest, _facts(run, opened, identity, recorded))
+        _refuse_unapproved(run, job, opened.digest)
+        sealed = _Sealed(
+            opened=opened,
+            identity=identity,
+            recorded=recorded,
+            operations=plan.operations,
+            path=run.shown(run.plan_file or Path()),
+        )
+        return _apply(run, job, sealed, deployer, _planned(base, sealed))
+
+
+def delete_stage(run: Run, job: Job, app_name: str | None) -> model.Result:
+    """Remove everything that is recorded, without the app's code."""
+    base = model.Result(app=job.app.name, stage=job.stage, path=job.app.path)
+    key = StateKey(app_path=job.app.path, stage=job.stage)
+    recorded = read_or_import(
+        run.records.store,
+        key,
+        source=run.records.source,
+        ref=run.records.ref,
+        app_name=app_name or job.app.name,
+    )
+    if recorded is None or not recorded.state.resources:
+        return replace(
+            base, note="nothing is recorded, so there is nothing to delete", changed=False
+        )
+    name = app_name or _agreed_name(job, recorded.state)
+    target = Target(app_name=name, stage=job.stage, graph=None, resources=recorded.state.resources)
+    with _deployer(run, job, DEFAULT_CHALICE) as deployer:
+        identity = _identified(run, job, deployer)
+        operations = deployer.plan(target)
+        steps = _Steps(run=run, job=job.name, recorded=recorded)
+        outcome = deployer.apply(
+            target, operations, gate=_guard(run, target, identity), progress=steps
+        )
+        result = replace(
+            base,
+            account=identity.account,
+            region=identity.region,
+            operations=steps.told(operations),
+        )
+        return _record(run, job, result, outcome, recorded, verb="deleted")
+
+
+# -- planning -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sealed:
+    """A plan with what it was made from."""
+
+    opened: OpenedPlan
+    identity: Identity
+    recorded: Recorded | None
+    operations: tuple[Operation, ...]
+    path: str
+
+
+def _seal(run: Run, built: Built, deployer: Deployer) -> _Sealed:
+    job = built.job
+    if job.policy is not None and job.policy.environment_variables:
+        place = run.config.places.get(f"stages.{job.stage}.environment-variables")
+        raise UsageError(
+            "this version cannot put secrets into a stage's variables yet, and would deploy "
+            "placeholders.",
+            where=str(place or run.config.file),
+            fix="Let the app read them from Parameter Store or Secrets Manager at run time, or "
+            "keep them in .chalice/config.json for now.",
+        )
+    identity = _identified(run, job, deployer)
+    recorded = _recorded(run, job, built.app_name)
+    run.progress.say("planning against what is deployed", job=job.name)
+    target = _target(built.app_name, job, built.loaded.graph.document, built.packages, recorded)
+    operations = deployer.plan(target)
+    now = run.world.now()
+    plan = Plan(
+        app=job.app.name,
+        app_path=job.app.path,
+        app_name=built.app_name,
+        stage=job.stage,
+        account=identity.account,
+        region=identity.region,
+        commit=run.checkout.commit,
+        tree=run.checkout.tree,
+        chalice=built.loaded.chalice_version,
+        python=built.loaded.python_version,
+        tool=__version__,
+        config_digest=run.config_digest(job.app),
+        base_version="" if recorded is None else recorded.version,
+        base_digest=_state_digest(recorded),
+        graph=built.loaded.graph.document,
+        packages=tuple(
+            SealedPackage(slot=slot, sha256=file.sha256, size=file.path.stat().st_size)
+            for slot, file in sorted(built.packages.items())
+        ),
+        operations=operations,
+        findings=tuple(
+            (severity.value, sum(f.severity is severity for f in built.result.findings))
+            for severity in sorted(Severity)
+        ),
+        created=now.replace(microsecond=0),
+        expires=(now + PLAN_LIFETIME).replace(microsecond=0),
+    )
+    path = run.out / f"{job.app.name}-{job.stage}.plan"
+    digest = seal(plan, {slot: file.path for slot, file in built.packages.items()}, path)
+    run.hand_over(path)
+    opened = OpenedPlan(
+        plan=plan,
+        digest=digest,
+        packages={slot: file.path for slot, file in built.packages.items()},
+    )
+    return _Sealed(
+        opened=opened,
+        identity=identity,
+        recorded=recorded,
+        operations=operations,
+        path=run.shown(path),
+    )
+
+
+def _ask_for_approval(run: Run, job: Job, digest: str) -> None:
+    """Where the CI system has no gate, the folder that plays the forge keeps the question."""
+    environment = job.policy.environment if job.policy else None
+    if run.approvals is not None and environment is not None:
+        run.approvals.request_approval(environment, digest)
+        run.progress.say(f"waits for an approval of {environment}: {digest[:12]}", job=job.name)
+
+
+def _refuse_unapproved(run: Run, job: Job, digest: str) -> None:
+    environment = job.policy.environment if job.policy else None
+    if run.approvals is None or environment is None:
+        return
+    if not run.approvals.is_approved(environment, digest):
+        raise PlanRefused(
+            f"nobody has approved the plan {digest[:12]} for the environment {environment}.",
+            where=job.name,
+            fix="Let somebody who may approve it do so, then run this again.",
+        )
+
+
+def _planned(result: model.Result, sealed: _Sealed) -> model.Result:
+    """The result with what a plan adds."""
+    plan = sealed.opened.plan
+    return replace(
+        result,
+        account=sealed.identity.account,
+        region=sealed.identity.region,
+        operations=_shown(sealed.operations, sealed.recorded),
+        plan=model.Plan(
+            digest=sealed.opened.digest, path=sealed.path, expires=plan.expires.isoformat()
+        ),
+    )
+
+
+def _shown(
+    operations: tuple[Operation, ...], recorded: Recorded | None
+) -> tuple[model.Operation, ...]:
+    known = () if recorded is None else tuple(r["name"] for r in recorded.state.resources)
+    # Some methods make or update: what was not recorded is new.
+    effects = {
+        name: Action.CREATE if action is Action.UPDATE and name not in known else action
+        for name, action in actions(operations)
+    }
+    return tuple(
+        model.Operation(
+            method=operation.method,
+            resource=operation.resource,
+            effect=_EFFECTS[effects[operation.resource]],
+            message=operation.message,
+        )
+        for operation in operations
+    )
+
+
+def _facts(run: Run, opened: OpenedPlan, identity: Identity, recorded: Recorded | None) -> Facts:
+    """What is true now. Without a checkout the plan's own commit and configuration stand: there
+    is nothing to compare them with, and its digest binds them.
+    """
+    plan = opened.plan
+    inside = run.checkout.git_dir is not None
+    app = next((app for app in run.config.apps if app.name == plan.app), None)
+    return Facts(
+        app=plan.app,
+        stage=plan.stage,
+        account=identity.account,
+        region=identity.region,
+        commit=run.checkout.commit if inside else plan.commit,
+        tree=run.checkout.tree if inside else plan.tree,
+        chalice=plan.chalice,
+        tool=__version__,
+        config_digest=run.config_digest(app) if inside and app else plan.config_digest,
+        base_version="" if recorded is None else recorded.version,
+        base_digest=_state_digest(recorded),
+        now=run.world.now(),
+    )
+
+
+# -- applying -------------------------------------------------------------------------------------
+
+
+def _apply(
+    run: Run, job: Job, sealed: _Sealed, deployer: Deployer, base: model.Result
+) -> model.Result:
+    plan = sealed.opened.plan
+    packages = {
+        package.slot: PackageFile(path=sealed.opened.packages[package.slot], sha256=package.sha256)
+        for package in plan.packages
+    }
+    if job.policy is not None and job.policy.needs is not None:
+        refuse_unless_live(run, job, job.policy.needs, packages)
+    target = _target(plan.app_name, job, plan.graph, packages, sealed.recorded)
+    steps = _Steps(run=run, job=job.name, recorded=sealed.recorded)
+    outcome = deployer.apply(
+        target,
+        sealed.operations,
+        gate=_guard(run, target, sealed.identity),
+        progress=steps,
+    )
+    result = replace(base, operations=steps.told(sealed.operations))
+    result = _record(run, job, result, outcome, sealed.recorded, verb="deployed")
+    if result.failure is None and job.policy is not None and job.policy.smoke:
+        result = smoke_checks(run, job, result)
+    return result
+
+
+def _record(
+    run: Run,
+    job: Job,
+    result: model.Result,
+    outcome: Outcome,
+    recorded: Recorded | None,
+    *,
+    verb: str,
+) -> model.Result:
+    """Record what stands now, then say what went wrong, if anything did."""
+    state = StageState(resources=tuple(dict(resource) for resource in outcome.resources))
+    words = verb if outcome.complete else f"stopped after {outcome.calls} changes"
+    failure = None if outcome.error is None else model.Failure.of(outcome.error)
+    for resource in outcome.left_behind:
+        run.progress.say(f"left behind: {dict(resource)}", job=job.name)
+    if recorded is None and not state.resources and not outcome.calls:
+        # Nothing was done and nothing was there: no record either.
+        if outcome.interruption is not None:
+            raise outcome.interruption
+        return replace(result, failure=failure, changed=False)
+    key = StateKey(app_path=job.app.path, stage=job.stage)
+    try:
+        written = run.records.store.write(
+            key,
+            state,
+            expected="" if recorded is None else recorded.version,
+            message=commit_message(
+                app=job.app.name,
+                stage=job.stage,
+                commit=run.checkout.commit or "",
+                result=words,
+                run=run.run_url,
+            ),
+        )
+    except (StateNotRecorded, StateMoved) as error:
+        failure = model.Failure.of(_kept(run, job, state, error))
+        run.progress.say(failure.what, job=job.name)
+        if outcome.interruption is not None:
+            raise outcome.interruption from error
+        return replace(result, failure=failure, changed=outcome.calls > 0)
+    run.progress.say(
+        f"state recorded: {run.records.name}"
+        + (f" at {written.commit[:12]}" if written.commit else "")
+        + ("" if written.changed else ", unchanged"),
+        job=job.name,
+    )
+    if outcome.interruption is not None:
+        raise outcome.interruption
+    return replace(
+        result,
+        failure=failure,
+        changed=outcome.calls > 0,
+        state=model.RecordedState(
+            store=run.records.name,
+            file=key.file,
+            commit=written.commit or "",
+            version=written.version,
+            changed=written.changed,
+        ),
+        urls=run.urls(urls(state)),
+    )
+
+
+def _kept(run: Run, job: Job, state: StageState, error: UserError) -> StateNotRecorded:
+    """The error of a state that could not be recorded, with the file that holds it now."""
+    name = f"{job.app.name}-{job.stage}.state.json"
+    try:
+        path = run.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(render(state))
+        run.hand_over(path)
+    except OSError:
+        # A full disk or a read-only folder must not be the end of the only record.
+        try:
+            path = Path(tempfile.mkdtemp(prefix="chalice-ci-state-")) / name
+            path.write_bytes(render(state))
+        except OSError:
+            return StateNotRecorded(
+                f"{error.what} No file could be written either. The state is:\n"
+                f"{render(state).decode()}",
+                where=error.where,
+                fix=f"Save these lines as {name}.\n{error.fix}\nThen: chalice-ci state import "
+                f"{name} --app {job.app.name} --stage {job.stage} --force",
+            )
+    return StateNotRecorded(
+        f"{error.what} The state is in {run.shown(path)}: keep that file.",
+        where=error.where,
+        fix=f"{error.fix}\nThen: chalice-ci state import {run.shown(path)} "
+        f"--app {job.app.name} --stage {job.stage} --force",
+    )
+
+
+# -- shared ---------------------------------------------------------------------------------------
+
+
+def _deployer(
+    run: Run,
+    job: Job,
+    chalice: str,
+    *,
+    region: str | None = None,
+    interpreter: Interpreter | None = None,
+) -> Deployer:
+    python = make_deployer_environment(
+        chalice,
+        cache_dir=run.cache_dir,
+        environ=run.world.env,
+        interpreter=interpreter,
+        running=run.world.python,
+    )
+    work = run.work_dir / f"deployer-{job.app.name}-{job.stage}"
+    return Deployer.start(
+        python, environ=run.aws_environ, work_dir=work, region=region or run.region(job)
+    )
+
+
+def _identified(run: Run, job: Job, deployer: Deployer) -> Identity:
+    """Who the credentials are; WrongAccount when the stage is another account's or region's."""
+    identity = deployer.identify()
+    if run.cloud is None:
+        configured = job.policy.account if job.policy else None
+        place = f"stages.{job.stage}.account"
+        allowed = run.inputs.prefer(ALLOWED_ACCOUNT, configured, place).text
+        check_place(identity, account=allowed or None, region=run.region(job), where=job.name)
+    return identity
+
+
+def _guard(run: Run, target: Target, identity: Identity) -> Guard:
+    return Guard(owner_of(target, identity), clients_of(run.aws_environ, identity.region))
+
+
+def _recorded(run: Run, job: Job, app_name: str) -> Recorded | None:
+    recorded = read_or_import(
+        run.records.store,
+        StateKey(app_path=job.app.path, stage=job.stage),
+        source=run.records.source,
+        ref=run.records.ref,
+        app_name=app_name,
+    )
+    if recorded is not None and recorded.imported_from:
+        run.progress.say(f"first run: state taken from {recorded.imported_from}", job=job.name)
+    return recorded
+
+
+def _state_digest(recorded: Recorded | None) -> str:
+    resources = () if recorded is None else recorded.state.resources
+    return digest_of([dict(resource) for resource in resources])
+
+
+def _target(
+    app_name: str,
+    job: Job,
+    graph: Mapping[str, object],
+    packages: Mapping[str, PackageFile],
+    recorded: Recorded | None,
+) -> Target:
+    return Target(
+        app_name=app_name,
+        stage=job.stage,
+        graph=graph,
+        packages=packages,
+        resources=() if recorded is None else recorded.state.resources,
+    )
+
+
+def _agreed_name(job: Job, state: StageState) -> str:
+    """Without a config.json: the app's own name, if the recorded resources agree with it.
+
+    The record alone does not decide: it could name another app's resources and call them ours.
+    """
+    name = job.app.name
+    arns = [str(r.get("lambda_arn") or r.get("role_arn") or "") for r in state.resources]
+    named = [arn.rpartition(":")[2].rpartition("/")[2] for arn in arns if arn]
+    prefix = f"{name}-{job.stage}"
+    if named and all(one == prefix or one.startswith(f"{prefix}-") for one in named):
+        return name
+    raise UsageError(
+        f"there is no readable .chalice/config.json, and the recorded resources are not named "
+        f"{prefix}, so it is not known what this app's resources are called.",
+        where=job.name,
+        fix='Restore .chalice/config.json with the "app_name" that was deployed, or give the app '
+        "that name under `apps` in chalice-ci.yml.",
+    )

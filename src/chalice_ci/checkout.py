@@ -1,0 +1,160 @@
+"""What the repository around the project is: its root, commit, tree, branch and remote.
+
+Only objects and refs are read: no command here looks at the work tree, so hooks, filters and
+fsmonitor of a hostile `.git/config` have nothing to run for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from chalice_ci.errors import UsageError
+
+GitReader = Callable[..., str | None]
+"""Runs a git command that reads, in a repository: its output without the last line feed, None if
+the command failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkout:
+    """The repository that holds the project.
+
+    `within` is the project directory relative to `root` (POSIX, "." for the root itself);
+    `commit` and what follows are None outside a git repository or before the first commit.
+    """
+
+    root: Path
+    within: str = "."
+    git_dir: Path | None = None
+    commit: str | None = None
+    tree: str | None = None
+    branch: str | None = None
+    default_branch: str | None = None
+    remote: str | None = None
+
+    @property
+    def common_dir(self) -> Path | None:
+        """What all work trees of the repository share: the states' branch is there."""
+        if self.git_dir is None:
+            return None
+        shared = self.git_dir / "commondir"
+        if not shared.is_file():
+            return self.git_dir
+        return (self.git_dir / shared.read_text(encoding="utf-8").strip()).resolve()
+
+    @property
+    def project_dir(self) -> Path:
+        """The project directory itself."""
+        return self.root / self.within
+
+
+def find_root(project_dir: Path) -> tuple[Path, Path | None]:
+    """The repository's root and its git directory; without git, the nearest chalice-ci.yml decides.
+
+    Raises UsageError when `project_dir` is no directory.
+    """
+    if not project_dir.is_dir():
+        raise UsageError(
+            "there is no such directory.",
+            where=str(project_dir),
+            fix="Name the app's or the repository's directory with --project-dir.",
+        )
+    start = project_dir.resolve()
+    for candidate in (start, *start.parents):
+        marker = candidate / ".git"
+        if marker.is_dir():
+            return candidate, marker
+        if marker.is_file():
+            return candidate, _linked(marker)
+    for candidate in (start, *start.parents):
+        if (candidate / "chalice-ci.yml").is_file():
+            return candidate, None
+    return start, None
+
+
+def _linked(marker: Path) -> Path:
+    """The git directory that a `.git` file of a linked work tree or submodule names."""
+    text = marker.read_text(encoding="utf-8", errors="replace").strip()
+    if not text.startswith("gitdir: "):
+        raise UsageError(
+            "this .git file does not name a git directory.",
+            where=str(marker),
+            fix="Check the repository out again.",
+        )
+    return (marker.parent / text.removeprefix("gitdir: ")).resolve()
+
+
+def read_checkout(project_dir: Path, git: Callable[[Path], GitReader]) -> Checkout:
+    """What `project_dir` belongs to; `git` makes a reader for a git directory."""
+    root, git_dir = find_root(project_dir)
+    within = project_dir.resolve().relative_to(root).as_posix()
+    if git_dir is None:
+        return Checkout(root=root, within=within)
+    read = git(git_dir)
+    head = read("symbolic-ref", "--quiet", "HEAD") or ""
+    remote_head = read("symbolic-ref", "--quiet", "refs/remotes/origin/HEAD") or ""
+    return Checkout(
+        root=root,
+        within=within,
+        git_dir=git_dir,
+        commit=read("rev-parse", "--verify", "--quiet", "HEAD^{commit}"),
+        tree=read("rev-parse", "--verify", "--quiet", "HEAD^{tree}"),
+        branch=head.removeprefix("refs/heads/") or None,
+        default_branch=remote_head.removeprefix("refs/remotes/origin/")
+        or _conventional_default(read),
+        remote=_address(root, read("config", "--local", "--get", "remote.origin.url")),
+    )
+
+
+def _address(root: Path, url: str | None) -> str | None:
+    """The remote's address; a relative path counts from the top of the work tree, as for git."""
+    relative = url and not url.startswith(("/", "-")) and ":" not in url.partition("/")[0]
+    return str((root / url).resolve()) if url and relative else url
+
+
+def _conventional_default(read: GitReader) -> str | None:
+    """Without a remote's HEAD: main or master, if there is such a branch."""
+    for name in ("main", "master"):
+        if read("rev-parse", "--verify", "--quiet", f"refs/heads/{name}"):
+            return name
+    return None
+
+
+def changed_files(checkout: Checkout, read: GitReader, path: str) -> tuple[str, ...]:
+    """Files below `path` whose bytes differ from the commit's, or that it has and the tree has not.
+
+    Compared by blob id, computed here: `git status` would run the repository's filters. New files
+    that git ignores would all count, so only files that the commit knows are looked at. At most
+    20 names, sorted.
+    """
+    if checkout.commit is None:
+        return ()
+    listing = read("ls-tree", "-r", "-z", checkout.commit, "--", path) or ""
+    return tuple(sorted(_differing(checkout.root, listing)))[:20]
+
+
+def _differing(root: Path, listing: str) -> Iterator[str]:
+    for line in listing.split("\0"):
+        head, _, name = line.partition("\t")
+        if not name:
+            continue
+        mode, kind, blob = head.split()
+        file = root / name
+        if kind != "blob":
+            continue
+        try:
+            found = file.lstat()
+        except OSError:
+            yield name
+            continue
+        if mode == "120000":
+            content = str(file.readlink()).encode() if stat.S_ISLNK(found.st_mode) else b""
+        else:
+            content = file.read_bytes() if stat.S_ISREG(found.st_mode) else b""
+        algorithm = hashlib.sha256 if len(blob) == 64 else hashlib.sha1
+        if algorithm(b"blob %d\0" % len(content) + content).hexdigest() != blob:
+            yield name

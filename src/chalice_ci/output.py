@@ -1,0 +1,145 @@
+"""Where results go: stdout in the chosen form, and the files of the output folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from chalice_ci.building import Built
+from chalice_ci.context import System
+from chalice_ci.errors import UserError
+from chalice_ci.findings import Severity
+from chalice_ci.inputs import FORMAT
+from chalice_ci.report import document, junit, terminal
+from chalice_ci.report.annotations import file_command
+from chalice_ci.report.annotations import render as render_annotations
+from chalice_ci.report.page import Origin
+from chalice_ci.report.report import Archive, Failure, Report, Result, exit_code
+from chalice_ci.report.summary import summary
+from chalice_ci.run import Run
+from chalice_ci.source import excerpts
+
+
+def write_report(run: Run, report: Report, *, fail_on: Severity, comment_url: str = "") -> None:
+    """Print the report and write report.json, for `check` also junit.xml; on GitHub the step
+    summary and the outputs.
+    """
+    text = document.render(report, fail_on=fail_on)
+    form = run.inputs.text(FORMAT)
+    # First to the person who waits: a full disk must not hide what was done.
+    _print(run, report, text, form)
+    if form == "github" or run.context.system is System.GITHUB:
+        # The runner reads commands from both streams; JSON on stdout stays JSON.
+        stream = run.world.stderr if form == "json" else run.world.stdout
+        stream.write(render_annotations(report))
+    _write_files(run, report, text, fail_on=fail_on, comment_url=comment_url)
+
+
+def write_failure(run: Run, verb: str, error: UserError) -> None:
+    """The files and outputs of a run that ended in an error; a person is told by the caller."""
+    report = Report(verb=verb, commit=run.context.commit or "", failure=Failure.of(error))
+    text = document.render(report)
+    if run.inputs.text(FORMAT) == "json":
+        run.world.stdout.write(text)
+    with contextlib.suppress(OSError):
+        _write_files(run, report, text, fail_on=Severity.ERROR, comment_url="")
+
+
+def _write_files(
+    run: Run, report: Report, text: str, *, fail_on: Severity, comment_url: str
+) -> None:
+    _write(run, "report.json", text)
+    if report.verb in ("check", "run"):
+        _write(run, "junit.xml", junit.render(report))
+    origin = Origin.of(run.context, notes=report.notes)
+    _append(run, "GITHUB_STEP_SUMMARY", summary(report, origin=origin, fail_on=fail_on))
+    values = output_values(run, report, fail_on=fail_on, comment_url=comment_url)
+    outputs = file_command(values, delimiter=lambda: secrets.token_hex(16))
+    _append(run, "GITHUB_OUTPUT", outputs)
+
+
+def _print(run: Run, report: Report, text: str, form: str) -> None:
+    if form == "json":
+        run.world.stdout.write(text)
+        return
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    run.world.stdout.write(
+        terminal.render(
+            report,
+            color=run.world.stdout.isatty() and not run.world.env.get("NO_COLOR"),
+            width=width,
+            excerpt=excerpts(run.checkout.root),
+        )
+    )
+
+
+def output_values(
+    run: Run, report: Report, *, fail_on: Severity, comment_url: str
+) -> tuple[tuple[str, str], ...]:
+    """The outputs of the action, by name; see `outputs.OUTPUTS`."""
+    urls = {
+        f"{result.app}/{result.stage}": [url.address for url in result.urls]
+        for result in report.results
+        if result.urls
+    }
+    plans = [result.plan for result in report.results if result.plan is not None]
+    commits = [r.state.commit for r in report.results if r.state is not None and r.state.commit]
+    return (
+        ("result", report.verdict.value),
+        ("failure-reason", exit_code(report, fail_on=fail_on).reason),
+        ("url", next((url for found in urls.values() for url in found), "")),
+        ("urls", json.dumps(urls, sort_keys=True)),
+        ("stages", json.dumps([f"{r.app}/{r.stage}" for r in report.results])),
+        ("changed", "true" if any(r.changed for r in report.results) else "false"),
+        ("plan", "\n".join(plan.path for plan in plans)),
+        ("plan-digest", "\n".join(plan.digest for plan in plans)),
+        ("report", run.shown(run.out / "report.json")),
+        ("comment-url", comment_url),
+        ("state-commit", commits[-1] if commits else ""),
+    )
+
+
+def _append(run: Run, variable: str, text: str) -> None:
+    """Append to one of the runner's files, when there is one."""
+    path = run.world.env.get(variable)
+    if path:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def write_package(run: Run, built: Built | Result) -> Result:
+    """One folder per app and stage: the archives, the template and the manifest."""
+    if isinstance(built, Result):
+        return built
+    folder = run.out / built.job.app.name / built.job.stage
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {"app": "deployment.zip", "layer": "layer-deployment.zip"}
+    archives = []
+    for archive in built.result.package.archives if built.result.package else ():
+        target = folder / names[archive.slot]
+        shutil.copyfile(built.packages[archive.slot].path, target)
+        archives.append(replace(archive, path=target.relative_to(run.out).as_posix()))
+    (folder / "manifest.json").write_text(built.package.manifest.to_json(), encoding="utf-8")
+    if built.loaded.template is not None:
+        template = json.dumps(built.loaded.template, indent=2, sort_keys=True) + "\n"
+        (folder / "sam.json").write_text(template, encoding="utf-8")
+    run.hand_over(run.out)
+    run.progress.say(f"wrote {run.shown(folder)}", job=built.job.name)
+    return _with_archives(built.result, tuple(archives))
+
+
+def _with_archives(result: Result, archives: tuple[Archive, ...]) -> Result:
+    if result.package is None:
+        return result
+    return replace(result, package=replace(result.package, archives=archives))
+
+
+def _write(run: Run, name: str, text: str) -> None:
+    run.out.mkdir(parents=True, exist_ok=True)
+    path: Path = run.out / name
+    path.write_text(text, encoding="utf-8")
+    run.hand_over(run.out)

@@ -1,0 +1,740 @@
+"""Nothing is updated or deleted before it is known to belong to this app and stage.
+
+A state file names things: ARNs, ids, role names. It can be wrong, old, another account's or
+tampered with, so before the first call of an apply the whole plan is looked at, and before each
+call its target: the account and region in ARNs, the name that Chalice would have given, and what
+AWS itself says now - a function's tag, the function behind an API, a mapping or a subscription.
+
+What can't be shown to be ours is not touched, and nothing else of that plan is either. Only reads
+are made here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalice_ci.app.deployer import Call, Identity, Result, Target
+from chalice_ci.errors import AWSError, NotOurs, PlanRefused, UserError, WrongAccount
+from chalice_ci.plan import Operation, canonical
+
+Clients = Callable[[str], Any]
+"""Makes the boto3 client of a service: `clients("lambda")`."""
+
+TAG = "aws-chalice"
+
+_EDIT_STATE = "(chalice-ci state pull, edit, chalice-ci state import FILE)"
+
+_MISSING = {
+    "NoSuchBucket",
+    "NoSuchEntity",
+    "NotFound",
+    "NotFoundException",
+    "ResourceNotFoundException",
+}
+_FUNCTION_IN_URI = re.compile(
+    r"arn:aws[a-z-]*:lambda:(?P<region>[a-z0-9-]*):(?P<account>\d*):function:(?P<name>[^/:]+)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Whose resources may be touched.
+
+    `app_name` and `stage` are what Chalice builds names from. `titles` are names that a REST API
+    of this app may have, `roles` what each function of the application runs as: the ARN of a role
+    that the user gave, which is never changed, or the name of one that Chalice manages.
+    """
+
+    app_name: str
+    stage: str
+    account: str
+    region: str
+    titles: frozenset[str]
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def prefix(self) -> str:
+        """What every name starts with."""
+        return f"{self.app_name}-{self.stage}"
+
+    @property
+    def where(self) -> str:
+        """What an error names."""
+        return f"{self.app_name}/{self.stage}"
+
+    @property
+    def tag(self) -> str:
+        """How the value of the tag that Chalice puts on functions ends."""
+        return f":stage={self.stage}:app={self.app_name}"
+
+
+def owner_of(target: Target, identity: Identity) -> Owner:
+    """Return the owner of what a target describes, in the account and region of the credentials.
+
+    Raises PlanRefused for a graph that is none.
+    """
+    titles = {target.app_name}
+    roles = {}
+    try:
+        nodes = () if target.graph is None else _nodes(target.graph)
+        for node in nodes:
+            fields = node["fields"]
+            if node["type"] == "LambdaFunction":
+                role = nodes[fields["role"]["r"]]["fields"]
+                roles[str(fields["resource_name"])] = str(role.get("role_arn") or role["role_name"])
+            elif node["type"] == "RestAPI":
+                titles.add(str(_entry(_entry(fields["swagger_doc"], "info"), "title")))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise PlanRefused(f"the graph is malformed: {error!r}", where=target.where) from None
+    return Owner(
+        app_name=target.app_name,
+        stage=target.stage,
+        account=identity.account,
+        region=identity.region,
+        titles=frozenset(titles),
+        roles=roles,
+    )
+
+
+def _nodes(graph: Mapping[str, Any]) -> Sequence[Any]:
+    nodes: Sequence[Any] = graph["nodes"]
+    return nodes
+
+
+def check_place(identity: Identity, *, account: str | None, region: str | None, where: str) -> None:
+    """Raise WrongAccount unless the credentials are of the account and region that are wanted.
+
+    None wants nothing in particular.
+    """
+    if account is not None and account != identity.account:
+        raise WrongAccount(
+            f"this stage belongs to account {account}, the credentials are of {identity.account}"
+            f" ({identity.arn})",
+            where=where,
+            fix="Assume a role in the stage's account, or change `account` in chalice-ci.yml.",
+        )
+    if region is not None and region != identity.region:
+        raise WrongAccount(
+            f"this stage belongs to region {region}, this is {identity.region}",
+            where=where,
+            fix="Set aws-region (AWS_REGION) to the stage's, or change `region` in chalice-ci.yml.",
+        )
+
+
+def clients_of(environ: Mapping[str, str], region: str) -> Clients:
+    """Return what makes boto3 clients from an explicit environment.
+
+    Keys, profile, configuration files and endpoint come from `environ`. Without keys and profile
+    the SDK looks where it always does: web identity, container, instance.
+    """
+    core = botocore.session.Session()
+    core.set_config_variable("profile", environ.get("AWS_PROFILE") or None)
+    for name, variable in (
+        ("config_file", "AWS_CONFIG_FILE"),
+        ("credentials_file", "AWS_SHARED_CREDENTIALS_FILE"),
+    ):
+        if environ.get(variable):
+            core.set_config_variable(name, environ[variable])
+    key = environ.get("AWS_ACCESS_KEY_ID")
+    session = boto3.Session(
+        aws_access_key_id=key,
+        aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY") if key else None,
+        aws_session_token=environ.get("AWS_SESSION_TOKEN") if key else None,
+        region_name=region,
+        botocore_session=core,
+    )
+    config = Config(retries={"mode": "standard", "total_max_attempts": 8})
+    made: dict[str, Any] = {}
+
+    def clients(service: str) -> Any:
+        if service not in made:
+            made[service] = session.client(
+                service, endpoint_url=environ.get("AWS_ENDPOINT_URL") or None, config=config
+            )
+        return made[service]
+
+    return clients
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """What a call acts on: `kind` chooses the check, `name` is a name, an id or an ARN."""
+
+    kind: str
+    name: str
+    resource: str
+    deletes: bool = False
+    more: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """Why something may not be touched."""
+
+    what: str
+    resource: str
+    fix: str
+    account: bool = False
+
+
+class Guard:
+    """A gate that lets pass what belongs to the owner."""
+
+    def __init__(self, owner: Owner, clients: Clients) -> None:
+        self._owner = owner
+        self._clients = clients
+        # Subjects that passed; things that are known to be ours or were made by this very run.
+        self._ours: set[tuple[str, str, str, bool]] = set()
+        self._known: set[tuple[str, str]] = set()
+
+    def review(self, operations: tuple[Operation, ...]) -> None:
+        """Look at every operation of the plan; raises with all that is not ours."""
+        problems: dict[str, _Problem] = {}
+        for operation in operations:
+            for subject in self._subjects_of_method(operation):
+                problem = self._problem(subject)
+                if problem is not None:
+                    problems.setdefault(problem.what, problem)
+        if problems:
+            self._refuse(tuple(problems.values()))
+
+    def allow(self, call: Call) -> None:
+        """Look at what a call acts on."""
+        for subject in self._subjects_of_call(call):
+            problem = self._problem(subject)
+            if problem is not None:
+                self._refuse((problem,))
+
+    def done(self, call: Call, result: Result) -> None:
+        """Remember what a call made: it is ours."""
+        if not result.ok:
+            return
+        made = _MADE.get((call.service, call.operation))
+        if made is not None:
+            kind, source, key = made
+            name = (result.response if source == "response" else call.params).get(key)
+            if isinstance(name, str):
+                self._known.add((kind, name))
+
+    def _refuse(self, problems: tuple[_Problem, ...]) -> NoReturn:
+        kind: type[UserError] = WrongAccount if all(p.account for p in problems) else NotOurs
+        lines = [p.what for p in problems]
+        what = lines[0] if len(lines) == 1 else "\n".join(["", *(f"  - {x}" for x in lines)])
+        fixes = dict.fromkeys(problem.fix for problem in problems)
+        raise kind(
+            f"nothing is changed, because this is not shown to be ours: {what}",
+            where=self._owner.where,
+            fix=" ".join(fixes),
+        )
+
+    # What methods of Chalice's client, and calls to AWS, act on.
+
+    def _subjects_of_method(self, operation: Operation) -> Iterator[_Subject]:
+        found = _METHODS.get(operation.method)
+        if found is None:
+            yield _Subject(kind="unknown", name=operation.method, resource=operation.resource)
+            return
+        for kind, key in found:
+            value = operation.params.get(key)
+            # What is only known while the plan is executed is looked at before its call.
+            if isinstance(value, str):
+                yield _Subject(
+                    kind=kind,
+                    name=value,
+                    resource=operation.resource,
+                    deletes=operation.method in _DELETING,
+                    more=operation.params,
+                )
+
+    def _subjects_of_call(self, call: Call) -> Iterator[_Subject]:
+        found = _CALLS.get((call.service, call.operation))
+        if found is None:
+            yield _Subject(kind="unknown", name=str(call), resource=call.resource)
+            return
+        for kind, key in found:
+            for value in _values(call.params, key):
+                yield _Subject(
+                    kind=kind,
+                    name=str(value),
+                    resource=call.resource,
+                    deletes=call.operation.startswith("Delete"),
+                    more=call.params,
+                )
+
+    # Whether a subject is ours.
+
+    def _problem(self, subject: _Subject) -> _Problem | None:
+        key = (subject.kind, subject.name, subject.resource, subject.deletes)
+        if key in self._ours:
+            return None
+        try:
+            problem = _CHECKS[subject.kind](self, subject)
+        except ClientError as error:
+            if error.response["Error"].get("Code") in _MISSING:
+                # Nothing is there: nothing foreign can be touched. Not remembered, it may appear.
+                return None
+            raise self._unreadable(subject, error) from error
+        except BotoCoreError as error:
+            raise self._unreadable(subject, error) from error
+        if problem is None and subject.kind not in _LOOKED_AT_EACH_TIME:
+            self._ours.add(key)
+        return problem
+
+    def _unreadable(self, subject: _Subject, error: Exception) -> AWSError:
+        return AWSError(
+            f"it can't be told whose {subject.kind} {subject.name} is: {error}",
+            where=self._owner.where,
+            fix="Give the role that deploys the permission to read it.",
+        )
+
+    def _unknown(self, subject: _Subject) -> _Problem:
+        return self._foreign(subject, f"{subject.name} is nothing that a deploy of Chalice does")
+
+    def _function(self, subject: _Subject) -> _Problem | None:
+        name = subject.name
+        if ("function", name) in self._known:
+            return None
+        if ":" in name:
+            arn = _FUNCTION_IN_URI.fullmatch(name)
+            if arn is None:
+                return self._foreign(subject, f"{name} is not the ARN of a function")
+            elsewhere = self._elsewhere(subject, name, arn["account"], arn["region"])
+            if elsewhere is not None:
+                return elsewhere
+            name = arn["name"]
+        if not self._is_named(name):
+            return self._foreign(
+                subject, f"function {name} is not named {self._owner.prefix} or {self._prefixed}"
+            )
+        if ("function", name) in self._known:
+            return None
+        tags = self._clients("lambda").get_function(FunctionName=name).get("Tags") or {}
+        tag = str(tags.get(TAG, ""))
+        if tag.endswith(self._owner.tag):
+            self._known.add(("function", name))
+            return None
+        has = f"tagged {TAG}={tag}" if tag else f"without the tag {TAG}"
+        return self._foreign(
+            subject,
+            f"function {name} is {has}",
+            adopt=f"tag the function {TAG}=version=0{self._owner.tag}",
+        )
+
+    def _role(self, subject: _Subject) -> _Problem | None:
+        name = subject.name
+        given = (role for role in self._owner.roles.values() if role.startswith("arn:"))
+        if any(role.rpartition("/")[2] == name for role in given):
+            return self._foreign(
+                subject, f"role {name} is given by the app's configuration, so it is never changed"
+            )
+        resource = subject.resource
+        expected = (
+            f"{self._prefixed}{resource.removesuffix('_role')}"
+            if resource.endswith("_role")
+            else self._owner.prefix
+        )
+        return self._is(subject, "role", name, expected)
+
+    def _passed_role(self, subject: _Subject) -> _Problem | None:
+        """The planner takes a managed role's ARN from the state and gives it to functions."""
+        wanted = self._owner.roles.get(subject.resource, "")
+        if subject.name == wanted:
+            return None
+        parts = subject.name.split(":", 5)
+        managed = not wanted.startswith("arn:") and f"role/{wanted}"
+        if len(parts) == 6 and parts[2] == "iam" and parts[5] == managed:
+            return self._elsewhere(subject, subject.name, parts[4], self._owner.region)
+        return _Problem(
+            what=f"functions would get the role {subject.name} instead of {wanted}",
+            resource=subject.resource,
+            fix=f"Take the entry with that role out of the recorded state {_EDIT_STATE}.",
+        )
+
+    def _layer(self, subject: _Subject) -> _Problem | None:
+        parts = subject.name.split(":")
+        name = subject.name
+        if len(parts) >= 7:
+            elsewhere = self._elsewhere(subject, subject.name, parts[4], parts[3])
+            if elsewhere is not None:
+                return elsewhere
+            name = parts[6]
+        return self._is(subject, "layer", name, f"{self._prefixed}managed-layer")
+
+    def _rule(self, subject: _Subject) -> _Problem | None:
+        return self._is(subject, "rule", subject.name, f"{self._prefixed}{subject.resource}")
+
+    def _log_group(self, subject: _Subject) -> _Problem | None:
+        function = subject.resource.removesuffix("-log-group")
+        expected = f"/aws/lambda/{self._prefixed}{function}"
+        return self._is(subject, "log group", subject.name, expected)
+
+    def _mapping(self, subject: _Subject) -> _Problem | None:
+        found = self._clients("lambda").get_event_source_mapping(UUID=subject.name)
+        return self._through(
+            subject, f"event source mapping {subject.name}", str(found.get("FunctionArn", ""))
+        )
+
+    def _subscription(self, subject: _Subject) -> _Problem | None:
+        found = self._clients("sns").get_subscription_attributes(SubscriptionArn=subject.name)
+        endpoint = str(found["Attributes"].get("Endpoint", ""))
+        return self._through(subject, f"subscription {subject.name}", endpoint)
+
+    def _through(self, subject: _Subject, what: str, function: str) -> _Problem | None:
+        """Something is ours when the function behind it is; the function may be gone."""
+        behind = _Subject(kind="function", name=function, resource=subject.resource)
+        try:
+            problem = self._function(behind)
+        except ClientError as error:
+            if error.response["Error"].get("Code") not in _MISSING:
+                raise
+            return None
+        if problem is None:
+            return None
+        return _Problem(
+            what=f"{what} belongs to another function: {problem.what}",
+            resource=problem.resource,
+            fix=problem.fix,
+            account=problem.account,
+        )
+
+    def _bucket(self, subject: _Subject) -> _Problem | None:
+        """A bucket's notifications are written as a whole: only ours may differ."""
+        new = (subject.more or {}).get("NotificationConfiguration")
+        if new is None:
+            return None
+        client = self._clients("s3")
+        live = client.get_bucket_notification_configuration(Bucket=subject.name)
+        live.pop("ResponseMetadata", None)
+        key = "LambdaFunctionConfigurations"
+        if _without(live, key) != _without(new, key):
+            return self._foreign(
+                subject, f"other notifications of bucket {subject.name} would be changed"
+            )
+        before = {canonical(item): item for item in live.get(key, ())}
+        after = {canonical(item): item for item in new.get(key, ())}
+        for digest in before.keys() ^ after.keys():
+            item = before.get(digest) or after[digest]
+            function = str(item.get("LambdaFunctionArn", ""))
+            problem = self._through(subject, f"a notification of bucket {subject.name}", function)
+            if problem is not None:
+                return problem
+        return None
+
+    def _rest_api(self, subject: _Subject) -> _Problem | None:
+        if ("rest_api", subject.name) in self._known:
+            return None
+        name = str(self._clients("apigateway").get_rest_api(restApiId=subject.name).get("name", ""))
+        functions = tuple(self._functions_behind(subject.name))
+        ours = [function for function in functions if self._is_our_arn(function)]
+        named = name in self._owner.titles
+        if ours and (named or len(ours) == len(functions)):
+            return None
+        if named and self._may_be_invoked_by(subject.name):
+            return None
+        behind = ", ".join(sorted({f.rpartition(":")[2] for f in functions})) or "no function"
+        return self._foreign(
+            subject, f"REST API {subject.name} is named {name!r} and leads to {behind}"
+        )
+
+    def _functions_behind(self, api_id: str) -> Iterator[str]:
+        client = self._clients("apigateway")
+        position: dict[str, str] = {}
+        while True:
+            page = client.get_resources(restApiId=api_id, limit=500, embed=["methods"], **position)
+            for resource in page.get("items", ()):
+                for method in (resource.get("resourceMethods") or {}).values():
+                    uri = str((method.get("methodIntegration") or {}).get("uri") or "")
+                    found = _FUNCTION_IN_URI.search(uri)
+                    if found is not None:
+                        yield found.group()
+            if not page.get("position"):
+                return
+            position = {"position": page["position"]}
+
+    def _may_be_invoked_by(self, api_id: str) -> bool:
+        client = self._clients("lambda")
+        try:
+            policy = str(client.get_policy(FunctionName=self._owner.prefix)["Policy"])
+        except ClientError as error:
+            if error.response["Error"].get("Code") in _MISSING:
+                return False
+            raise
+        return f":{self._owner.region}:{self._owner.account}:{api_id}/" in policy
+
+    def _websocket_api(self, subject: _Subject) -> _Problem | None:
+        if ("websocket_api", subject.name) in self._known:
+            return None
+        name = str(self._clients("apigatewayv2").get_api(ApiId=subject.name).get("Name", ""))
+        return self._is(
+            subject, f"WebSocket API {subject.name} named", name, f"{self._prefixed}websocket-api"
+        )
+
+    def _websocket_name(self, subject: _Subject) -> _Problem | None:
+        return self._is(subject, "WebSocket API", subject.name, f"{self._prefixed}websocket-api")
+
+    def _domain(self, subject: _Subject) -> _Problem | None:
+        name = subject.name.rpartition("/")[2]
+        if ("domain", name) in self._known:
+            return None
+        apis = tuple(self._mapped_apis(name, subject.resource))
+        foreign = [api for api in apis if not self._is_our_api(api)]
+        if subject.deletes and not apis:
+            return self._foreign(
+                subject, f"domain {name} leads to no API, so it can't be told whose it is"
+            )
+        if foreign and (subject.deletes or len(foreign) == len(apis)):
+            return self._foreign(subject, f"domain {name} leads to API {', '.join(foreign)}")
+        return None
+
+    def _base_path(self, subject: _Subject) -> _Problem | None:
+        more = subject.more or {}
+        path = str(more.get("path_key") or more.get("basePath") or "(none)")
+        found = self._clients("apigateway").get_base_path_mapping(
+            domainName=subject.name, basePath=path
+        )
+        api = str(found.get("restApiId", ""))
+        if self._is_our_api(api):
+            return None
+        return self._foreign(subject, f"path {path} of domain {subject.name} leads to API {api}")
+
+    def _mapped_apis(self, domain: str, resource: str) -> Iterable[str]:
+        if resource.startswith("websocket_api"):
+            found = self._clients("apigatewayv2").get_api_mappings(DomainName=domain)
+            return [str(item["ApiId"]) for item in found.get("Items", ())]
+        found = self._clients("apigateway").get_base_path_mappings(domainName=domain)
+        return [str(item["restApiId"]) for item in found.get("items", ())]
+
+    def _is_our_api(self, api: str) -> bool:
+        for kind in ("rest_api", "websocket_api"):
+            try:
+                if _CHECKS[kind](self, _Subject(kind=kind, name=api, resource="")) is None:
+                    return True
+            except ClientError as error:
+                if error.response["Error"].get("Code") not in _MISSING:
+                    raise
+        return False
+
+    def _is_our_arn(self, arn: str) -> bool:
+        found = _FUNCTION_IN_URI.fullmatch(arn)
+        return (
+            found is not None
+            and found["account"] == self._owner.account
+            and found["region"] == self._owner.region
+            and self._is_named(found["name"])
+        )
+
+    @property
+    def _prefixed(self) -> str:
+        return self._owner.prefix + "-"
+
+    def _is_named(self, name: str) -> bool:
+        return name == self._owner.prefix or name.startswith(self._prefixed)
+
+    def _is(self, subject: _Subject, what: str, name: str, expected: str) -> _Problem | None:
+        if name == expected:
+            return None
+        return self._foreign(subject, f"{what} {name!r} should be {expected!r}")
+
+    def _elsewhere(self, subject: _Subject, arn: str, account: str, region: str) -> _Problem | None:
+        if account == self._owner.account and region == self._owner.region:
+            return None
+        return _Problem(
+            what=f"{arn} is in account {account or '?'}, region {region or '?'}; the credentials "
+            f"are of {self._owner.account}, {self._owner.region}",
+            resource=subject.resource,
+            fix="Use the credentials and the region that the recorded state is of, or take "
+            f"`{subject.resource}` out of the state.",
+            account=True,
+        )
+
+    def _foreign(self, subject: _Subject, what: str, *, adopt: str = "") -> _Problem:
+        drop = f"To drop it, take `{subject.resource}` out of the recorded state {_EDIT_STATE}."
+        return _Problem(
+            what=f"{what} (`{subject.resource}`)",
+            resource=subject.resource,
+            fix=f"To adopt it, {adopt}. {drop}" if adopt else drop,
+        )
+
+
+_Check = Callable[[Guard, _Subject], _Problem | None]
+
+_CHECKS: Mapping[str, _Check] = {
+    "base_path": Guard._base_path,
+    "bucket": Guard._bucket,
+    "domain": Guard._domain,
+    "function": Guard._function,
+    "layer": Guard._layer,
+    "log_group": Guard._log_group,
+    "mapping": Guard._mapping,
+    "passed_role": Guard._passed_role,
+    "rest_api": Guard._rest_api,
+    "role": Guard._role,
+    "rule": Guard._rule,
+    "subscription": Guard._subscription,
+    "unknown": Guard._unknown,
+    "websocket_api": Guard._websocket_api,
+    "websocket_name": Guard._websocket_name,
+}
+
+# A bucket's notifications and a domain's paths may change between two calls.
+_LOOKED_AT_EACH_TIME = {"base_path", "bucket"}
+
+_FUNCTION_NAME = (("function", "function_name"),)
+_FUNCTION_ARN = (("function", "function_arn"),)
+_REST_API = (("rest_api", "rest_api_id"),)
+_WEBSOCKET_API = (("websocket_api", "api_id"),)
+
+# Methods of Chalice's client -> what they act on: the check, the parameter that names it.
+_METHODS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "add_permission_for_apigateway": _FUNCTION_NAME,
+    "add_permission_for_apigateway_v2": _FUNCTION_NAME,
+    "add_permission_for_cloudwatch_event": _FUNCTION_ARN,
+    "add_permission_for_s3_event": _FUNCTION_ARN,
+    "add_permission_for_sns_topic": _FUNCTION_ARN,
+    "connect_rule_to_lambda": (("rule", "rule_name"), ("function", "function_arn")),
+    "connect_s3_bucket_to_lambda": _FUNCTION_ARN,
+    "create_api_mapping": (("domain", "domain_name"), ("websocket_api", "api_id")),
+    "create_base_path_mapping": (("domain", "domain_name"), ("rest_api", "api_id")),
+    "create_domain_name": (),
+    "create_function": (("function", "function_name"), ("passed_role", "role_arn")),
+    "create_lambda_event_source": _FUNCTION_NAME,
+    "create_log_group": (("log_group", "log_group_name"),),
+    "create_role": (("role", "name"),),
+    "create_stage": _WEBSOCKET_API,
+    "create_websocket_api": (("websocket_name", "name"),),
+    "create_websocket_integration": _WEBSOCKET_API,
+    "create_websocket_route": _WEBSOCKET_API,
+    "delete_api_mapping": (("base_path", "domain_name"),),
+    "delete_domain_name": (("domain", "domain_name"),),
+    "delete_function": _FUNCTION_NAME,
+    "delete_function_concurrency": _FUNCTION_NAME,
+    "delete_layer_version": (("layer", "layer_version_arn"),),
+    "delete_rest_api": _REST_API,
+    "delete_retention_policy": (("log_group", "log_group_name"),),
+    "delete_role": (("role", "name"),),
+    "delete_rule": (("rule", "rule_name"),),
+    "delete_websocket_api": _WEBSOCKET_API,
+    "delete_websocket_integrations": _WEBSOCKET_API,
+    "delete_websocket_routes": _WEBSOCKET_API,
+    "deploy_rest_api": _REST_API,
+    "deploy_websocket_api": _WEBSOCKET_API,
+    "disconnect_s3_bucket_from_lambda": _FUNCTION_ARN,
+    "get_or_create_rule_arn": (("rule", "rule_name"),),
+    "import_rest_api": (),
+    "publish_layer": (("layer", "layer_name"),),
+    "put_function_concurrency": _FUNCTION_NAME,
+    "put_retention_policy": (("log_group", "name"),),
+    "put_role_policy": (("role", "role_name"),),
+    "remove_lambda_event_source": (("mapping", "event_uuid"),),
+    "remove_permission_for_s3_event": _FUNCTION_ARN,
+    "remove_permission_for_sns_topic": _FUNCTION_ARN,
+    "subscribe_function_to_topic": _FUNCTION_ARN,
+    "unsubscribe_from_topic": (("subscription", "subscription_arn"),),
+    "update_api_from_swagger": _REST_API,
+    "update_domain_name": (("domain", "domain_name"),),
+    "update_function": (("function", "function_name"), ("passed_role", "role_arn")),
+    "update_lambda_event_source": (("mapping", "event_uuid"),),
+    "update_rest_api": _REST_API,
+}
+
+_DELETING = {
+    "delete_domain_name",
+}
+
+# Calls to AWS -> what they act on. A call that is not here is refused.
+_CALLS: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
+    ("apigateway", "CreateBasePathMapping"): (("domain", "domainName"), ("rest_api", "restApiId")),
+    ("apigateway", "CreateDeployment"): (("rest_api", "restApiId"),),
+    ("apigateway", "CreateDomainName"): (),
+    ("apigateway", "DeleteBasePathMapping"): (("base_path", "domainName"),),
+    ("apigateway", "DeleteRestApi"): (("rest_api", "restApiId"),),
+    ("apigateway", "ImportRestApi"): (),
+    ("apigateway", "PutRestApi"): (("rest_api", "restApiId"),),
+    ("apigateway", "UpdateDomainName"): (("domain", "domainName"),),
+    ("apigateway", "UpdateRestApi"): (("rest_api", "restApiId"),),
+    ("apigatewayv2", "CreateApi"): (("websocket_name", "Name"),),
+    ("apigatewayv2", "CreateApiMapping"): (("domain", "DomainName"), ("websocket_api", "ApiId")),
+    ("apigatewayv2", "CreateDeployment"): (("websocket_api", "ApiId"),),
+    ("apigatewayv2", "CreateDomainName"): (),
+    ("apigatewayv2", "CreateIntegration"): (("websocket_api", "ApiId"),),
+    ("apigatewayv2", "CreateRoute"): (("websocket_api", "ApiId"),),
+    ("apigatewayv2", "CreateStage"): (("websocket_api", "ApiId"),),
+    ("apigatewayv2", "DeleteApi"): (("websocket_api", "ApiId"),),
+    ("apigatewayv2", "DeleteDomainName"): (("domain", "DomainName"),),
+    ("apigatewayv2", "DeleteIntegration"): (("websocket_api", "ApiId"),),
+    ("apigatewayv2", "DeleteRoute"): (("websocket_api", "ApiId"),),
+    ("apigatewayv2", "TagResource"): (("domain", "ResourceArn"),),
+    ("apigatewayv2", "UntagResource"): (("domain", "ResourceArn"),),
+    ("apigatewayv2", "UpdateDomainName"): (("domain", "DomainName"),),
+    ("events", "DeleteRule"): (("rule", "Name"),),
+    ("events", "PutRule"): (("rule", "Name"),),
+    ("events", "PutTargets"): (("rule", "Rule"), ("function", "Targets.Arn")),
+    ("events", "RemoveTargets"): (("rule", "Rule"),),
+    ("iam", "CreateRole"): (("role", "RoleName"),),
+    ("iam", "DeleteRole"): (("role", "RoleName"),),
+    ("iam", "DeleteRolePolicy"): (("role", "RoleName"),),
+    ("iam", "PutRolePolicy"): (("role", "RoleName"),),
+    ("lambda", "AddPermission"): (("function", "FunctionName"),),
+    ("lambda", "CreateEventSourceMapping"): (("function", "FunctionName"),),
+    ("lambda", "CreateFunction"): (("function", "FunctionName"), ("passed_role", "Role")),
+    ("lambda", "DeleteEventSourceMapping"): (("mapping", "UUID"),),
+    ("lambda", "DeleteFunction"): (("function", "FunctionName"),),
+    ("lambda", "DeleteFunctionConcurrency"): (("function", "FunctionName"),),
+    ("lambda", "DeleteLayerVersion"): (("layer", "LayerName"),),
+    ("lambda", "PublishLayerVersion"): (("layer", "LayerName"),),
+    ("lambda", "PutFunctionConcurrency"): (("function", "FunctionName"),),
+    ("lambda", "RemovePermission"): (("function", "FunctionName"),),
+    ("lambda", "TagResource"): (("function", "Resource"),),
+    ("lambda", "UntagResource"): (("function", "Resource"),),
+    ("lambda", "UpdateEventSourceMapping"): (("mapping", "UUID"),),
+    ("lambda", "UpdateFunctionCode"): (("function", "FunctionName"),),
+    ("lambda", "UpdateFunctionConfiguration"): (
+        ("function", "FunctionName"),
+        ("passed_role", "Role"),
+    ),
+    ("logs", "CreateLogGroup"): (("log_group", "logGroupName"),),
+    ("logs", "DeleteRetentionPolicy"): (("log_group", "logGroupName"),),
+    ("logs", "PutRetentionPolicy"): (("log_group", "logGroupName"),),
+    ("s3", "PutBucketNotificationConfiguration"): (("bucket", "Bucket"),),
+    ("sns", "Subscribe"): (("function", "Endpoint"),),
+    ("sns", "Unsubscribe"): (("subscription", "SubscriptionArn"),),
+}
+
+# Calls that make something -> its kind, and where its name or id stands.
+_MADE = {
+    ("apigateway", "CreateDomainName"): ("domain", "params", "domainName"),
+    ("apigateway", "ImportRestApi"): ("rest_api", "response", "id"),
+    ("apigatewayv2", "CreateApi"): ("websocket_api", "response", "ApiId"),
+    ("apigatewayv2", "CreateDomainName"): ("domain", "params", "DomainName"),
+    ("lambda", "CreateFunction"): ("function", "params", "FunctionName"),
+}
+
+
+def _values(params: Mapping[str, Any], key: str) -> Iterator[Any]:
+    """Return the value at a key, or at `list.key` of each item of a list; nothing when absent."""
+    outer, _, inner = key.partition(".")
+    value = params.get(outer)
+    if value is None:
+        return
+    if inner:
+        for item in value:
+            yield item.get(inner, "")
+    else:
+        yield value
+
+
+def _without(document: Mapping[str, Any], key: str) -> bytes:
+    return canonical({name: value for name, value in document.items() if name != key})
+
+
+def _entry(value: Any, key: str) -> Any:
+    """Return the value at a key of an encoded dict of the graph document; KeyError without it."""
+    return dict(value["d"])[key]

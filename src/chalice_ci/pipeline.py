@@ -1,0 +1,344 @@
+"""The verbs, in order: read the configuration, choose the jobs, do them, report.
+
+Each job ends in one `Result`, whatever happens to it; each run in one `Report`, its exit code and
+the files in the output folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from chalice_ci.building import Built, app_name_of, build, check_built, known_stages
+from chalice_ci.checkout import Checkout, GitReader, read_checkout
+from chalice_ci.config import read_project_config
+from chalice_ci.context import Context, parse_payload, read_context
+from chalice_ci.errors import ExitCode, PlanRefused, UsageError, UserError
+from chalice_ci.forge.select import connect
+from chalice_ci.inputs import (
+    APP,
+    CACHE_DIR,
+    COMMAND,
+    CONFIG,
+    GITHUB_TOKEN,
+    LOCAL,
+    LOCAL_FORGE,
+    OUT,
+    PROJECT_DIR,
+    QUIET,
+    STAGE,
+    Inputs,
+)
+from chalice_ci.jobs import Reaction, acted, checked, empty, fails_on, guarded, stopped_by
+from chalice_ci.lifetime import finish_what_was_left, note_the_beginning, note_the_end
+from chalice_ci.output import write_failure, write_package, write_report
+from chalice_ci.recorded import import_state, pull_states, show_states, stage_urls
+from chalice_ci.report.progress import Progress
+from chalice_ci.report.report import Report, Result, exit_code
+from chalice_ci.route import Job, Wish, all_jobs, deploy_jobs, named_jobs, refuse_foreign_code
+from chalice_ci.run import Cloud, Run
+from chalice_ci.state.git import GitFailed, LocalRepository
+from chalice_ci.state.select import open_records
+from chalice_ci.world import World
+
+
+def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: World) -> ExitCode:
+    """Run one verb; what a user can mend is raised as UserError or stands in the report."""
+    if verb == "demo":
+        from chalice_ci.demo import run_demo
+
+        cache_dir = world.cache_dir(inputs.path(CACHE_DIR))
+        pages = world.cwd / (inputs.path(OUT) or Path(OUT.default))
+        return run_demo(env=world.env, cache_dir=cache_dir, pages=pages, out=world.stdout)
+    if verb == "action":
+        verb = _commanded(inputs)
+    started, clock = world.now(), time.monotonic()
+    with _run(inputs, world) as run:
+        if verb == "action-post":
+            finish_what_was_left(run)
+            return ExitCode.OK
+        try:
+            refuse_foreign_code(run.context)
+            _refuse_untrusted(verb, run.context)
+            note_the_beginning(run)
+            done = _VERBS[verb](run, arguments)
+        except UserError as error:
+            write_failure(run, verb, error)
+            note_the_end(run)
+            raise
+        reaction = done if isinstance(done, Reaction) else Reaction(results=done)
+        report = Report(
+            verb=verb,
+            commit=run.context.commit or run.checkout.commit or "",
+            started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            seconds=round(time.monotonic() - clock, 3),
+            results=reaction.results,
+            notes=reaction.notes,
+        )
+        write_report(run, report, fail_on=fails_on(run), comment_url=reaction.comment_url)
+        note_the_end(run)
+        return exit_code(report, fail_on=fails_on(run))
+
+
+def _refuse_untrusted(verb: str, context: Context) -> None:
+    """What touches AWS is not for a fork's or Dependabot's run, whatever the workflow says."""
+    if context.trusted or verb not in ("plan", "deploy", "delete"):
+        return
+    raise UsageError(
+        f"`{verb}` is not done in this run: {context.trust}",
+        where="input command",
+        fix="Use `command: run`, which checks such a pull request and leaves the rest.",
+    )
+
+
+def _commanded(inputs: Inputs) -> str:
+    """The verb that the action's `command` names."""
+    command = inputs.value(COMMAND)
+    if command.text not in COMMANDS:
+        near = difflib.get_close_matches(command.text, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UsageError(
+            f"{command.text[:40]!r} is no command of the action.{hint}",
+            where=command.detail or "input command",
+            fix=f"Use one of {', '.join(COMMANDS)}.",
+        )
+    return command.text
+
+
+# -- the verbs ------------------------------------------------------------------------------------
+
+
+def _check(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    jobs = all_jobs(run.config, known_stages(run), _wish(run))
+    return check_built(run, [checked(run, job) for job in jobs])
+
+
+def _package(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    jobs = all_jobs(run.config, known_stages(run), _wish(run))
+    return tuple(guarded(run, job, partial(_packaged, run, job)) for job in jobs)
+
+
+def _packaged(run: Run, job: Job) -> Result:
+    return write_package(run, build(run, job, template=True))
+
+
+def _plan(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    from chalice_ci.applying import plan_stage
+
+    return _each_built(run, deploy_jobs(run.config, known_stages(run), _wish(run)), plan_stage)
+
+
+def _deploy(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    from chalice_ci.applying import deploy_stage
+
+    if run.plan_file is not None:
+        return (_deploy_plan(run, run.plan_file),)
+    return _each_built(run, deploy_jobs(run.config, known_stages(run), _wish(run)), deploy_stage)
+
+
+def _deploy_plan(run: Run, path: Path) -> Result:
+    from chalice_ci.applying import deploy_plan
+    from chalice_ci.plan import open_plan
+
+    if not path.is_file():
+        # A pipe would be waited for.
+        raise PlanRefused(
+            "there is no such plan.",
+            where=run.shown(path),
+            fix="Make it with chalice-ci plan, or download the artifact that holds it.",
+        )
+    opened = open_plan(path, run.work_dir / "plan")
+    plan = opened.plan
+    for item, name in ((APP, plan.app), (STAGE, plan.stage)):
+        wanted = run.inputs.lines(item)
+        if wanted not in ((), (name,)):
+            raise UsageError(
+                f"this plan is for {item.name} {name}, asked for was {', '.join(wanted)}.",
+                where=str(path),
+                fix=f"Leave --{item.name} out, or give the plan of {', '.join(wanted)}.",
+            )
+    (job,) = named_jobs(run.config, Wish(apps=(plan.app,), stages=(plan.stage,)))
+    return guarded(run, job, partial(deploy_plan, run, job, opened))
+
+
+def _delete(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    from chalice_ci.applying import delete_stage
+
+    # A stage that the configuration lost can still be deleted: what is recorded counts.
+    jobs = named_jobs(run.config, _wish(run))
+    return tuple(
+        guarded(run, job, partial(delete_stage, run, job, app_name_of(run, job.app)))
+        for job in reversed(jobs)
+    )
+
+
+def _react(run: Run, _: Mapping[str, str]) -> Reaction:
+    from chalice_ci.reaction import react
+
+    return react(run, run.context, run.forge, _wish(run))
+
+
+COMMANDS = ("run", "check", "package", "plan", "deploy", "delete", "url", "state show")
+"""The verbs that the action's `command` takes: those without arguments of their own."""
+
+_VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Reaction]] = {
+    "run": _react,
+    "check": _check,
+    "package": _package,
+    "plan": _plan,
+    "deploy": _deploy,
+    "delete": _delete,
+    "url": lambda run, _: stage_urls(run, _wish(run)),
+    "state show": lambda run, _: show_states(run, _wish(run)),
+    "state pull": lambda run, given: pull_states(run, _wish(run), force=bool(given["force"])),
+    "state import": lambda run, given: import_state(
+        run, _wish(run), run.world.cwd / given["file"], force=bool(given["force"])
+    ),
+}
+
+
+# -- jobs -----------------------------------------------------------------------------------------
+
+
+def _each_built(
+    run: Run, jobs: Sequence[Job], action: Callable[[Run, Built], Result]
+) -> tuple[Result, ...]:
+    """Build each job and act on those that are fit; what needs a job that failed is skipped."""
+    results: list[Result] = []
+    for job in jobs:
+        stopped = stopped_by(run, job, results)
+        if stopped:
+            results.append(empty(job, skipped=True, note=stopped))
+        else:
+            results.append(guarded(run, job, partial(acted, run, job, action)))
+    return tuple(results)
+
+
+# -- setting up -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _run(inputs: Inputs, world: World) -> Iterator[Run]:
+    work_dir = Path(tempfile.mkdtemp(prefix="chalice-ci-"))
+    # A child without rights must reach its own folder in here.
+    work_dir.chmod(0o711)
+    progress = Progress(stream=world.stderr, quiet=inputs.flag(QUIET))
+    try:
+        project_dir = world.cwd / (inputs.path(PROJECT_DIR) or ".")
+        reader = _reader(world, work_dir)
+        checkout = read_checkout(project_dir, reader)
+        given = inputs.path(CONFIG)
+        config = read_project_config(checkout.root, None if given is None else world.cwd / given)
+        if config.package.builder != "uv":
+            raise UsageError(
+                f"`builder: {config.package.builder}` is not part of this version yet.",
+                where=str(config.places.get("package.builder") or config.file),
+                fix="Leave it out: uv builds the same package.",
+            )
+        rehearsal = inputs.flag(LOCAL)
+        cache_dir = world.cache_dir(inputs.path(CACHE_DIR))
+        context = read_context(world.env, _payload(world.env), checkout=checkout)
+        connection = connect(
+            context,
+            env=world.env,
+            token=inputs.text(GITHUB_TOKEN) or world.env.get("GITHUB_TOKEN", ""),
+            folder=_absolute(world, inputs.path(LOCAL_FORGE)),
+        )
+        yield Run(
+            world=world,
+            inputs=inputs,
+            checkout=checkout,
+            config=config,
+            records=open_records(
+                config.state,
+                checkout,
+                env=world.env,
+                work_dir=work_dir,
+                rehearsal=rehearsal,
+                api=connection.api,
+            ),
+            context=context,
+            forge=connection.forge,
+            git=None if checkout.git_dir is None else reader(checkout.git_dir),
+            approvals=connection.approvals,
+            progress=progress,
+            cache_dir=cache_dir,
+            work_dir=work_dir,
+            out=world.cwd / (inputs.path(OUT) or Path(OUT.default)),
+            cloud=_cloud(checkout, cache_dir, world) if rehearsal else None,
+        )
+    finally:
+        shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def _payload(env: Mapping[str, str]) -> Mapping[str, object] | None:
+    """The event that started this run on GitHub."""
+    path = env.get("GITHUB_EVENT_PATH", "")
+    if env.get("GITHUB_ACTIONS") != "true" or not path:
+        return None
+    try:
+        return parse_payload(Path(path).read_bytes())
+    except OSError as error:
+        raise UsageError(
+            f"the event's file can't be read: {error.strerror}.",
+            where=f"GITHUB_EVENT_PATH={path}",
+            fix="Run the action as GitHub does, or unset GITHUB_ACTIONS.",
+        ) from error
+
+
+def _absolute(world: World, path: Path | None) -> Path | None:
+    return None if path is None else world.cwd / path
+
+
+def _reader(world: World, work_dir: Path) -> Callable[[Path], GitReader]:
+    """What reads objects and refs of a git directory."""
+
+    def reader(git_dir: Path) -> GitReader:
+        objects = LocalRepository(git_dir, work_dir=work_dir, environ=world.env).objects
+
+        def read(*arguments: str) -> str | None:
+            try:
+                done = objects.run(*arguments)
+            except GitFailed as error:
+                raise UsageError(
+                    f"{error.text}.", where="git", fix="Install git: the state is kept with it."
+                ) from error
+            return done.out.decode("utf-8", "replace").rstrip("\n") if done.code == 0 else None
+
+        return read
+
+    return reader
+
+
+def _cloud(checkout: Checkout, cache_dir: Path, world: World) -> Cloud:
+    """The embedded AWS of this repository; its functions run on the Pythons found here."""
+    from chalice_ci.app.pythons import find_python
+    from chalice_ci.app.versions import PYTHONS
+    from chalice_ci.local import LocalCloud
+
+    name = hashlib.sha256(str(checkout.root).encode()).hexdigest()[:16]
+    folder = (checkout.common_dir or cache_dir / "local" / name) / "chalice-ci-local"
+    running = LocalCloud.attach(folder)
+    if running is not None:
+        return running
+    found = {minor: find_python(minor, environ=world.env) for minor in PYTHONS}
+    pythons = {minor: python.executable for minor, python in found.items() if python is not None}
+    return LocalCloud.attach_or_start(folder, pythons=pythons, cache_dir=cache_dir)
+
+
+def _wish(run: Run) -> Wish:
+    return Wish(
+        apps=run.inputs.lines(APP),
+        stages=run.inputs.lines(STAGE),
+        within=run.checkout.within,
+        branch=run.context.branch,
+        tag=run.context.tag,
+        default_branch=run.context.default_branch or run.checkout.default_branch,
+    )

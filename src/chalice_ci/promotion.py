@@ -1,0 +1,76 @@
+"""`needs: staging`: only a package that is live there already may go on."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalice_ci.app.deployer import PackageFile
+from chalice_ci.errors import PlanRefused
+from chalice_ci.ownership import clients_of
+from chalice_ci.route import Job
+from chalice_ci.run import Run
+from chalice_ci.state.schema import StageState
+from chalice_ci.state.store import StateKey
+
+
+def refuse_unless_live(
+    run: Run, job: Job, needed: str, packages: Mapping[str, PackageFile]
+) -> None:
+    """Raise PlanRefused unless every function of the needed stage runs these very packages.
+
+    Lambda's CodeSha256 is the SHA-256 of the uploaded zip, in base64.
+    """
+    stored = run.records.store.read(StateKey(app_path=job.app.path, stage=needed))
+    if stored.state is None or not stored.state.resources:
+        raise _refused(job, needed, f"nothing is deployed in {needed}")
+    try:
+        live = _live_digests(run, stored.state)
+    except (ClientError, BotoCoreError) as error:
+        raise _refused(job, needed, f"what runs in {needed} can't be read: {error}") from error
+    for slot, digests in live.items():
+        package = packages.get(slot)
+        if package is None or digests != {package.sha256}:
+            found = ", ".join(sorted(digest[:12] for digest in digests))
+            ours = package.sha256[:12] if package else "no such package"
+            raise _refused(
+                job, needed, f"the {slot} package live in {needed} is {found}, this is {ours}"
+            )
+
+
+def _live_digests(run: Run, state: StageState) -> dict[str, set[str]]:
+    """What runs, in hex, by slot: functions run the app package, the managed layer is the layer."""
+    live: dict[str, set[str]] = {}
+    for resource in state.resources:
+        if resource["resource_type"] == "lambda_function":
+            arn = str(resource["lambda_arn"])
+            said = _lambda(run, arn).get_function_configuration(FunctionName=arn)
+            live.setdefault("app", set()).add(_hex(said["CodeSha256"]))
+        elif resource["resource_type"] == "lambda_layer":
+            arn = str(resource["layer_version_arn"])
+            said = _lambda(run, arn).get_layer_version_by_arn(Arn=arn)
+            live.setdefault("layer", set()).add(_hex(said["Content"]["CodeSha256"]))
+    return live
+
+
+def _lambda(run: Run, arn: str) -> Any:
+    return clients_of(run.aws_environ, arn.split(":")[3])("lambda")
+
+
+def _hex(digest: str) -> str:
+    try:
+        return base64.b64decode(digest).hex()
+    except binascii.Error:
+        return digest
+
+
+def _refused(job: Job, needed: str, what: str) -> PlanRefused:
+    return PlanRefused(
+        f"{job.stage} needs the same package to be live in {needed} first: {what}.",
+        where=job.name,
+        fix=f"Deploy this commit to {needed}, then to {job.stage}.",
+    )

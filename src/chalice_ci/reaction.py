@@ -1,0 +1,216 @@
+"""`run`: what happened, and everything that follows from it.
+
+The event is routed to tasks; each task ends in a result. On a pull request a comment tells how it
+goes, and a preview is a deployment that the forge shows. What the forge refuses is said and never
+turns a good deploy into a bad one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from chalice_ci.applying import delete_stage, deploy_stage, plan_stage
+from chalice_ci.building import Built, app_name_of, check_built, known_stages
+from chalice_ci.context import Context
+from chalice_ci.errors import ExitCode, ForgeError, UserError
+from chalice_ci.forge.port import Deployment, DeploymentState, Forge, RunOrder
+from chalice_ci.jobs import Reaction, acted, checked, empty, fails, fails_on, guarded, stopped_by
+from chalice_ci.report.comment import comment, in_progress
+from chalice_ci.report.page import Origin, Waiting
+from chalice_ci.report.report import Failure, Report, Result, Verdict
+from chalice_ci.route import Intent, Job, Routed, Task, Wish, route_event
+from chalice_ci.run import Run
+from chalice_ci.smoke import reachable
+
+_DOING = {
+    Intent.CHECK: "checking…",
+    Intent.PLAN: "planning…",
+    Intent.DEPLOY: "deploying…",
+    Intent.PREVIEW_UP: "deploying…",
+    Intent.PREVIEW_DOWN: "deleting…",
+}
+
+
+def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reaction:
+    """Do what the event asks for."""
+    routed = route_event(run.config, known_stages(run), context, wish)
+    for note in routed.notes:
+        run.progress.say(note)
+    desk = Desk(run=run, context=context, forge=forge if context.trusted else None)
+    desk.announce(routed)
+    try:
+        results = _do(run, routed.tasks, desk)
+    except Exception as problem:
+        desk.abandon(problem)
+        raise
+    url = desk.conclude(results, routed.notes)
+    return Reaction(results=results, notes=(*routed.notes, *desk.troubles), comment_url=url)
+
+
+def _do(run: Run, tasks: Sequence[Task], desk: Desk) -> tuple[Result, ...]:
+    """Each task in order; checks are looked at together, as `check` does."""
+    built: dict[int, Built | Result] = {}
+    results: dict[int, Result] = {}
+    for number, task in enumerate(tasks):
+        if task.intent is Intent.CHECK:
+            built[number] = checked(run, task.job)
+            continue
+        stopped = stopped_by(run, task.job, results.values())
+        if stopped:
+            results[number] = empty(task.job, skipped=True, note=stopped)
+            continue
+        results[number] = guarded(run, task.job, partial(desk.perform, task))
+    together = dict(zip(built, check_built(run, built.values()), strict=True))
+    return tuple((results | together)[number] for number in range(len(tasks)))
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """Where a run tells the forge about itself; without a forge it tells nobody.
+
+    `troubles` are what the forge refused, in words.
+    """
+
+    run: Run
+    context: Context
+    forge: Forge | None
+    troubles: list[str] = field(default_factory=list)
+
+    # -- the comment ------------------------------------------------------------------------------
+
+    def announce(self, routed: Routed) -> None:
+        """Say on the pull request that the run goes on."""
+        waiting = tuple(
+            Waiting(app=task.job.app.name, stage=task.job.stage, doing=_DOING[task.intent])
+            for task in routed.tasks
+        )
+        if waiting:
+            report = Report(verb="run", commit=self.context.commit or "")
+            self._comment(in_progress(report, origin=self._origin(()), waiting=waiting))
+
+    def conclude(self, results: tuple[Result, ...], notes: tuple[str, ...]) -> str:
+        """Say how it ended; the comment's address."""
+        if not results and not notes:
+            return ""
+        report = Report(verb="run", results=results, notes=notes, commit=self.context.commit or "")
+        return self._comment(
+            comment(report, origin=self._origin(notes), fail_on=fails_on(self.run))
+        )
+
+    def abandon(self, problem: Exception) -> None:
+        """Say that the run ended in an error; of one that is killed `action-post` says so."""
+        error = problem if isinstance(problem, UserError) else None
+        failure = Failure(
+            exit_code=error.exit_code if error else ExitCode.DEFECT,
+            what=error.what if error else f"a defect of chalice-ci: {type(problem).__name__}",
+            where=error.where if error else "",
+            fix=error.fix if error else "See the log of the run.",
+        )
+        report = Report(verb="run", failure=failure, commit=self.context.commit or "")
+        self._comment(comment(report, origin=self._origin(()), fail_on=fails_on(self.run)))
+
+    def _comment(self, body: str) -> str:
+        pull, order = self.context.pull_request, self.order
+        if self.forge is None or pull is None or not self.run.comments:
+            return ""
+        try:
+            upserted = self.forge.upsert_comment(pull.number, body, run=order)
+        except ForgeError as error:
+            self._trouble("the comment could not be written", error)
+            return ""
+        return upserted.comment.url
+
+    def _origin(self, notes: tuple[str, ...]) -> Origin:
+        return Origin.of(self.context, notes=notes)
+
+    @property
+    def order(self) -> RunOrder:
+        """Which run this is, for the forge."""
+        known = self.context.run
+        return RunOrder(run=known.id, attempt=known.attempt) if known else RunOrder(run=0)
+
+    def _trouble(self, what: str, error: ForgeError) -> None:
+        text = f"{what}: {error}"
+        if text not in self.troubles:
+            self.run.progress.say(text)
+            self.troubles.append(text)
+
+    # -- the tasks --------------------------------------------------------------------------------
+
+    def perform(self, task: Task) -> Result:
+        """One task that is more than a check."""
+        match task.intent:
+            case Intent.PLAN:
+                return acted(self.run, task.job, plan_stage)
+            case Intent.DEPLOY:
+                return acted(self.run, task.job, deploy_stage)
+            case Intent.PREVIEW_UP:
+                return self._preview_up(task.job)
+            case Intent.PREVIEW_DOWN:
+                return self._preview_down(task.job)
+            case Intent.CHECK:
+                raise AssertionError("checks are done together")
+
+    def _preview_up(self, job: Job) -> Result:
+        deployment = self._started(job)
+        try:
+            result = _answering(self.run, acted(self.run, job, deploy_stage))
+        except BaseException:
+            self._finished(deployment, DeploymentState.ERROR, "")
+            raise
+        good = not fails(self.run, result)
+        state = DeploymentState.SUCCESS if good else DeploymentState.FAILURE
+        self._finished(deployment, state, _main_url(result))
+        return replace(result, preview=True)
+
+    def _preview_down(self, job: Job) -> Result:
+        result = delete_stage(self.run, job, app_name_of(self.run, job.app))
+        if self.forge is not None and not fails(self.run, result):
+            try:
+                self.forge.remove_environment(self._environment(job))
+            except ForgeError as error:
+                self._trouble("the preview's deployment could not be taken away", error)
+        return replace(result, preview=True)
+
+    def _environment(self, job: Job) -> str:
+        """The forge's name for a preview: that of the stage, with several apps the app's too."""
+        several = len(self.run.config.apps) > 1
+        return f"{job.stage}-{job.app.name}" if several else job.stage
+
+    def _started(self, job: Job) -> Deployment | None:
+        if self.forge is None or self.context.commit is None:
+            return None
+        try:
+            return self.forge.start_deployment(
+                environment=self._environment(job),
+                sha=self.context.commit,
+                run=self.order,
+                log_url=self.context.run_url,
+                description=f"Preview of {job.app.name}",
+            )
+        except ForgeError as error:
+            self._trouble("the preview could not be announced as a deployment", error)
+            return None
+
+    def _finished(self, deployment: Deployment | None, state: DeploymentState, url: str) -> None:
+        if self.forge is None or deployment is None:
+            return
+        try:
+            self.forge.finish_deployment(deployment, state, url=url, log_url=self.context.run_url)
+        except ForgeError as error:
+            self._trouble("the deployment's status could not be set", error)
+
+
+def _main_url(result: Result) -> str:
+    return next((url.address for url in result.urls if url.kind == "rest"), "")
+
+
+def _answering(run: Run, result: Result) -> Result:
+    """A preview is up when its URL answers, with whatever it likes but an error of the server."""
+    url = _main_url(result)
+    if result.verdict is not Verdict.OK or not url:
+        return result
+    run.progress.say(f"asking {url}", job=f"{result.app}/{result.stage}")
+    return reachable(result, url)

@@ -1,0 +1,119 @@
+"""The verbs that work on the record alone: `url`, `state show`, `state pull`, `state import`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from chalice_ci.building import app_name_of
+from chalice_ci.errors import UsageError
+from chalice_ci.report.report import RecordedState, Resource, Result
+from chalice_ci.route import Wish, named_jobs
+from chalice_ci.run import Run
+from chalice_ci.state.store import StateKey, commit_message
+from chalice_ci.state.transfer import import_file, pull, show
+from chalice_ci.state.urls import urls
+
+
+def stage_urls(run: Run, wish: Wish) -> tuple[Result, ...]:
+    """The addresses of each recorded stage."""
+    return _recorded(run, wish)
+
+
+def show_states(run: Run, wish: Wish) -> tuple[Result, ...]:
+    """What is recorded for each stage."""
+    return _recorded(run, wish)
+
+
+def pull_states(run: Run, wish: Wish, *, force: bool) -> tuple[Result, ...]:
+    """Write the records as Chalice's own files into the checkout."""
+    keys = _keys(run, wish)
+    for path in pull(run.records.store, keys, project_dir=run.checkout.root, force=force):
+        run.hand_over(path)
+        run.progress.say(f"wrote {run.shown(path)}")
+    return _recorded(run, wish)
+
+
+def import_state(run: Run, wish: Wish, file: Path, *, force: bool) -> tuple[Result, ...]:
+    """Record a file that Chalice wrote elsewhere."""
+    jobs = named_jobs(run.config, wish)
+    if len(jobs) != 1:
+        raise UsageError(
+            f"a file holds the state of one app and stage, named are {len(jobs)}.",
+            where=run.shown(file),
+            fix="Name both: --app NAME --stage NAME.",
+        )
+    (job,) = jobs
+    if not file.is_file():
+        # A pipe would be waited for.
+        raise UsageError(
+            "there is no such file.",
+            where=run.shown(file),
+            fix="Give the path of Chalice's file: .chalice/deployed/<stage>.json.",
+        )
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the file can't be read: {error.strerror}.",
+            where=run.shown(file),
+            fix="Give the path of Chalice's file: .chalice/deployed/<stage>.json.",
+        ) from error
+    key = StateKey(app_path=job.app.path, stage=job.stage)
+    written = import_file(
+        run.records.store,
+        key,
+        raw,
+        app_name=app_name_of(run, job.app) or job.app.name,
+        where=run.shown(file),
+        message=commit_message(
+            app=job.app.name, stage=job.stage, commit="", result="imported", run=run.run_url
+        ),
+        force=force,
+    )
+    result = _result(run, key)
+    if result.state is None:
+        return (result,)
+    recorded = replace(result.state, commit=written.commit or "", changed=written.changed)
+    return (replace(result, state=recorded),)
+
+
+def _recorded(run: Run, wish: Wish) -> tuple[Result, ...]:
+    return tuple(_result(run, key) for key in _keys(run, wish))
+
+
+def _keys(run: Run, wish: Wish) -> tuple[StateKey, ...]:
+    """The records asked for; every record of the apps here when no stage is named."""
+    by_path = {app.path: app.name for app in run.config.apps}
+    if wish.stages:
+        return tuple(
+            StateKey(app_path=job.app.path, stage=job.stage) for job in named_jobs(run.config, wish)
+        )
+    chosen = set(wish.apps)
+    return tuple(
+        key
+        for key in run.records.store.keys()  # noqa: SIM118 - a store is no dict
+        if key.app_path in by_path and (not chosen or by_path[key.app_path] in chosen)
+    )
+
+
+def _result(run: Run, key: StateKey) -> Result:
+    app = next((app.name for app in run.config.apps if app.path == key.app_path), key.app_path)
+    stored = run.records.store.read(key)
+    if stored.state is None:
+        return Result(
+            app=app, stage=key.stage, path=key.app_path, skipped=True, note="nothing is recorded"
+        )
+    return Result(
+        app=app,
+        stage=key.stage,
+        path=key.app_path,
+        resources=tuple(
+            Resource(type=row.resource_type, name=row.name, identity=row.identity)
+            for row in show(stored.state)
+        ),
+        urls=run.urls(urls(stored.state)),
+        state=RecordedState(
+            store=run.records.name, file=key.file, version=stored.version, changed=False
+        ),
+    )

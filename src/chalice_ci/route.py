@@ -1,0 +1,453 @@
+"""What should happen for which app and stage: configuration and wishes in, jobs out. Pure.
+
+A verb that was asked for by name takes its jobs from `all_jobs`, `deploy_jobs` or `named_jobs`;
+`run` asks `route_event` what the event wants.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from chalice_ci.config import AppConfig, ProjectConfig, StageConfig
+from chalice_ci.context import Context, PullRequest, System
+from chalice_ci.errors import UsageError
+
+PREVIEW = re.compile(r"pr-[0-9]{1,9}")
+"""The name of a preview stage: `pr-` and the number of the pull request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One app in one stage; `like` names the stage whose settings a preview takes."""
+
+    app: AppConfig
+    stage: str
+    policy: StageConfig | None = None
+    like: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How logs and reports call it."""
+        return f"{self.app.name}/{self.stage}"
+
+
+class Intent(StrEnum):
+    """What an event wants of an app and stage."""
+
+    CHECK = "check"
+    PLAN = "plan"
+    DEPLOY = "deploy"
+    PREVIEW_UP = "preview-up"
+    PREVIEW_DOWN = "preview-down"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """An intent for one app and stage."""
+
+    intent: Intent
+    job: Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routed:
+    """What an event wants; `notes` say in whole sentences what it does not lead to, and why."""
+
+    tasks: tuple[Task, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What was asked for: names of apps and stages (empty: as configured), and from where.
+
+    `within` is the project directory relative to the repository's root, `branch` and `tag` what is
+    checked out, `default_branch` the one that `dev` is deployed from without a configuration.
+    """
+
+    apps: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    within: str = "."
+    branch: str | None = None
+    tag: str | None = None
+    default_branch: str | None = None
+
+
+def all_jobs(
+    config: ProjectConfig, known: Mapping[str, Sequence[str]], wish: Wish
+) -> tuple[Job, ...]:
+    """The jobs of `check` and `package`: the stages asked for, else every stage there is.
+
+    `known` maps an app's name to the stages of its config.json. Raises UsageError for a name that
+    nobody declared.
+    """
+    return tuple(
+        job
+        for app in _apps(config, wish)
+        for job in _jobs(config, known, app, wish.stages or _declared(config, known, app))
+    )
+
+
+def deploy_jobs(
+    config: ProjectConfig, known: Mapping[str, Sequence[str]], wish: Wish
+) -> tuple[Job, ...]:
+    """The jobs of `plan` and `deploy`: the stages asked for, else those this ref deploys."""
+    apps = _apps(config, wish)
+    stages = wish.stages or tuple(_deployed_from(config, wish))
+    if not stages:
+        ref = f"tag {wish.tag}" if wish.tag else f"branch {wish.branch}"
+        if not wish.tag and not wish.branch:
+            ref = "a checkout without a branch"
+        configured = ", ".join(stage.name for stage in config.stages) or "dev"
+        raise UsageError(
+            f"no stage is deployed from {ref}.",
+            where=config.file or "",
+            fix=f"Name the stage with --stage ({configured}), or give it `deploy-on`.",
+        )
+    return tuple(job for app in apps for job in _jobs(config, known, app, stages))
+
+
+def named_jobs(config: ProjectConfig, wish: Wish) -> tuple[Job, ...]:
+    """The jobs of exactly the stages asked for, whether they are configured (any more) or not.
+
+    For what works from the record alone: deleting, and applying a sealed plan.
+    """
+    if not wish.stages:
+        raise UsageError(
+            "the stage has to be named.", where="option --stage", fix="Add --stage NAME."
+        )
+    policies = {stage.name: stage for stage in config.stages}
+    return tuple(
+        Job(app=app, stage=name, policy=policies.get(name))
+        for app in _apps(config, wish)
+        for name in _needed_first(policies, wish.stages)
+    )
+
+
+def route_event(
+    config: ProjectConfig, known: Mapping[str, Sequence[str]], context: Context, wish: Wish
+) -> Routed:
+    """What `run` does for an event. `known` is as in `all_jobs`, refs of `wish` are the event's.
+
+    Stages that `wish` names are the only ones looked at; a `workflow_dispatch` deploys them from
+    any ref. Raises UsageError for an event that `run` has no meaning for, and for one that would
+    lead foreign code to this repository's secrets.
+    """
+    refuse_foreign_code(context)
+    router = _Router(
+        config=config,
+        known=known,
+        context=context,
+        wish=replace(
+            wish,
+            branch=context.branch,
+            tag=context.tag,
+            default_branch=context.default_branch or wish.default_branch,
+        ),
+    )
+    if context.pull_request is not None:
+        return router.pull_request(context.pull_request)
+    if context.system is not System.GITHUB and not context.event:
+        return router.checked(
+            "There is no event here, so `run` checks. To deploy: chalice-ci deploy --stage NAME"
+        )
+    match context.event:
+        case "push":
+            return router.push()
+        case "release":
+            return router.release()
+        case "workflow_dispatch" | "repository_dispatch":
+            return router.dispatch()
+        case "merge_group" | "schedule":
+            return router.checked()
+    raise UsageError(
+        f"`run` does not know what to do on the event `{context.event}`.",
+        where="input command",
+        fix="Name the verb, such as `command: check`, or run on push, pull_request, release, "
+        "merge_group, schedule or workflow_dispatch.",
+    )
+
+
+def refuse_foreign_code(context: Context) -> None:
+    """Raise UsageError when this event brings secrets to a run that may hold foreign code.
+
+    To be asked before any app is loaded, whatever the verb. A closed pull request passes: taking
+    its preview down needs no code.
+    """
+    if context.event == "pull_request_target":
+        pull = context.pull_request
+        if pull is not None and (context.action == "closed" or not pull.open):
+            return
+        raise UsageError(
+            "`pull_request_target` runs with this repository's secrets, and what a workflow checks "
+            "out there may be anyone's code. No app is loaded in it.",
+            where="the workflow's `on:`",
+            fix="Use `on: pull_request`: for a fork it runs without secrets, which is enough to "
+            "check. Only `types: [closed]` of pull_request_target takes a preview down.",
+        )
+    if context.event == "workflow_run":
+        raise UsageError(
+            "`workflow_run` runs with this repository's secrets after a workflow that may have "
+            "been a fork's. No app is loaded in it.",
+            where="the workflow's `on:`",
+            fix="Use `on: push` for the branches that deploy and `on: pull_request` for the rest; "
+            "to wait for tests, put them into a job that this one `needs`.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Router:
+    """One method per kind of event."""
+
+    config: ProjectConfig
+    known: Mapping[str, Sequence[str]]
+    context: Context
+    wish: Wish
+
+    def checked(self, *notes: str) -> Routed:
+        """Everything is checked, nothing else happens."""
+        return Routed(tasks=self._tasks(Intent.CHECK, self._all()), notes=notes)
+
+    def push(self) -> Routed:
+        """The branch or tag deploys what is configured for it; of a branch the rest is checked."""
+        if self.context.deleted:
+            return Routed(notes=("The ref was deleted: there is nothing to do.",))
+        state = self.config.state
+        if state.store == "git" and self.wish.branch == state.branch != "source":
+            return Routed(notes=(f"{state.branch} holds the recorded state, and no app.",))
+        return self._deployed(self._stages_of_ref())
+
+    def release(self) -> Routed:
+        """A published release is a push of its tag."""
+        if self.context.action not in ("published", "released"):
+            return Routed(
+                notes=(
+                    f"A release that was {self.context.action} deploys nothing. "
+                    "Use `types: [published]`.",
+                )
+            )
+        return self._deployed(self._stages_of_ref())
+
+    def dispatch(self) -> Routed:
+        """A person asked: for the stages they named, else for those of the ref."""
+        for stage in self.wish.stages:
+            if PREVIEW.fullmatch(stage):
+                raise UsageError(
+                    f"{stage} is the preview of a pull request, and its events bring it up.",
+                    where="input stage",
+                    fix=f"Push to the pull request, or use `command: deploy` with `stage: {stage}` "
+                    "on the code that it should get.",
+                )
+        return self._deployed(self.wish.stages or self._stages_of_ref())
+
+    def pull_request(self, pull: PullRequest) -> Routed:
+        """Every stage is checked, and the preview brought to what the pull request asks for.
+
+        What counts is how the pull request is, not what just changed: GitHub drops runs that wait
+        for another one, so the next event has to do their work. For the same reason an event that
+        changes nothing for us checks too: its verdict replaces the last one in the branch rules.
+        """
+        if self.context.action == "closed" or not pull.open:
+            return self._closed(pull)
+        checks = self._tasks(Intent.CHECK, self._all())
+        preview = self.config.preview
+        if not self.context.trusted:
+            told = " It gets no preview." if preview is not None else ""
+            return Routed(tasks=checks, notes=(f"{self.context.trust}{told}",))
+        if preview is None or not self._wants_preview(pull):
+            return Routed(tasks=checks)
+        if preview.label is None or preview.label in pull.labels:
+            return Routed(tasks=(*checks, *self._preview(Intent.PREVIEW_UP, pull)))
+        # GitHub leaves the label out when it was deleted from the repository.
+        if self.context.action == "unlabeled" and self.context.label in (None, preview.label):
+            return Routed(tasks=(*checks, *self._preview(Intent.PREVIEW_DOWN, pull)))
+        note = f"No preview: the pull request does not have the label `{preview.label}`."
+        return Routed(tasks=checks, notes=(note,))
+
+    def _closed(self, pull: PullRequest) -> Routed:
+        if self.config.preview is None or not self._wants_preview(pull):
+            return Routed(notes=("The pull request is closed, and no preview is configured.",))
+        if not self.context.trusted:
+            return Routed(notes=(f"{self.context.trust} It never had a preview.",))
+        return Routed(tasks=self._preview(Intent.PREVIEW_DOWN, pull))
+
+    def _all(self) -> tuple[Job, ...]:
+        """Every stage that is checked; a preview has no place in it, its own build is looked at."""
+        named = tuple(stage for stage in self.wish.stages if not PREVIEW.fullmatch(stage))
+        if self.wish.stages and not named:
+            return ()
+        return all_jobs(self.config, self.known, replace(self.wish, stages=named))
+
+    def _wants_preview(self, pull: PullRequest) -> bool:
+        """Whether the stages that were named leave room for the preview."""
+        return not self.wish.stages or f"pr-{pull.number}" in self.wish.stages
+
+    def _preview(self, intent: Intent, pull: PullRequest) -> tuple[Task, ...]:
+        like = self.config.preview.like if self.config.preview else None
+        return tuple(
+            Task(intent=intent, job=Job(app=app, stage=f"pr-{pull.number}", like=like))
+            for app in _apps(self.config, self.wish)
+        )
+
+    def _stages_of_ref(self) -> tuple[str, ...]:
+        named = self.wish.stages
+        found = tuple(_deployed_from(self.config, self.wish))
+        return tuple(stage for stage in found if not named or stage in named)
+
+    def _deployed(self, stages: tuple[str, ...]) -> Routed:
+        """Deploy the stages, plan those that wait for an approval, check the others of a branch."""
+        if not stages:
+            what = " or ".join(self.wish.stages) or "any stage"
+            return self.checked(f"{self._ref_in_words()} does not deploy {what}: only checked.")
+        if not self.context.trusted:
+            return self.checked(
+                f"{self.context.trust} Not deployed: {', '.join(stages)}. "
+                "Run the workflow by hand, or push again."
+            )
+        waiting = self._waiting(stages)
+        deployed = [
+            Task(intent=Intent.PLAN if job.stage in waiting else Intent.DEPLOY, job=job)
+            for app in _apps(self.config, self.wish)
+            for job in _jobs(self.config, self.known, app, stages)
+        ]
+        notes = tuple(waiting[stage] for stage in stages if stage in waiting)
+        if self.wish.tag is not None:
+            return Routed(tasks=tuple(deployed), notes=notes)
+        rest = self._tasks(Intent.CHECK, [job for job in self._all() if job.stage not in stages])
+        return Routed(tasks=(*deployed, *rest), notes=notes)
+
+    def _waiting(self, stages: tuple[str, ...]) -> dict[str, str]:
+        """The stages that are only planned here, each with the reason.
+
+        A job that runs inside an environment can't be told from one that does not, so `run` never
+        deploys such a stage: `deploy --plan` in the gated job does.
+        """
+        policies = {stage.name: stage for stage in self.config.stages}
+        waiting: dict[str, str] = {}
+        for name in _needed_first(policies, stages):
+            policy = policies.get(name)
+            if policy is None:
+                continue
+            if policy.environment is not None:
+                waiting[name] = (
+                    f"{name} waits for the environment `{policy.environment}`: apply its plan in "
+                    "a job of that environment, with `command: deploy` and `plan`."
+                )
+            elif policy.needs in waiting:
+                waiting[name] = f"{name} is only planned: it needs {policy.needs}, which waits."
+        return waiting
+
+    def _ref_in_words(self) -> str:
+        if self.wish.tag is not None:
+            return f"The tag {self.wish.tag}"
+        return f"The branch {self.wish.branch}" if self.wish.branch else "This ref"
+
+    @staticmethod
+    def _tasks(intent: Intent, jobs: Sequence[Job]) -> tuple[Task, ...]:
+        return tuple(Task(intent=intent, job=job) for job in jobs)
+
+
+def _deployed_from(config: ProjectConfig, wish: Wish) -> Iterator[str]:
+    for stage in config.stages:
+        if stage.deploy_on is None:
+            continue
+        if wish.tag is not None:
+            deploys = _matches(stage.deploy_on.tag, wish.tag)
+        else:
+            deploys = _matches(stage.deploy_on.branch, wish.branch)
+        if deploys:
+            yield stage.name
+    if not config.stages and wish.branch is not None and wish.branch == wish.default_branch:
+        yield "dev"
+
+
+def _matches(pattern: str | None, ref: str | None) -> bool:
+    return pattern is not None and ref is not None and fnmatch.fnmatchcase(ref, pattern)
+
+
+def _apps(config: ProjectConfig, wish: Wish) -> tuple[AppConfig, ...]:
+    beneath = tuple(
+        app
+        for app in config.apps
+        if wish.within in (".", app.path) or app.path.startswith(f"{wish.within}/")
+    )
+    by_name = {app.name: app for app in beneath}
+    for name in wish.apps:
+        if name not in by_name:
+            raise UsageError(
+                f"there is no app {name[:60]!r} here.{_did_you_mean(name, by_name)}",
+                where="option --app",
+                fix=f"The apps are: {', '.join(by_name) or '(none)'}.",
+            )
+    chosen = tuple(by_name[name] for name in wish.apps) or beneath
+    if not chosen:
+        raise UsageError(
+            "there is no Chalice app here: no folder with app.py and .chalice/config.json.",
+            where=wish.within,
+            fix="Name the app's folder with --project-dir, or under `apps` in chalice-ci.yml.",
+        )
+    return chosen
+
+
+def _declared(
+    config: ProjectConfig, known: Mapping[str, Sequence[str]], app: AppConfig
+) -> tuple[str, ...]:
+    return (
+        tuple(stage.name for stage in config.stages) or tuple(known.get(app.name, ())) or ("dev",)
+    )
+
+
+def _jobs(
+    config: ProjectConfig,
+    known: Mapping[str, Sequence[str]],
+    app: AppConfig,
+    stages: Sequence[str],
+) -> Iterator[Job]:
+    policies = {stage.name: stage for stage in config.stages}
+    for name in _needed_first(policies, stages):
+        if PREVIEW.fullmatch(name):
+            if config.preview is None:
+                raise UsageError(
+                    f"{name!r} is a preview stage, and no previews are configured.",
+                    where=config.file or "chalice-ci.yml",
+                    fix="Add `preview: {like: dev}` to chalice-ci.yml.",
+                )
+            yield Job(app=app, stage=name, like=config.preview.like)
+            continue
+        names = dict.fromkeys((*policies, *known.get(app.name, ()), "dev"))
+        if name not in names:
+            raise UsageError(
+                f"there is no stage {name[:60]!r}.{_did_you_mean(name, names)} "
+                "Chalice would silently create a whole new set of resources.",
+                where=f"app {app.name}",
+                fix=f"The stages are: {', '.join(names)}. A new one goes into config.json.",
+            )
+        yield Job(app=app, stage=name, policy=policies.get(name))
+
+
+def _needed_first(policies: Mapping[str, StageConfig], stages: Sequence[str]) -> tuple[str, ...]:
+    """The stages in an order in which each comes after the one it needs."""
+    wanted = dict.fromkeys(stages)
+    ordered: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        if name in ordered or name not in wanted:
+            return
+        policy = policies.get(name)
+        if policy is not None and policy.needs is not None:
+            add(policy.needs)
+        ordered[name] = None
+
+    for name in wanted:
+        add(name)
+    return tuple(ordered)
+
+
+def _did_you_mean(name: str, names: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

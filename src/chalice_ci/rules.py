@@ -1,0 +1,1066 @@
+"""Every rule a finding can name, declared once.
+
+`docs/findings.md` is generated from `RULES` (`python -m chalice_ci.rules docs/findings.md`) and a
+test holds the two equal. A finding of a declared rule is made by `finding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from chalice_ci.findings import Finding, Place, Severity
+
+
+class Group(StrEnum):
+    """What a rule looks at; also one test case of the JUnit report when nothing was found."""
+
+    CONFIGURATION = "configuration"
+    ENVIRONMENT = "Python and Chalice"
+    LOAD = "load"
+    EXPERIMENTAL = "experimental features"
+    VALIDATION = "Chalice's own validation"
+    COLLISIONS = "collisions between stages"
+    PACKAGE = "package"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A rule: its severity, why it exists, an example and how to allow what it objects to.
+
+    `before` and `after` are text in `language`; a rule without an example leaves both empty.
+    """
+
+    name: str
+    title: str
+    group: Group
+    severity: Severity
+    explanation: str
+    allow: str
+    before: str = ""
+    after: str = ""
+    language: str = "python"
+
+
+_NEVER = "There is nothing to allow: the app cannot work like this."
+
+_EXPERIMENTAL = (
+    Rule(
+        name="experimental-feature",
+        title="An experimental feature is used without opting in",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.ERROR,
+        explanation=(
+            "Chalice may change or remove an experimental feature in any release,\n"
+            "so `chalice deploy` refuses an app that uses one without saying so.\n"
+            "The app is loaded once per stage, by its own Chalice and with the stage's variables;\n"
+            "what counts is what that app really registered (a WebSocket API in the application\n"
+            "graph proves the use, whatever the app says), not what a search in its text finds.\n"
+            "The opt-in counts when the set of flags holds exactly the feature's name:\n"
+            "a string such as `'WEBSOCKETS_X'`, single letters or lower case do not opt in."
+        ),
+        before=(
+            "from chalice import Chalice\n\n"
+            "app = Chalice(app_name='chat')\n\n\n"
+            "@app.on_ws_message()\n"
+            "def message(event):\n"
+            "    ..."
+        ),
+        after=(
+            "from chalice import Chalice\n\n"
+            "app = Chalice(app_name='chat')\n"
+            "app.experimental_feature_flags.update(['WEBSOCKETS'])\n\n\n"
+            "@app.on_ws_message()\n"
+            "def message(event):\n"
+            "    ..."
+        ),
+        allow=(
+            "Opt in, in the app. `experimental.allow` in `chalice-ci.yml` does not replace the\n"
+            "opt-in: Chalice itself would refuse the deployment."
+        ),
+    ),
+    Rule(
+        name="experimental-not-allowed",
+        title="The repository's policy forbids an experimental feature",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.ERROR,
+        explanation=(
+            "`experimental.allow` lists the experimental features that apps of this repository\n"
+            "may use, and a stage's `allow-experimental` replaces that list for the stage\n"
+            "(also when it is empty). The policy wins over opting in.\n"
+            "Without either, an opt-in in the app is enough."
+        ),
+        before="stages:\n  prod: {allow-experimental: []}",
+        after="stages:\n  prod: {allow-experimental: [WEBSOCKETS]}",
+        language="yaml",
+        allow="Add the feature to the list that the finding names, or stop using it in the stage.",
+    ),
+    Rule(
+        name="experimental-flag-unused",
+        title="An experimental feature is opted into but not used",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.WARNING,
+        explanation=(
+            "A stale opt-in hides the next, unintended use of the feature.\n"
+            "When the source uses the feature but this stage does not load that code, it is a\n"
+            "notice only."
+        ),
+        before=(
+            "app = Chalice(app_name='orders')\n"
+            "app.experimental_feature_flags.update(['WEBSOCKETS'])  # no on_ws_... left"
+        ),
+        after="app = Chalice(app_name='orders')",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="experimental-flag-unknown",
+        title="An experimental feature flag that Chalice does not know",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.WARNING,
+        explanation=(
+            "Chalice accepts any text as a flag and ignores what it does not know,\n"
+            "so a typing error, lower case or a feature of a newer Chalice opts into nothing."
+        ),
+        before="app.experimental_feature_flags.update(['websockets'])",
+        after="app.experimental_feature_flags.update(['WEBSOCKETS'])",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="experimental-flag-accepted",
+        title="An opt-in for a feature that is no longer experimental",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.WARNING,
+        explanation=(
+            "The feature was accepted into Chalice (blueprints: in 1.15.0), so the flag does\n"
+            "nothing any more and can be removed."
+        ),
+        before="app.experimental_feature_flags.update(['BLUEPRINTS'])",
+        after="# nothing: blueprints are part of Chalice",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="experimental-flags-type",
+        title="The experimental feature flags are not a set of names",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.WARNING,
+        explanation=(
+            "`experimental_feature_flags` is a set of strings. When it is replaced by a string,\n"
+            "Chalice tests for a *part* of it (`'WEBSOCKETS' in 'WEBSOCKETS_X'` is true), and\n"
+            "`.update('WEBSOCKETS')` adds ten letters instead of one name."
+        ),
+        before="app.experimental_feature_flags.update('WEBSOCKETS')",
+        after="app.experimental_feature_flags.update(['WEBSOCKETS'])",
+        allow="It is a warning; the missing opt-in is an error of its own.",
+    ),
+    Rule(
+        name="experimental-in-source",
+        title="The source uses an experimental feature that this stage does not load",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.NOTICE,
+        explanation=(
+            "The text of `app.py` and `chalicelib` names the feature, but the loaded app has no\n"
+            "such handler: a blueprint that is not registered, a decorator behind a condition, or\n"
+            "a second `Chalice` object. Nothing is deployed for it in this stage."
+        ),
+        before=(
+            "events = Blueprint(__name__)  # never registered\n\n\n"
+            "@events.on_ws_message()\n"
+            "def message(event):\n"
+            "    ..."
+        ),
+        after="app.register_blueprint(events)",
+        allow="It is advice: it never fails the build.",
+    ),
+    Rule(
+        name="cli-mode-dependent",
+        title="The app asks whether it runs inside Chalice's command line",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.WARNING,
+        explanation=(
+            "`AWS_CHALICE_CLI_MODE` is set while Chalice loads the app to deploy it, and not in\n"
+            "Lambda. Handlers behind it are in one of the two apps only: what was checked,\n"
+            "planned and deployed is not what will run."
+        ),
+        before=(
+            "if not os.environ.get('AWS_CHALICE_CLI_MODE'):\n\n"
+            "    @app.on_ws_message()\n"
+            "    def message(event):\n"
+            "        ..."
+        ),
+        after="@app.on_ws_message()\ndef message(event):\n    ...",
+        allow=(
+            "It is a warning. Guarding clients and connections with the variable is fine;\n"
+            "guarding handlers is not."
+        ),
+    ),
+    Rule(
+        name="second-app",
+        title="There is a further Chalice object that is not deployed",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.WARNING,
+        explanation=(
+            "Chalice deploys the object named `app` in `app.py`, and nothing else.\n"
+            "Routes, handlers and opt-ins of another `Chalice` object are silently left out."
+        ),
+        before="app = Chalice(app_name='orders')\nadmin = Chalice(app_name='admin')",
+        after=(
+            "app = Chalice(app_name='orders')\nadmin = Blueprint(__name__)\n"
+            "app.register_blueprint(admin)"
+        ),
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="websocket-domain-unused",
+        title="A WebSocket domain is configured, but there is no WebSocket API",
+        group=Group.EXPERIMENTAL,
+        severity=Severity.WARNING,
+        explanation=(
+            "Chalice ignores `websocket_api_custom_domain` without a word when no\n"
+            "`@app.on_ws_...` handler is registered in the stage."
+        ),
+        before='{"stages": {"dev": {"websocket_api_custom_domain": {"domain_name": "…"}}}}',
+        after='{"stages": {"dev": {}}}',
+        language="json",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+)
+
+_VALIDATION = (
+    Rule(
+        name="chalice-validation",
+        title="Chalice's own validation refuses the app",
+        group=Group.VALIDATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "Before a deployment Chalice validates routes, CORS, content types, function names,\n"
+            "roles, endpoint type, architecture, compression, queues and variables.\n"
+            "It stops at the first problem; `chalice package` skips most of it."
+        ),
+        before="@app.route('/orders/')\ndef orders():\n    ...",
+        after="@app.route('/orders')\ndef orders():\n    ...",
+        allow=_NEVER,
+    ),
+)
+
+_COLLISIONS = (
+    Rule(
+        name="preview-s3-trigger",
+        title="A preview stage would share the notification of a bucket",
+        group=Group.COLLISIONS,
+        severity=Severity.ERROR,
+        explanation=(
+            "A bucket has one notification configuration, and S3 refuses overlapping rules in it:\n"
+            "a second stage with the same bucket and events fails halfway through its deployment,\n"
+            "or both stages get the same objects. Every preview would bind the same bucket."
+        ),
+        before="@app.on_s3_event(bucket='uploads')\ndef handle(event):\n    ...",
+        after=(
+            "if 'UPLOADS_BUCKET' in os.environ:  # not set in the stage that previews are like\n\n"
+            "    @app.on_s3_event(bucket=os.environ['UPLOADS_BUCKET'])\n"
+            "    def handle(event):\n"
+            "        ..."
+        ),
+        allow=(
+            "Give previews a stage of their own in `.chalice/config.json` (`preview: {like: …}`)\n"
+            "whose variables leave the trigger out, or let the bucket's name contain the stage's."
+        ),
+    ),
+    Rule(
+        name="preview-shared-trigger",
+        title="A preview stage would consume the events of another stage",
+        group=Group.COLLISIONS,
+        severity=Severity.WARNING,
+        explanation=(
+            "The name of a queue, topic or stream is the same in every stage like this one.\n"
+            "Stages on one SQS queue compete: each message reaches only one of them, so the\n"
+            "preview takes messages away. SNS topics, Kinesis and DynamoDB streams and rules\n"
+            "of EventBridge deliver to all of them: the work is done once per open preview."
+        ),
+        before="@app.on_sqs_message(queue='orders')\ndef handle(event):\n    ...",
+        after=(
+            "if 'ORDERS_QUEUE' in os.environ:  # not set in the stage that previews are like\n\n"
+            "    @app.on_sqs_message(queue=os.environ['ORDERS_QUEUE'])\n"
+            "    def handle(event):\n"
+            "        ..."
+        ),
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="preview-schedule",
+        title="A schedule runs in every preview stage",
+        group=Group.COLLISIONS,
+        severity=Severity.WARNING,
+        explanation=(
+            "Every preview stage gets a rule of its own, so a scheduled function runs once per\n"
+            "open pull request, with the data and the side effects of the stage it is like."
+        ),
+        before="@app.schedule('rate(1 hour)')\ndef bill(event):\n    ...",
+        after=(
+            "if os.environ.get('BILLING') == 'on':\n\n"
+            "    @app.schedule('rate(1 hour)')\n"
+            "    def bill(event):\n"
+            "        ..."
+        ),
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="preview-domain",
+        title="A preview stage would take a custom domain",
+        group=Group.COLLISIONS,
+        severity=Severity.ERROR,
+        explanation=(
+            "A domain name exists once and points at one stage. A preview that takes its\n"
+            "configuration from another stage would redirect that stage's domain to itself,\n"
+            "and delete the domain when the pull request closes."
+        ),
+        before=(
+            '{"stages": {"dev": {"api_gateway_custom_domain": {"domain_name": "dev.example.org"}}}}'
+        ),
+        after=(
+            '{"stages": {\n'
+            '  "dev": {"api_gateway_custom_domain": {"domain_name": "dev.example.org"}},\n'
+            '  "preview": {}\n'
+            "}}"
+        ),
+        language="json",
+        allow=(
+            "Give previews a stage of their own in `.chalice/config.json` without a domain\n"
+            "(`preview: {like: preview}`)."
+        ),
+    ),
+    Rule(
+        name="shared-domain",
+        title="Two stages have the same custom domain",
+        group=Group.COLLISIONS,
+        severity=Severity.ERROR,
+        explanation=(
+            "A domain name exists once per account and region. Two stages with the same one\n"
+            "overwrite each other's mapping, and deleting one stage deletes the domain of both.\n"
+            "Stages whose accounts or regions differ in `chalice-ci.yml` do not collide."
+        ),
+        before=(
+            '{"api_gateway_custom_domain": {"domain_name": "api.example.org"},\n'
+            ' "stages": {"dev": {}, "prod": {}}}'
+        ),
+        after=(
+            '{"stages": {\n'
+            '  "dev": {"api_gateway_custom_domain": {"domain_name": "dev.example.org"}},\n'
+            '  "prod": {"api_gateway_custom_domain": {"domain_name": "api.example.org"}}\n'
+            "}}"
+        ),
+        language="json",
+        allow="Say in `chalice-ci.yml` that the stages live in different accounts or regions.",
+    ),
+)
+
+_LAZY_BEFORE = (
+    "import boto3\n\nTOKEN = boto3.client('ssm').get_parameter(Name='/token')['Parameter']['Value']"
+)
+_LAZY_AFTER = (
+    "import functools\n\nimport boto3\n\n\n"
+    "@functools.cache\n"
+    "def token():\n"
+    "    return boto3.client('ssm').get_parameter(Name='/token')['Parameter']['Value']"
+)
+
+_LOAD = (
+    Rule(
+        name="load-import-error",
+        title="The app could not be imported",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "Importing `app.py` raised an error. For a missing module: add it to\n"
+            "`requirements.txt` (boto3 is there, as in Lambda), put it into `vendor/`, or into\n"
+            "`chalicelib/` when it is the app's own. Modules beside `app.py` are not packaged."
+        ),
+        before="# requirements.txt is empty\nimport requests",
+        after="# requirements.txt: requests==2.32.5\nimport requests",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-syntax-error",
+        title="The app is not valid Python",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "The app's own Python cannot parse a file. Python 2 code, and syntax of a newer\n"
+            "Python than the app's, end here too: the version comes from `python` in\n"
+            "`chalice-ci.yml`, from `.python-version` or from the Python that runs."
+        ),
+        before="print 'hello'",
+        after="print('hello')",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-system-exit",
+        title="The app ends the process while it is imported",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "`sys.exit`, `exit` or `os._exit` at import ends Chalice and, in Lambda, every cold\n"
+            "start. Move it below `if __name__ == '__main__':` or raise an error that says why."
+        ),
+        before="if 'DB_URL' not in os.environ:\n    sys.exit('DB_URL is missing')",
+        after="DB_URL = os.environ.get('DB_URL')  # checked where it is used",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-missing-app",
+        title="There is no `app` in `app.py`",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "Chalice imports the module `app` and takes the object named `app` from it.\n"
+            "The folder needs an `app.py` and in it a `Chalice` object of that name."
+        ),
+        before="api = Chalice(app_name='orders')",
+        after="app = Chalice(app_name='orders')",
+        allow="The app's folder is `path` in `chalice-ci.yml`.",
+    ),
+    Rule(
+        name="load-wrong-type",
+        title="`app` is not a Chalice object",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "The object named `app` in `app.py` is something else: a Flask app, a blueprint, a\n"
+            "function that makes the app, or a name that was bound again further down."
+        ),
+        before="def app():\n    return Chalice(app_name='orders')",
+        after="app = Chalice(app_name='orders')",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-network",
+        title="The app uses the network while it is imported",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "The app is loaded without network and without credentials, so that its code can\n"
+            "neither read nor send a secret. Load what comes from outside when it is first\n"
+            "needed: that also makes cold starts faster and tests possible without AWS."
+        ),
+        before=_LAZY_BEFORE,
+        after=_LAZY_AFTER,
+        allow=(
+            "`apps: {orders: {load: {network: true}}}` in `chalice-ci.yml` gives this app the\n"
+            "network while it is loaded, still without credentials."
+        ),
+    ),
+    Rule(
+        name="load-credentials",
+        title="The app needs AWS credentials while it is imported",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "Credentials are never given to the process that runs the app's code.\n"
+            "Make clients and calls when they are first needed, not at import."
+        ),
+        before=_LAZY_BEFORE,
+        after=_LAZY_AFTER,
+        allow="There is no way to hand credentials to an app that is being loaded.",
+    ),
+    Rule(
+        name="load-region",
+        title="The app needs an AWS region while it is imported",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "The stage's region is set while the app is loaded. This app clears or ignores it.\n"
+            "Name the region where the client is made, or set it for the stage."
+        ),
+        before="stages:\n  dev: {}",
+        after="stages:\n  dev: {region: eu-west-1}",
+        language="yaml",
+        allow="Set `region` for the stage in `chalice-ci.yml`, or `aws-region`.",
+    ),
+    Rule(
+        name="load-timeout",
+        title="The app did not finish importing in time",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "Importing an app takes a second or two; Lambda itself allows ten seconds for it.\n"
+            "An endless loop, a server that is started, or a wait for another machine at import\n"
+            "ends here. The place is where the app was when it was stopped."
+        ),
+        before="while not queue.ready():\n    time.sleep(1)",
+        after="def ready():\n    return queue.ready()  # asked by the handler",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-killed",
+        title="The process that loaded the app was killed",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "It died from a signal: a crash in a compiled dependency, the machine's memory,\n"
+            "a limit on processes or files, or the app killing itself."
+        ),
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-memory",
+        title="The app needs too much memory while it is imported",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "Importing the app passed the limit on memory. Load models and large tables when they\n"
+            "are first needed: Lambda counts this memory too."
+        ),
+        before="MODEL = pickle.load(open('model.bin', 'rb'))",
+        after="@functools.cache\ndef model():\n    return pickle.load(open('model.bin', 'rb'))",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-chalice",
+        title="Chalice cannot build the app",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "The app was imported, but the app's own Chalice raised an error while it read the\n"
+            "configuration or built the application from it."
+        ),
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-forged",
+        title="The loaded app's answer is not one that the loader gives",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "Code of the app runs in the same process as the loader and can write its answer.\n"
+            "What comes back is checked against a closed description of what Chalice can produce;\n"
+            "this answer is something else, so nothing in it is used."
+        ),
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-exception",
+        title="The app raised an error while it was imported",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "Code at the top level of the app ended with an error that has no rule of its own.\n"
+            "The app is loaded without credentials, network and secrets, as a test would load it:\n"
+            "what depends on those belongs into the function that needs it."
+        ),
+        before="CONFIG = json.load(open('config.json'))",
+        after=(
+            "CONFIG = json.loads(\n"
+            "    (pathlib.Path(__file__).parent / 'chalicelib' / 'config.json').read_text()\n"
+            ")"
+        ),
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-environment",
+        title="The app needs an environment variable that is not set",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "The app reads `os.environ['NAME']` at import and the stage does not set it.\n"
+            "The stage's variables are those of `.chalice/config.json`, and those that\n"
+            "`environment-variables` in `chalice-ci.yml` takes from secrets (placeholders here).\n"
+            "Variables of the CI job never reach the app."
+        ),
+        before='{"stages": {"dev": {}}}',
+        after='{"stages": {"dev": {"environment_variables": {"TABLE": "orders-dev"}}}}',
+        language="json",
+        allow="Set the variable for the stage, or read it with `os.environ.get`.",
+    ),
+    Rule(
+        name="load-filesystem",
+        title="The app writes files while it is imported",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "The app runs on a copy of its folder and cannot write or read outside of it;\n"
+            "in Lambda only `/tmp` is writable."
+        ),
+        before="open('/var/log/orders.log', 'a')",
+        after="logging.getLogger('orders')  # Lambda writes the log",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-cpu",
+        title="The app used up its processor time while it was imported",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "Importing the app computes without end, or far longer than Lambda's ten seconds.\n"
+            "The place is where the app was when it was stopped."
+        ),
+        before="PRIMES = [n for n in range(10**8) if is_prime(n)]",
+        after="@functools.cache\ndef primes():\n    ...",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-configuration",
+        title="Chalice cannot read the app's configuration",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "`.chalice/config.json` is not valid JSON, not an object, of a version that this\n"
+            "Chalice does not know, or has an environment variable that is not text."
+        ),
+        before='{"stages": {"dev": {"environment_variables": {"DEBUG": true}}}}',
+        after='{"stages": {"dev": {"environment_variables": {"DEBUG": "true"}}}}',
+        language="json",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="load-too-large",
+        title="The description of the app is too large",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation=(
+            "What the loader found does not fit into the 16 MiB that are read from it: far more\n"
+            "routes and functions than an account can hold."
+        ),
+        allow=_NEVER,
+    ),
+    Rule(
+        name="variables-withheld",
+        title="The app was loaded without some of its stage's variables",
+        group=Group.LOAD,
+        severity=Severity.NOTICE,
+        explanation=(
+            "Variables such as `PYTHONPATH`, `LD_PRELOAD`, `AWS_ENDPOINT_URL` or `HTTPS_PROXY`\n"
+            "change the interpreter, the loader or where the SDK sends its requests. The deployed\n"
+            "functions get them; the process that loads the app does not."
+        ),
+        before='{"stages": {"dev": {"environment_variables": {"PYTHONPATH": "lib"}}}}',
+        after='{"stages": {"dev": {}}}',
+        language="json",
+        allow="It is a notice: it never fails the build.",
+    ),
+    Rule(
+        name="load-failed",
+        title="The app could not be loaded",
+        group=Group.LOAD,
+        severity=Severity.ERROR,
+        explanation="The app could not be loaded, for a reason that has no rule of its own.",
+        allow=_NEVER,
+    ),
+)
+
+_CONFIGURATION = (
+    Rule(
+        name="config",
+        title="`chalice-ci.yml` is wrong",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "An unknown key, a wrong type, a duplicate key or a name that is not allowed.\n"
+            "All problems are listed at once, with line and column."
+        ),
+        before="stages:\n  dev: {deploy_on: {branch: main}}",
+        after="stages:\n  dev: {deploy-on: {branch: main}}",
+        language="yaml",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="config-json-missing",
+        title="There is no `.chalice/config.json`",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "Chalice needs the file for the app's name and stages, and does not start without it.\n"
+            "When the folder holds state of earlier deployments, the file was there once and was\n"
+            "not committed; its `app_name` and stages make the names of the deployed resources,\n"
+            "so the finding proposes those that the state names."
+        ),
+        before=".chalice/deployed/dev.json",
+        after=(
+            '.chalice/config.json:\n{"version": "2.0", "app_name": "orders", "stages": {"dev": {}}}'
+        ),
+        language="text",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="config-json-syntax",
+        title="`.chalice/config.json` is not valid JSON",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "Comments, trailing commas, single quotes, merge markers, a byte order mark: Chalice\n"
+            "refuses the file. The finding has the line and column."
+        ),
+        before='{"stages": {"dev": {},}}',
+        after='{"stages": {"dev": {}}}',
+        language="text",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="config-json-duplicate-key",
+        title="A key stands twice in the same object of `.chalice/config.json`",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation="Chalice takes the last one and silently forgets the others.",
+        before='{"lambda_timeout": 10, "lambda_timeout": 60}',
+        after='{"lambda_timeout": 60}',
+        language="json",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="config-json-type",
+        title="A value in `.chalice/config.json` has the wrong type",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation=(
+            'Chalice checks next to no types: `"false"` counts as true, a number among the\n'
+            "environment variables ends in a bare TypeError, text instead of a number is refused\n"
+            "by AWS in the middle of a deployment."
+        ),
+        before='{"automatic_layer": "false", "environment_variables": {"LIMIT": 5}}',
+        after='{"automatic_layer": false, "environment_variables": {"LIMIT": "5"}}',
+        language="json",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="config-json-value",
+        title="A value in `.chalice/config.json` is not one that works",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "The value is outside of what Chalice or AWS take. Limits that AWS raises now\n"
+            "and then (memory, timeout, days of retention) are warnings."
+        ),
+        before='{"api_gateway_endpoint_type": "regional"}',
+        after='{"api_gateway_endpoint_type": "REGIONAL"}',
+        language="json",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="config-json-version",
+        title="Chalice does not know the version of `.chalice/config.json`",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation="It is the version of the file's format, not the app's, and at most 2.0.",
+        before='{"version": "3.1"}',
+        after='{"version": "2.0"}',
+        language="json",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="config-json-app-name",
+        title="`app_name` is missing or cannot name AWS resources",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "Every resource is called `<app_name>-<stage>…`. Without the key Chalice calls them\n"
+            "`None-<stage>`, so that two such apps overwrite each other; blanks and other\n"
+            "characters are refused by Lambda."
+        ),
+        before='{"app_name": "my orders"}',
+        after='{"app_name": "my-orders"}',
+        language="json",
+        allow='An app that is deployed as `None-dev` keeps its names with `"app_name": "None"`.',
+    ),
+    Rule(
+        name="config-json-misplaced-key",
+        title="A key of `.chalice/config.json` stands where Chalice ignores it",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "Some keys hold for the whole app, some for a stage, some for single functions.\n"
+            "Elsewhere Chalice ignores them without a word: a function's variables at the top of\n"
+            "the file never reach it. `version` and `app_name` inside a stage are warnings."
+        ),
+        before='{"lambda_functions": {"worker": {"environment_variables": {"A": "b"}}}}',
+        after=(
+            '{"stages": {"dev": {"lambda_functions":\n'
+            '  {"worker": {"environment_variables": {"A": "b"}}}}}}'
+        ),
+        language="json",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="config-json-unknown-key",
+        title="Chalice does not know a key of `.chalice/config.json`",
+        group=Group.CONFIGURATION,
+        severity=Severity.WARNING,
+        explanation=(
+            "Chalice ignores keys that it does not know, so a misspelt one does nothing.\n"
+            "Keys that begin with `//`, `#`, `_comment` or `$schema` are taken for comments."
+        ),
+        before='{"lambda_timeuot": 60}',
+        after='{"lambda_timeout": 60}',
+        language="json",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="config-json-unknown-function",
+        title="`.chalice/config.json` has settings for a function that the app does not have",
+        group=Group.CONFIGURATION,
+        severity=Severity.WARNING,
+        explanation=(
+            "Chalice ignores the entry. Functions are called by their `name=` or by the Python\n"
+            "function; `api_handler` serves all routes, `websocket_connect`, `websocket_message`\n"
+            "and `websocket_disconnect` the WebSocket API."
+        ),
+        before='{"stages": {"dev": {"lambda_functions": {"wroker": {"lambda_timeout": 60}}}}}',
+        after='{"stages": {"dev": {"lambda_functions": {"worker": {"lambda_timeout": 60}}}}}',
+        language="json",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="config-json-app-name-differs",
+        title="`app_name` is not the one in `app.py`",
+        group=Group.CONFIGURATION,
+        severity=Severity.WARNING,
+        explanation=(
+            "The AWS resources are called after the `app_name` of `.chalice/config.json`, the API\n"
+            "in its console after the one in `app.py`."
+        ),
+        before="app = Chalice(app_name='order')  # config.json: \"orders\"",
+        after="app = Chalice(app_name='orders')",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="config-json-secret",
+        title="A secret seems to stand in `.chalice/config.json`",
+        group=Group.CONFIGURATION,
+        severity=Severity.WARNING,
+        explanation=(
+            "A variable has a secret's name (`DB_PASSWORD`) or the shape of a known token.\n"
+            "Everybody who can read the repository can read it, in every commit from now on.\n"
+            "The value is never shown. ARNs, paths of parameters and placeholders do not count."
+        ),
+        before='{"environment_variables": {"DB_PASSWORD": "…"}}',
+        after=(
+            "# chalice-ci.yml\n"
+            "stages:\n"
+            "  prod: {environment-variables: {DB_PASSWORD: {secret: DB_PASSWORD}}}"
+        ),
+        language="yaml",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="config-json-stage-missing",
+        title="A stage is not in `.chalice/config.json`",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "Chalice deploys a stage that it does not know with the settings at the top of the\n"
+            "file: a misspelt name creates a whole new set of resources.\n"
+            "`dev` needs no entry when the file has no stages at all: it is Chalice's default."
+        ),
+        before='{"stages": {"dev": {}}}',
+        after='{"stages": {"dev": {}, "prod": {}}}',
+        language="json",
+        allow="Add the stage, an empty object is enough.",
+    ),
+    Rule(
+        name="config-json-stage-name",
+        title="A stage of `.chalice/config.json` has a name that cannot be used here",
+        group=Group.CONFIGURATION,
+        severity=Severity.WARNING,
+        explanation=(
+            "Names of stages are part of file and resource names: letters, digits, `-` and `_`.\n"
+            "`pr-` with a number is kept for previews. The other stages are not touched by this."
+        ),
+        before='{"stages": {"pr-7": {}}}',
+        after='{"stages": {"preview": {}}}',
+        language="json",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="aws-name-too-long",
+        title="The name of an AWS resource would be too long",
+        group=Group.CONFIGURATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "Functions, roles and rules are called `<app>-<stage>-<function>` and have at most 64\n"
+            "characters, rules end in `-event` besides. Chalice checks none of it, and AWS\n"
+            "refuses in the middle of the deployment. With previews, `pr-99999` must fit as well."
+        ),
+        before='{"app_name": "the-orders-and-invoices-of-our-european-shops"}',
+        after='{"app_name": "eu-orders"}',
+        language="json",
+        allow=_NEVER,
+    ),
+)
+
+_ENVIRONMENT = (
+    Rule(
+        name="python-version",
+        title="The app's Python is not one that can be used",
+        group=Group.ENVIRONMENT,
+        severity=Severity.ERROR,
+        explanation=(
+            "The app's Python comes from `python-path`, from `python` in `chalice-ci.yml`, from\n"
+            "`.python-version`, or is the one that runs. It becomes the runtime in Lambda, so it\n"
+            "has to be one that Lambda and the app's Chalice have, and it has to be on the machine."
+        ),
+        before='apps:\n  orders: {path: ., python: "3.8"}',
+        after='apps:\n  orders: {path: ., python: "3.12"}',
+        language="yaml",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="chalice-version",
+        title="The app's Chalice is not one that is supported",
+        group=Group.ENVIRONMENT,
+        severity=Severity.ERROR,
+        explanation=(
+            "The Chalice that the app pins loads and deploys it. Supported are the releases whose\n"
+            "deployments were compared with Chalice's own, each on the Pythons that it runs on."
+        ),
+        before='# requirements.txt: chalice==1.12.0\napps:\n  orders: {path: "."}',
+        after='apps:\n  orders: {path: ".", chalice: "1.34.0"}',
+        language="yaml",
+        allow="Override the version with `chalice` for the app in `chalice-ci.yml`, or upgrade.",
+    ),
+    Rule(
+        name="load-dependency",
+        title="A dependency is missing or different while the app is loaded",
+        group=Group.ENVIRONMENT,
+        severity=Severity.WARNING,
+        explanation=(
+            "The app is loaded beside its own Chalice, in an environment of its own: wheels only,\n"
+            "because building a distribution runs its code. What has no wheel is left out, and\n"
+            "that is a warning. A pin that cannot be had beside Chalice is loosened: a notice.\n"
+            "The package is resolved for itself: there the pins hold, and what is missing fails."
+        ),
+        before="# requirements.txt\n# cryptography==2.1.4",
+        after="# requirements.txt\n# cryptography==45.0.7",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+)
+
+_PACKAGE = (
+    Rule(
+        name="requirements",
+        title="A line of requirements.txt cannot be used",
+        group=Group.PACKAGE,
+        severity=Severity.ERROR,
+        explanation=(
+            "The line is not a requirement, includes a file outside of the repository, or is an\n"
+            "option or address that would run code or read files while dependencies are resolved."
+        ),
+        before="# requirements.txt\n# -e git+ssh://git@example.org/lib.git#egg=lib",
+        after="# requirements.txt\n# lib==1.4.2",
+        allow=_NEVER,
+    ),
+)
+
+_COMMITTED = (
+    Rule(
+        name="uncommitted-changes",
+        title="What is deployed is not what is committed",
+        group=Group.PACKAGE,
+        severity=Severity.WARNING,
+        explanation=(
+            "Files of the app differ from the commit that is checked out, so the record would\n"
+            "name a commit that was not deployed, and nobody could build the same again."
+        ),
+        before="git status  # modified: app.py",
+        after="git commit --all --message 'Change the greeting'",
+        language="console",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+)
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        *_CONFIGURATION,
+        *_ENVIRONMENT,
+        *_COMMITTED,
+        *_LOAD,
+        *_EXPERIMENTAL,
+        *_VALIDATION,
+        *_COLLISIONS,
+        *_PACKAGE,
+    )
+}
+"""Every rule by its name, in the order of the documentation."""
+
+
+def finding(
+    rule: str,
+    *,
+    what: str,
+    fix: str = "",
+    detail: str = "",
+    subject: str = "",
+    app: str = "",
+    stage: str = "",
+    at: Place | None = None,
+    link: str = "",
+    severity: Severity | None = None,
+) -> Finding:
+    """A finding of a declared rule, with the rule's severity unless another one is given.
+
+    Raises KeyError for a rule that is not declared.
+    """
+    declared = RULES[rule]
+    return Finding(
+        rule=declared.name,
+        severity=declared.severity if severity is None else severity,
+        what=what,
+        fix=fix,
+        detail=detail,
+        subject=subject,
+        app=app,
+        stage=stage,
+        at=at,
+        link=link,
+    )
+
+
+def document() -> str:
+    """The text of `docs/findings.md`."""
+    lines = [
+        "# Findings",
+        "",
+        "<!-- Generated by `python -m chalice_ci.rules docs/findings.md`. -->",
+        "",
+        "One section per rule: what it says, why, an example and how to allow it.",
+        "An error fails the build, a warning does when `fail-on` is `warning`, a notice never.",
+        "",
+        "| rule | severity | |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| [`{rule.name}`](#{rule.name}) | {rule.severity.value} | {rule.title} |"
+        for rule in RULES.values()
+    ]
+    for group in Group:
+        members = [rule for rule in RULES.values() if rule.group is group]
+        if members:
+            lines += ["", f"## {group.value[0].upper()}{group.value[1:]}"]
+        for rule in members:
+            lines += ["", *_section(rule)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(rule: Rule) -> list[str]:
+    lines = [
+        f"### {rule.name}",
+        "",
+        f"**{rule.title}** ({rule.severity.value}).",
+        "",
+        rule.explanation,
+    ]
+    if rule.before:
+        lines += ["", "Before:", "", f"```{rule.language}", rule.before, "```"]
+        lines += ["", "After:", "", f"```{rule.language}", rule.after, "```"]
+    return [*lines, "", f"How to allow it: {rule.allow}"]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the documentation to the file that is named."""
+    (target,) = arguments
+    Path(target).write_text(document(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])

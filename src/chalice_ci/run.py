@@ -1,0 +1,158 @@
+"""One run: the surroundings, the configuration and the places that every verb works with."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from chalice_ci.checkout import Checkout, GitReader, changed_files
+from chalice_ci.config import AppConfig, ProjectConfig
+from chalice_ci.context import Context
+from chalice_ci.forge.port import Forge
+from chalice_ci.inputs import AWS_REGION, COMMENT, GATEWAY_URL, PLAN, Inputs
+from chalice_ci.plan import digest_of
+from chalice_ci.report.progress import Progress
+from chalice_ci.report.report import URL
+from chalice_ci.route import Job
+from chalice_ci.state.select import Records
+from chalice_ci.state.urls import StageUrl
+from chalice_ci.world import World
+
+_KINDS = {"rest_api": "rest", "websocket_api": "websocket"}
+
+
+if TYPE_CHECKING:
+    from chalice_ci.forge.local import LocalForge
+
+
+class Cloud(Protocol):
+    """The embedded AWS, as far as a run needs it."""
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The `AWS_*` variables that lead there."""
+
+    def local_url_of(self, execute_api_url: str) -> str:
+        """Where the gateway serves a URL of API Gateway."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What the verbs share. `work_dir` ends with the run, `out` is the output folder."""
+
+    world: World
+    inputs: Inputs
+    checkout: Checkout
+    config: ProjectConfig
+    records: Records
+    progress: Progress
+    cache_dir: Path
+    work_dir: Path
+    out: Path
+    context: Context = field(default_factory=Context)
+    forge: Forge | None = None
+    approvals: LocalForge | None = None
+    git: GitReader | None = None
+    cloud: Cloud | None = None
+
+    @property
+    def aws_environ(self) -> Mapping[str, str]:
+        """The environment in which AWS is reached: the embedded one's, or the caller's."""
+        if self.cloud is None:
+            return self.world.env
+        kept = {k: v for k, v in self.world.env.items() if not k.startswith("AWS_")}
+        return {**kept, **self.cloud.environ}
+
+    @property
+    def plan_file(self) -> Path | None:
+        """The plan that was asked for, absolute."""
+        path = self.inputs.path(PLAN)
+        return None if path is None else self.world.cwd / path
+
+    @property
+    def run_url(self) -> str:
+        """The address of the CI run, for the record; empty elsewhere."""
+        return self.context.run_url
+
+    @property
+    def comments(self) -> bool:
+        """Whether the pull request is told how it goes."""
+        return self.inputs.flag(COMMENT)
+
+    @property
+    def _gateway(self) -> Callable[[str], str] | None:
+        """What maps a URL of API Gateway to where an emulator serves it."""
+        if self.cloud is not None:
+            return self.cloud.local_url_of
+        given = self.inputs.text(GATEWAY_URL)
+        if not given:
+            return None
+        # Late: only for rehearsals.
+        from chalice_ci.local.aws import Endpoint
+
+        served = Endpoint(endpoint_url="", gateway_url=given.rstrip("/"), region="")
+        return served.local_url_of
+
+    def region(self, job: Job) -> str | None:
+        """The stage's region: input, chalice-ci.yml, environment; None leaves it to the profile."""
+        configured = job.policy.region if job.policy else None
+        chosen = self.inputs.prefer(AWS_REGION, configured, f"stages.{job.stage}.region").text
+        if chosen:
+            return chosen
+        if self.cloud is not None:
+            return self.cloud.environ["AWS_DEFAULT_REGION"]
+        return self.world.region
+
+    def urls(self, found: tuple[StageUrl, ...]) -> tuple[URL, ...]:
+        """A stage's addresses for the report; on the embedded AWS those that really answer."""
+        told = []
+        for url in found:
+            kind = _KINDS.get(url.name, "domain")
+            address = url.url
+            if kind == "rest" and self._gateway is not None:
+                address = self._gateway(url.url)
+            told.append(URL(kind=kind, address=address))
+        return tuple(told)
+
+    def shown(self, path: Path) -> str:
+        """A path as a person would type it: relative to the current directory where it can be."""
+        with contextlib.suppress(ValueError):
+            return path.absolute().relative_to(self.world.cwd).as_posix()
+        return str(path)
+
+    def hand_over(self, path: Path) -> None:
+        """Give a file or folder that root wrote to the owner of the workspace, for later steps."""
+        owner = self.checkout.root.stat()
+        if self.world.uid != 0 or owner.st_uid == 0:
+            return
+        for one in (path, *(path.rglob("*") if path.is_dir() else ())):
+            os.chown(one, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+    def changed_files(self, app: AppConfig) -> tuple[str, ...]:
+        """Files of an app whose bytes are not those of the commit that is checked out."""
+        return () if self.git is None else changed_files(self.checkout, self.git, app.path)
+
+    def config_digest(self, app: AppConfig) -> str:
+        """A digest of the files that decide how the app is deployed.
+
+        chalice-ci.yml, and everything in `.chalice/` that is read for a deployment: config.json
+        and policy files.
+        """
+        chalice = self.checkout.root / app.path / ".chalice"
+        files = [*sorted(chalice.glob("*.json"))]
+        if self.config.file is not None:
+            files.insert(0, self.checkout.root / self.config.file)
+        digests = {
+            file.relative_to(self.checkout.root).as_posix(): hashlib.sha256(
+                file.read_bytes()
+            ).hexdigest()
+            for file in files
+            # The record of Chalice before 1.2 is no configuration.
+            if file.is_file() and file.name != "deployed.json"
+        }
+        return digest_of(digests)
