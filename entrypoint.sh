@@ -1,0 +1,2 @@
+#!/bin/bash -p
+exec /opt/chalice-ci/bin/python -I -m chalice_ci "$@"
