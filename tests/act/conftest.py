@@ -1,0 +1,57 @@
+"""The examples on the real `act`, with the engine and the images of the image suite.
+
+`pytest tests/act` runs it; `make test` does not, because it takes minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from act.runner import Act
+from chalice_ci.app.pythons import find_python
+from chalice_ci.local import EmbeddedAWS
+from image.conftest import Images, cache, docker, images, measured
+from image.engine import Engine
+from offline_github.gateway import OfflineGitHub, offline_github, report
+from support.packages import cache_folder
+
+__all__ = ["cache", "docker", "images", "measured"]
+
+
+@pytest.fixture
+def act(docker: Engine, images: Images, cache: Path, tmp_path: Path) -> Act:
+    """A runner with nothing in it yet."""
+    return Act(
+        engine=docker,
+        platform=docker.base(cache),
+        action=images.action,
+        folder=tmp_path / "act",
+    )
+
+
+@pytest.fixture
+def github(tmp_path: Path) -> Iterator[OfflineGitHub]:
+    """GitHub, every request and answer of which is checked."""
+    folder = tmp_path / "github"
+    folder.mkdir()
+    with offline_github(folder) as found:
+        yield found
+        print(report(found))
+        assert not found.invalid
+
+
+@pytest.fixture
+def aws() -> Iterator[EmbeddedAWS]:
+    """An AWS without anything in it, whose functions run on the image's Python or on ours."""
+    found = find_python("3.13", environ=os.environ, running=Path(sys.executable))
+    python = found.executable if found else Path(sys.executable)
+    cache = cache_folder()
+    with EmbeddedAWS.start(
+        region="eu-west-1", pythons={"3.13": python}, cache_dir=cache
+    ) as running:
+        yield running

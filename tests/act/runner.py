@@ -1,0 +1,169 @@
+"""The real `act`, with the image of this tree as the action and stand-ins for actions of others.
+
+Offline there are no actions to fetch. `actions/checkout` is skipped by `act` itself, which copies
+the work tree. The others are stood in for by composite actions with the same inputs that do what
+matters here: hand a file from one job to another, and export the variables of an AWS - the embedded
+one - without asking anybody whether the role may be taken. So what is shown is that the example's
+triggers, conditions, needs, inputs, outputs and files fit together around the real image; not that
+the pinned actions work, not OIDC, not the wait for an approval, which `act` does not know. `act`
+has one token for all jobs of a run: each job's own permissions are shown where one job runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chalice_ci.action import action_text
+from image.engine import Engine
+
+ROOT = Path(__file__).parents[2]
+OURS = "org/chalice-action@v1"
+SHARED = "/shared"
+TOOK = "stand-in: took the role"
+_USES = re.compile(r"uses: (\S+/\S+@\S+)")
+_SECONDS = 400
+
+_UPLOAD = f"""\
+name: stand-in for actions/upload-artifact
+inputs:
+  name: {{required: true}}
+  path: {{required: true}}
+  if-no-files-found: {{}}
+  retention-days: {{}}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      env: {{NAME: "${{{{ inputs.name }}}}", FILE: "${{{{ inputs.path }}}}"}}
+      run: |
+        mkdir -p "{SHARED}/$NAME"
+        cp "$FILE" "{SHARED}/$NAME/"
+"""
+_DOWNLOAD = f"""\
+name: stand-in for actions/download-artifact
+inputs: {{name: {{required: true}}, path: {{required: true}}}}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      env: {{NAME: "${{{{ inputs.name }}}}", FOLDER: "${{{{ inputs.path }}}}"}}
+      run: |
+        mkdir -p "$FOLDER"
+        cp "{SHARED}/$NAME"/* "$FOLDER/"
+"""
+_CREDENTIALS = """\
+name: stand-in for aws-actions/configure-aws-credentials
+inputs: {role-to-assume: {required: true}, aws-region: {required: true}}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      env: {ROLE: "${{ inputs.role-to-assume }}", REGION: "${{ inputs.aws-region }}"}
+      run: |
+        echo "TOOK $ROLE in $REGION"
+        cat SHARED/aws.env >> "$GITHUB_ENV"
+        printf 'AWS_REGION=%s\\nAWS_DEFAULT_REGION=%s\\n' "$REGION" "$REGION" >> "$GITHUB_ENV"
+""".replace("TOOK", TOOK).replace("SHARED", SHARED)
+_STAND_INS = {
+    "actions/upload-artifact": _UPLOAD,
+    "actions/download-artifact": _DOWNLOAD,
+    "aws-actions/configure-aws-credentials": _CREDENTIALS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a run of a workflow ended."""
+
+    code: int
+    said: str
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that were taken, in order."""
+        return tuple(re.findall(rf"{TOOK} \S+:role/(\S+) in", self.said))
+
+    @property
+    def jobs(self) -> dict[str, bool]:
+        """The jobs that ran, by name, and whether each succeeded."""
+        found = re.findall(r"^\[[^\]]*/([^\]]+?)\s*\].*Job (succeeded|failed)", self.said, re.M)
+        return {name: how == "succeeded" for name, how in found}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """Runs workflows. `platform` is the image of the job, `action` ours, `folder` its own place."""
+
+    engine: Engine
+    platform: str
+    action: str
+    folder: Path
+
+    def run(
+        self,
+        workflow: Path,
+        event: str,
+        payload: Mapping[str, Any],
+        *,
+        workspace: Path,
+        token: str,
+        env: Mapping[str, str],
+        aws: Mapping[str, str],
+    ) -> Ended:
+        """Run what an event starts, in a copy of the workspace, which is a git repository."""
+        shared = self.folder / "shared"
+        shared.mkdir(parents=True, exist_ok=True)
+        (shared / "aws.env").write_text("".join(f"{k}={v}\n" for k, v in aws.items()))
+        file = self.folder / "event.json"
+        file.write_text(json.dumps(payload))
+        command = [
+            *(Path(sys.executable).parent / "act", event),
+            *("--workflows", workflow, "--eventpath", file, "--directory", workspace),
+            *("--platform", f"ubuntu-latest={self.platform}", "--pull=false"),
+            *("--container-daemon-socket", "-", "--network", "host", "--rm"),
+            *("--container-options", f"--volume {shared}:{SHARED}"),
+            *("--action-cache-path", self.folder / "actions"),
+            *("--actor", payload["sender"]["login"]),
+            *(part for used in self._repositories(workflow) for part in used),
+            *(part for name, value in env.items() for part in ("--env", f"{name}={value}")),
+            *("--secret", "GITHUB_TOKEN"),
+        ]
+        home = self.folder / "home"
+        (home / ".config/act").mkdir(parents=True, exist_ok=True)
+        (home / ".config/act/actrc").touch()
+        done = subprocess.run(
+            [str(part) for part in command],
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "HOME": str(home),
+                "DOCKER_HOST": f"unix://{self.engine.socket}",
+                "GITHUB_TOKEN": token,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_SECONDS,
+            check=False,
+        )
+        return Ended(code=done.returncode, said=done.stdout.decode("utf-8", "replace"))
+
+    def _repositories(self, workflow: Path) -> Iterator[tuple[str, str]]:
+        for used in sorted(set(_USES.findall(workflow.read_text()))):
+            name = used.partition("@")[0]
+            if name == "actions/checkout":
+                continue
+            text = (
+                action_text(image=f"docker://{self.action}") if used == OURS else _STAND_INS[name]
+            )
+            place = self.folder / "repositories" / name.replace("/", "-")
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "action.yml").write_text(text)
+            yield "--local-repository", f"{used}={place}"

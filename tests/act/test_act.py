@@ -1,0 +1,209 @@
+"""Each example's story, by `act`: the workflow as it is, the real image, GitHub and AWS offline.
+
+What stands in for what, and what that leaves unshown, says `runner.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from act.door import door
+from act.runner import Act, Ended
+from chalice_ci.local import EmbeddedAWS
+from offline_github import webhooks
+from offline_github.emulate import BOT, REPOSITORY
+from offline_github.gateway import OfflineGitHub
+from support.commandline import commit, git, hello
+
+EXAMPLES = Path(__file__).parents[2] / "workflows-examples"
+STATE = ".chalice/deployed/{}.json"
+PREVIEWS = """version: 1
+stages:
+  dev: {deploy-on: {branch: main}}
+preview: {like: dev}
+"""
+GATED = """version: 1
+stages:
+  dev: {}
+  prod: {deploy-on: {tag: "v*"}, environment: production}
+"""
+
+
+class Story:
+    """A repository, and what happens to it."""
+
+    def __init__(self, act: Act, github: OfflineGitHub, aws: EmbeddedAWS, root: Path) -> None:
+        self.act, self.github, self.aws = act, github, aws
+        self.workspace = root / "orders"
+
+    def begin(self, **files: str) -> str:
+        """The default branch, here and at GitHub; the commit there."""
+        hello(self.workspace, **files)
+        git(self.workspace, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
+        return self.pushed("main")
+
+    def pushed(self, branch: str) -> str:
+        """The work tree as a commit of a branch at GitHub."""
+        names = git(self.workspace, "ls-files").splitlines()
+        files = {name: (self.workspace / name).read_text() for name in names}
+        return self.github.emulator.push(branch, files)
+
+    def run(
+        self, example: str, event: str, payload: Mapping[str, Any], *jobs: str, **env: str
+    ) -> Ended:
+        """What an event starts, with a token that may do what the named jobs' tokens may."""
+        workflow = EXAMPLES / example
+        declared = yaml.safe_load(workflow.read_text())["jobs"]
+        granted: dict[str, str] = {}
+        for job in jobs:
+            for scope, access in declared[job]["permissions"].items():
+                if scope != "id-token" and granted.get(scope) != "write":
+                    granted[scope.replace("-", "_")] = access
+        return self.act.run(
+            workflow,
+            event,
+            payload,
+            workspace=self.workspace,
+            token=self.github.emulator.workflow_token(**granted),
+            env={**self.github.environ, **env},
+            aws=self.aws.environ,
+        )
+
+    def pull_request(self, action: str, number: int, sha: str) -> dict[str, Any]:
+        return webhooks.pull_request(
+            action, number=number, head_sha=sha, full_name=REPOSITORY, base_ref="main"
+        )
+
+    def push(self, ref: str) -> dict[str, Any]:
+        document = webhooks.push(ref)
+        document["repository"] |= {"full_name": REPOSITORY, "default_branch": "main"}
+        return document
+
+    def recorded(self, stage: str) -> list[dict[str, Any]]:
+        """What the state branch says of a stage."""
+        text = self.github.emulator.file(STATE.format(stage), ref="chalice-state")
+        resources: list[dict[str, Any]] = json.loads(text)["resources"]
+        return resources
+
+    def functions(self) -> set[str]:
+        """The functions in AWS."""
+        import boto3
+
+        settings = self.aws.environ
+        client = boto3.client(
+            "lambda",
+            endpoint_url=self.aws.endpoint_url,
+            region_name=settings["AWS_REGION"],
+            aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
+        )
+        return {found["FunctionName"] for found in client.list_functions()["Functions"]}
+
+
+@pytest.fixture
+def story(act: Act, github: OfflineGitHub, aws: EmbeddedAWS, tmp_path: Path) -> Story:
+    return Story(act, github, aws, tmp_path)
+
+
+def test_minimal_checks_a_pull_request_and_comments_on_it(story: Story) -> None:
+    story.begin()
+    sha = story.pushed("change")
+    number = story.github.emulator.pull_request("change")
+    ended = story.run(
+        "minimal.yml", "pull_request", story.pull_request("opened", number, sha), "check"
+    )
+    assert ended.code == 0, ended.said
+    assert ended.jobs == {"Check": True}
+    assert ended.roles == ()
+    (comment,) = story.github.emulator.comments(number, by=BOT)
+    assert "hello" in comment["body"]
+    assert story.functions() == set()
+
+
+def test_minimal_deploys_what_reaches_main_and_records_it(story: Story) -> None:
+    story.begin()
+    ended = story.run("minimal.yml", "push", story.push("refs/heads/main"), "deploy")
+    assert ended.code == 0, ended.said
+    assert ended.jobs == {"Deploy": True}
+    assert ended.roles == ("chalice-deploy",)
+    assert story.functions() == {"hello-dev"}
+    assert {"api_handler", "rest_api"} <= {found["name"] for found in story.recorded("dev")}
+
+
+def test_gated_production_plans_and_applies_that_plan(story: Story) -> None:
+    story.begin(**{"chalice-ci.yml": GATED})
+    git(story.workspace, "tag", "v1.0.0")
+    ended = story.run(
+        "gated-production.yml", "push", story.push("refs/tags/v1.0.0"), "plan", "deploy"
+    )
+    assert ended.code == 0, ended.said
+    assert ended.jobs == {"Plan": True, "Deploy": True}
+    assert ended.roles == ("chalice-plan", "chalice-deploy")
+    assert story.functions() == {"hello-prod"}
+    assert story.recorded("prod")
+    shared = story.act.folder / "shared/production-plan"
+    assert [path.name for path in shared.iterdir()] == ["hello-prod.plan"]
+
+
+def test_previews_keeps_a_preview_while_the_pull_request_is_open(
+    story: Story, tmp_path: Path
+) -> None:
+    story.begin(**{"chalice-ci.yml": PREVIEWS})
+    sha = story.pushed("change")
+    number = story.github.emulator.pull_request("change")
+    stage = f"pr-{number}"
+    with door(story.aws, tmp_path) as opened:
+        bundle = story.workspace / "certificates.pem"
+        opened.write_bundle(bundle)
+        env = opened.environ(bundle)
+
+        payload = story.pull_request("opened", number, sha)
+        up = story.run("previews.yml", "pull_request", payload, "preview", **env)
+        assert up.code == 0, up.said
+        assert up.roles == ("chalice-preview",)
+        assert story.functions() == {f"hello-{stage}"}
+        assert story.recorded(stage)
+        (url,) = opened.asked
+        (comment,) = story.github.emulator.comments(number, by=BOT)
+        assert url.rstrip("/") in comment["body"]
+        ((_, state),) = story.github.deployments.of(REPOSITORY, stage)
+        assert state == "success"
+
+        payload = story.pull_request("closed", number, sha)
+        down = story.run("previews.yml", "pull_request", payload, "preview", **env)
+        assert down.code == 0, down.said
+    assert story.functions() == set()
+    assert story.github.deployments.of(REPOSITORY, stage) == []
+    assert len(story.github.emulator.comments(number, by=BOT)) == 1
+
+
+@pytest.mark.parametrize("who", ["fork", "dependabot"])
+def test_previews_gives_no_role_to_code_of_others_and_still_passes(story: Story, who: str) -> None:
+    story.begin(**{"chalice-ci.yml": PREVIEWS})
+    sha = story.pushed("change")
+    number = story.github.emulator.pull_request("change")
+    change = {"fork": webhooks.from_fork, "dependabot": webhooks.from_dependabot}[who]
+    payload = change(story.pull_request("opened", number, sha))
+    ended = story.run("previews.yml", "pull_request", payload, "preview")
+    assert ended.code == 0, ended.said
+    assert ended.roles == ()
+    assert story.functions() == set()
+    assert story.github.emulator.comments(number, by=BOT) == []
+
+
+def test_a_workflow_fails_when_the_app_must_not_be_deployed(story: Story) -> None:
+    story.begin()
+    app = story.workspace / "app.py"
+    app.write_text(app.read_text() + "\n@app.on_ws_message()\ndef message(event):\n    pass\n")
+    commit(story.workspace)
+    ended = story.run("minimal.yml", "push", story.push("refs/heads/main"), "deploy")
+    assert ended.code != 0
+    assert ended.jobs == {"Deploy": False}
+    assert "WEBSOCKETS" in ended.said
+    assert story.functions() == set()

@@ -1,0 +1,2 @@
+def total(event):
+    return sum(event["amounts"])

@@ -1,0 +1,2 @@
+def größe(text):
+    return len(text)

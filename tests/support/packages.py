@@ -1,0 +1,149 @@
+"""Packages built by Chalice's own packager and by ours, and projects to build them from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from chalice_ci.app.environment import chalice_dir, make_deployer_environment
+from chalice_ci.app.pythons import Interpreter, describe, find_python
+from chalice_ci.package import Package, PackageRequest, build_package
+from chalice_ci.package.requirements import read_requirements
+
+# Runs in an environment that has Chalice; the packagers are called as its deployer calls them.
+_PACK = r"""
+import json, sys
+from chalice.deploy import packager
+from chalice.utils import OSUtils, UI
+
+project, kinds, runtime = json.loads(sys.argv[1])
+made = {}
+for kind in kinds:
+    builder = packager.DependencyBuilder(OSUtils())
+    packer = getattr(packager, kind)(osutils=OSUtils(), dependency_builder=builder, ui=UI())
+    try:
+        made[kind] = packer.create_deployment_package(project, runtime)
+    except packager.EmptyPackageError:
+        made[kind] = None
+print("\n" + json.dumps(made))
+"""
+
+Members = dict[str, tuple[int, int]]
+
+
+def cache_folder() -> Path:
+    """A cache that all tests of this machine's user share: what is under test is safe in it."""
+    folder = Path(tempfile.gettempdir()) / f"chalice-ci-tests-{os.getuid()}"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    return folder / "cache"
+
+
+@cache
+def interpreter(version: str) -> Interpreter:
+    """A Python of this version; skips the test where there is none."""
+    found = find_python(version, environ=os.environ, running=Path(sys.executable))
+    if found is None:
+        pytest.skip(f"Python {version} is not on this machine")
+    return found
+
+
+@cache
+def deployer(chalice: str, version: str) -> Path:
+    """The Python of the hash-locked environment with this Chalice."""
+    return make_deployer_environment(
+        chalice, cache_dir=cache_folder(), environ=os.environ, interpreter=interpreter(version)
+    )
+
+
+def running() -> Interpreter:
+    found = describe(Path(sys.executable))
+    assert found is not None
+    return found
+
+
+def project(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+    """A project with these files; `app.py` is made when it is not among them."""
+    for name, content in {"app.py": "app = None\n", **files}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def build(
+    app_dir: Path,
+    *,
+    out_dir: Path,
+    repo_root: Path | None = None,
+    python: str = "3.12",
+    chalice: Path | None = None,
+    cache_dir: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    architecture: str = "x86_64",
+    automatic_layer: bool = False,
+    max_size: int | None = None,
+) -> Package:
+    """Our package of a project."""
+    root = repo_root or app_dir
+    return build_package(
+        PackageRequest(
+            app_dir=app_dir,
+            repo_root=root,
+            requirements=read_requirements(app_dir, repo_root=root),
+            python=python,
+            interpreter=running(),
+            chalice_dir=chalice or installed_chalice(),
+            architecture=architecture,
+            automatic_layer=automatic_layer,
+            max_size=max_size,
+        ),
+        cache_dir=cache_dir or cache_folder(),
+        out_dir=out_dir,
+        environ=os.environ if environ is None else environ,
+    )
+
+
+def installed_chalice() -> Path:
+    """The chalice package beside the tests."""
+    from chalice import app
+
+    return Path(app.__file__).parent
+
+
+def chalice_packages(app_dir: Path, python: Path, runtime: str, *kinds: str) -> dict[str, Members]:
+    """What Chalice's own packagers put into their zips; an empty layer is missing."""
+    argument = json.dumps([str(app_dir), kinds, runtime])
+    done = subprocess.run(
+        [python, "-B", "-c", _PACK, argument],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PIP_NO_INPUT": "1"},
+        cwd=app_dir,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Could not install dependencies" not in done.stdout
+    made = json.loads(done.stdout.splitlines()[-1])
+    return {kind: members(Path(path)) for kind, path in made.items() if path is not None}
+
+
+def members(archive: Path) -> Members:
+    """Checksum and size of every file in a zip; of two with one name the later counts."""
+    with zipfile.ZipFile(archive) as opened:
+        infos = opened.infolist()
+        return {info.filename: (info.CRC, info.file_size) for info in infos if not info.is_dir()}
+
+
+def genuine(chalice: str, version: str) -> Path:
+    """The chalice package of the hash-locked environment."""
+    return chalice_dir(deployer(chalice, version))

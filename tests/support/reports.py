@@ -1,0 +1,283 @@
+"""Reports for the tests of the renderings: a full one, and hostile ones without end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TypeVar
+
+from hypothesis import strategies as st
+
+from chalice_ci.errors import ExitCode
+from chalice_ci.findings import Finding, Place, Severity
+from chalice_ci.report.report import (
+    URL,
+    Archive,
+    Dependency,
+    Effect,
+    Failure,
+    Isolation,
+    Operation,
+    Outcome,
+    Package,
+    Plan,
+    RecordedState,
+    Report,
+    Resource,
+    Result,
+    Smoke,
+    Timing,
+)
+from chalice_ci.rules import RULES
+
+T = TypeVar("T")
+
+FULL = Report(
+    verb="deploy",
+    commit="9f3c1ab",
+    started="2026-01-02T03:04:05Z",
+    seconds=12.5,
+    findings=(
+        Finding(
+            rule="config",
+            severity=Severity.WARNING,
+            what="Unknown key 'stagse'.",
+            fix="Did you mean 'stages'?",
+            at=Place(file="chalice-ci.yml", line=3, column=1),
+        ),
+    ),
+    results=(
+        Result(
+            app="orders",
+            stage="dev",
+            path="services/orders",
+            chalice="1.34.0",
+            python="3.12",
+            region="eu-west-1",
+            account="123456789012",
+            features=("WEBSOCKETS",),
+            routes=4,
+            functions=2,
+            isolation=Isolation(level="partial", reasons=("no Landlock in this kernel",)),
+            package=Package(
+                archives=(
+                    Archive(
+                        slot="app",
+                        sha256="a" * 64,
+                        size=8_123_456,
+                        unpacked_size=20_000_000,
+                        entries=312,
+                        path="orders-dev/deployment.zip",
+                    ),
+                ),
+                dependencies=(Dependency(name="requests", version="2.32.5", direct=True),),
+                python="3.12",
+                architecture="x86_64",
+            ),
+            plan=Plan(digest="b" * 64, path="orders-dev.plan", expires="2026-01-03T03:04:05Z"),
+            operations=(
+                Operation(
+                    method="create_function",
+                    resource="api_handler",
+                    resource_type="lambda_function",
+                    effect=Effect.CREATE,
+                    outcome=Outcome.DONE,
+                    seconds=1.25,
+                ),
+                Operation(
+                    method="delete_rule",
+                    resource="old-event",
+                    effect=Effect.DELETE,
+                    outcome=Outcome.NOT_REACHED,
+                ),
+            ),
+            changed=True,
+            resources=(
+                Resource(
+                    type="lambda_function",
+                    name="api_handler",
+                    identity="arn:aws:lambda:eu-west-1:123456789012:function:orders-dev",
+                ),
+            ),
+            urls=(URL(kind="rest", address="https://abc.execute-api.example.org/api/"),),
+            smoke=(Smoke(path="/health", passed=True, status=200),),
+            state=RecordedState(
+                store="git",
+                file="services/orders/.chalice/deployed/dev.json",
+                commit="71be2aa",
+                version="71be2aa",
+                changed=True,
+            ),
+            timings=(Timing(step="load", seconds=1.5), Timing(step="package", seconds=2.0)),
+            findings=(
+                Finding(
+                    rule="experimental-feature",
+                    severity=Severity.ERROR,
+                    subject="WEBSOCKETS",
+                    what="WEBSOCKETS is used without opting in.",
+                    fix=(
+                        "Add to services/orders/app.py, right after line 3 (`app = Chalice(…)`):\n"
+                        "app.experimental_feature_flags.update(['WEBSOCKETS'])"
+                    ),
+                    detail="WebSocket APIs: Trial in Chalice 1.34.0 (since 1.10.0).",
+                    at=Place(file="services/orders/app.py", line=31),
+                    link="https://aws.github.io/chalice/topics/websockets.html",
+                ),
+            ),
+        ),
+        Result(
+            app="orders",
+            stage="prod",
+            failure=Failure(
+                exit_code=ExitCode.AWS_FAILED,
+                where="orders/prod",
+                what="Lambda refused the function.",
+                fix="Raise the limit.",
+            ),
+        ),
+        Result(app="orders", stage="staging", skipped=True, note="dev is not deployed yet"),
+    ),
+)
+
+EVIL = (
+    "::error::injected",
+    "\n::add-mask::e",
+    "\r::stop-commands::x",
+    "x##[set-output name=url]evil",
+    "##[error]x",
+    " \u00a0::set-output name=a::b",
+    "%0A::error::",
+    "%25",
+    "\x1b[31mred\x1b]0;title\x07\x1b[2J",
+    "\x00\x01\x08\x0b\x0c\x1f\x7f\x80\x85\x9b31m",
+    "\u202eevil\u2066\u2069\u200b\u200f\ufeff",
+    "\u2028::error::\u2029",
+    "]]></failure><error/>",
+    "<!-- --><x y='&amp;&#0;'>",
+    "\ud800\udfff\ufffe\uffff",
+    "a,b:c=d",
+    "```\n</details>@org/team #1",
+    "\tindented\n\t\tcode",
+    "{{ x }} ${{ secrets.X }} $(id) `id`",
+    '"\\\u0000',
+)
+
+
+class _Maker:
+    """Fills every field from a pool of texts; the seed decides the shape."""
+
+    def __init__(self, pool: list[str], seed: int) -> None:
+        self.random = Random(seed)
+        self.pool = pool
+
+    def text(self) -> str:
+        return self.random.choice(self.pool)
+
+    def maybe(self, made: Callable[[], T]) -> T | None:
+        return made() if self.random.random() < 0.7 else None
+
+    def several(self, made: Callable[[], T], most: int = 3) -> tuple[T, ...]:
+        return tuple(made() for _ in range(self.random.randint(0, most)))
+
+    def number(self) -> int:
+        return self.random.choice([0, 1, 7, 200, 10**12])
+
+    def seconds(self) -> float:
+        return self.random.choice([0.0, 0.25, 1e6])
+
+    def flag(self) -> bool:
+        return self.random.random() < 0.3
+
+    def texts(self, *names: str) -> dict[str, str]:
+        return {name: self.text() for name in names}
+
+    def place(self) -> Place:
+        numbers = [None, -5, 0, 1, 31, 10**6]
+        return Place(
+            file=self.text(), line=self.random.choice(numbers), column=self.random.choice(numbers)
+        )
+
+    def finding(self) -> Finding:
+        return Finding(
+            rule=self.random.choice(sorted(RULES)),
+            severity=self.random.choice(list(Severity)),
+            at=self.maybe(self.place),
+            **self.texts("what", "fix", "detail", "subject", "app", "stage", "link"),
+        )
+
+    def failure(self) -> Failure:
+        return Failure(
+            exit_code=self.random.choice(list(ExitCode)[1:]), **self.texts("what", "where", "fix")
+        )
+
+    def package(self) -> Package:
+        return Package(
+            archives=self.several(
+                lambda: Archive(size=self.number(), **self.texts("slot", "sha256", "path"))
+            ),
+            dependencies=self.several(lambda: Dependency(**self.texts("name", "version"))),
+            **self.texts("python", "architecture"),
+        )
+
+    def operation(self) -> Operation:
+        return Operation(
+            effect=self.random.choice(list(Effect)),
+            outcome=self.random.choice(list(Outcome)),
+            seconds=self.maybe(self.seconds),
+            **self.texts("method", "resource", "resource_type", "message"),
+        )
+
+    def smoke(self) -> Smoke:
+        return Smoke(path=self.text(), passed=self.flag(), message=self.text())
+
+    def result(self) -> Result:
+        return Result(
+            findings=self.several(self.finding, 12),
+            failure=self.failure() if self.flag() else None,
+            skipped=self.flag(),
+            preview=self.flag(),
+            features=self.several(self.text),
+            routes=self.maybe(self.number),
+            functions=self.maybe(self.number),
+            isolation=self.maybe(
+                lambda: Isolation(level=self.text(), reasons=self.several(self.text))
+            ),
+            package=self.maybe(self.package),
+            plan=self.maybe(lambda: Plan(**self.texts("digest", "path", "expires"))),
+            operations=self.several(self.operation),
+            changed=self.maybe(self.flag),
+            resources=self.several(lambda: Resource(**self.texts("type", "name", "identity"))),
+            urls=self.several(lambda: URL(**self.texts("kind", "address"))),
+            smoke=self.several(self.smoke),
+            state=self.maybe(
+                lambda: RecordedState(**self.texts("store", "file", "commit", "version"))
+            ),
+            timings=self.several(lambda: Timing(step=self.text(), seconds=self.seconds())),
+            **self.texts("app", "stage", "note", "path", "account", "region", "chalice", "python"),
+        )
+
+    def report(self) -> Report:
+        return Report(
+            results=self.several(self.result),
+            findings=self.several(self.finding, 20),
+            failure=self.failure() if self.flag() else None,
+            seconds=self.maybe(self.seconds),
+            **self.texts("verb", "commit", "started"),
+        )
+
+
+texts = st.lists(
+    st.one_of(st.sampled_from(EVIL), st.text(st.characters(codec=None), max_size=20)), max_size=3
+).map("".join)
+
+
+def reports_of(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Report]:
+    """Reports whose every text is one of a few."""
+    return st.builds(
+        lambda pool, seed: _Maker(pool, seed).report(),
+        st.lists(texts, min_size=1, max_size=4),
+        st.integers(0, 2**32),
+    )
+
+
+reports = reports_of(texts)

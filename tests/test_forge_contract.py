@@ -1,0 +1,623 @@
+"""One contract for every forge: a folder, and GitHub behind its official description."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalice_ci.errors import ExitCode, ForgeError
+from chalice_ci.forge.github import GitHubApi, GitHubForge
+from chalice_ci.forge.local import ApprovalState, LocalForge
+from chalice_ci.forge.port import (
+    MAX_COMMENT,
+    Author,
+    Comment,
+    CommentOutcome,
+    DeploymentState,
+    Forge,
+    NotFound,
+    RawComment,
+    RunOrder,
+    marked,
+    read_marker,
+)
+from chalice_ci.forge.retry import Retry
+from offline_github.emulate import ADMIN, BOT, HUMAN, MALLORY, REPOSITORY
+from offline_github.gateway import OfflineGitHub, offline_github, report
+
+FIRST, SECOND, THIRD = (RunOrder(run=100 + n) for n in range(3))
+
+
+class Place(Protocol):
+    """A forge with what people do there, seen from outside the adapter."""
+
+    def open(self) -> Forge:
+        """The forge as a run sees it: a new object."""
+        ...
+
+    def pull_request(self) -> int: ...
+    def push(self, number: int) -> str: ...
+    def close(self, number: int, *, merged: bool) -> None: ...
+    def label(self, number: int, *labels: str) -> None: ...
+    def comment(self, number: int, body: str, *, ours: bool = False) -> int: ...
+    def bodies(self, number: int) -> list[str]: ...
+    def delete_comment(self, number: int, comment: int) -> None: ...
+    def commit(self) -> str: ...
+
+
+@dataclass(kw_only=True)
+class Folder:
+    root: Path
+    commits: Iterator[int]
+
+    def open(self) -> LocalForge:
+        return LocalForge(self.root)
+
+    def commit(self) -> str:
+        return f"{next(self.commits):040x}"
+
+    def pull_request(self) -> int:
+        made = self.open().create_pull_request(
+            head_ref="change", head_sha=self.commit(), base_sha=self.commit(), author=HUMAN
+        )
+        return made.number
+
+    def push(self, number: int) -> str:
+        sha = self.commit()
+        self.open().update_pull_request(number, head_sha=sha)
+        return sha
+
+    def close(self, number: int, *, merged: bool) -> None:
+        self.open().update_pull_request(number, is_open=False, merged=merged)
+
+    def label(self, number: int, *labels: str) -> None:
+        self.open().update_pull_request(number, labels=labels)
+
+    def comment(self, number: int, body: str, *, ours: bool = False) -> int:
+        if ours:
+            return self.open().add_comment(number, body)
+        return LocalForge(self.root, author=Author(id=77, login=HUMAN)).add_comment(number, body)
+
+    def bodies(self, number: int) -> list[str]:
+        return [comment.body for _, comment in self.open().comments(number)]
+
+    def delete_comment(self, number: int, comment: int) -> None:
+        file = self.root / "pull-requests" / f"{number}.json"
+        document = json.loads(file.read_text())
+        document["comments"] = [c for c in document["comments"] if c["id"] != comment]
+        file.write_text(json.dumps(document))
+
+
+@dataclass(kw_only=True)
+class GitHubPlace:
+    github: OfflineGitHub
+    branches: Iterator[int]
+
+    def open(self) -> GitHubForge:
+        return forge_of(self.github)
+
+    def commit(self) -> str:
+        return self.github.emulator.push(f"b{next(self.branches)}", {"a.txt": "a"})
+
+    def pull_request(self) -> int:
+        branch = f"change-{next(self.branches)}"
+        self.github.emulator.push(branch, {"a.txt": branch})
+        return self.github.emulator.pull_request(branch)
+
+    def push(self, number: int) -> str:
+        pull = self.github.emulator.get(f"/repos/{REPOSITORY}/pulls/{number}")
+        branch = pull["head"]["ref"]
+        return self.github.emulator.push(branch, {"b.txt": f"b{next(self.branches)}"})
+
+    def close(self, number: int, *, merged: bool) -> None:
+        path = f"/repos/{REPOSITORY}/pulls/{number}"
+        if merged:
+            token = self.github.emulator.token_of(ADMIN)
+            status, _ = self.github.emulator.ask("PUT", f"{path}/merge", {}, token=token)
+            assert status == 200
+        else:
+            self.github.emulator.patch(path, {"state": "closed"})
+
+    def label(self, number: int, *labels: str) -> None:
+        path = f"/repos/{REPOSITORY}/issues/{number}/labels"
+        token = self.github.emulator.token_of(ADMIN)
+        status, _ = self.github.emulator.ask("PUT", path, {"labels": list(labels)}, token=token)
+        assert status == 200
+
+    def comment(self, number: int, body: str, *, ours: bool = False) -> int:
+        emulator = self.github.emulator
+        token = next(iter(emulator.permissions)) if ours else emulator.token_of(HUMAN)
+        made = emulator.post(
+            f"/repos/{REPOSITORY}/issues/{number}/comments", {"body": body}, token=token
+        )
+        found: int = made["id"]
+        return found
+
+    def bodies(self, number: int) -> list[str]:
+        emulator, found = self.github.emulator, []
+        for page in itertools.count(1):
+            path = f"/repos/{REPOSITORY}/issues/{number}/comments?per_page=100&page={page}"
+            some = emulator.get(path)
+            found += [comment["body"] for comment in some]
+            if len(some) < 100:
+                return found
+        raise AssertionError
+
+    def delete_comment(self, number: int, comment: int) -> None:
+        token = self.github.emulator.token_of(ADMIN)
+        self.github.emulator.ask(
+            "DELETE", f"/repos/{REPOSITORY}/issues/comments/{comment}", token=token
+        )
+
+
+def forge_of(github: OfflineGitHub, *, token: str = "", **settings: object) -> GitHubForge:
+    """The adapter with a workflow's token, which never waits."""
+    tokens = [t for t, owner in github.emulator.tokens.items() if owner == BOT]
+    token = token or (tokens[0] if tokens else github.emulator.workflow_token())
+    retry = Retry(sleep=lambda seconds: None, jitter=lambda: 0.0)
+    return GitHubForge(GitHubApi(REPOSITORY, token=token, api_url=github.url, retry=retry))
+
+
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[OfflineGitHub]:
+    with offline_github(tmp_path_factory.mktemp("github")) as github:
+        yield github
+        reporter = request.config.pluginmanager.getplugin("terminalreporter")
+        if reporter:
+            reporter.write_line(f"\n{report(github)}")
+        assert github.invalid == []
+
+
+@pytest.fixture(params=["folder", "github"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        return Folder(root=tmp_path / "forge", commits=itertools.count(1))
+    github: OfflineGitHub = request.getfixturevalue("running")
+    if not github.emulator.permissions:
+        github.emulator.workflow_token()
+    number = len(github.seen)
+    return GitHubPlace(github=github, branches=itertools.count(1000 * number))
+
+
+class TestPullRequests:
+    def test_a_pull_request_is_what_it_is_now(self, place: Place) -> None:
+        number = place.pull_request()
+        forge = place.open()
+        before = forge.pull_request(number)
+        assert (before.is_open, before.merged, before.from_fork) == (True, False, False)
+        assert before.author == HUMAN
+        assert before.labels == ()
+        sha = place.push(number)
+        place.label(number, "preview", "bug")
+        now = forge.pull_request(number)
+        assert now.head_sha == sha != before.head_sha
+        assert set(now.labels) == {"preview", "bug"}
+        assert now == replace(before, head_sha=sha, labels=now.labels)
+
+    @pytest.mark.parametrize("merged", [True, False])
+    def test_a_pull_request_that_ended_says_how(self, place: Place, merged: bool) -> None:
+        number = place.pull_request()
+        place.close(number, merged=merged)
+        found = place.open().pull_request(number)
+        assert (found.is_open, found.merged) == (False, merged)
+
+    def test_only_open_ones_are_listed(self, place: Place) -> None:
+        first, second, third = (place.pull_request() for _ in range(3))
+        place.close(second, merged=False)
+        forge = place.open()
+        numbers = [pull.number for pull in forge.open_pull_requests()]
+        assert first in numbers
+        assert third in numbers
+        assert second not in numbers
+        assert numbers == sorted(numbers)
+
+    def test_one_that_is_not_there_is_not_found(self, place: Place) -> None:
+        with pytest.raises(NotFound) as caught:
+            place.open().pull_request(999_999)
+        assert caught.value.exit_code is ExitCode.FORGE_FAILED
+
+
+class TestTheOneComment:
+    def test_the_first_run_makes_it_and_later_ones_rewrite_it(self, place: Place) -> None:
+        number = place.pull_request()
+        made = place.open().upsert_comment(number, "one", run=FIRST)
+        assert made.outcome is CommentOutcome.CREATED
+        again = place.open().upsert_comment(number, "two", run=SECOND)
+        assert again.outcome is CommentOutcome.UPDATED
+        assert again.comment.id == made.comment.id
+        assert place.bodies(number) == [marked("two", key="chalice-ci", run=SECOND)]
+
+    def test_the_same_text_of_the_same_run_is_not_written_again(self, place: Place) -> None:
+        number = place.pull_request()
+        place.open().upsert_comment(number, "one\n\ntwo  ", run=FIRST)
+        again = place.open().upsert_comment(number, "one\n\ntwo  ", run=FIRST)
+        assert again.outcome is CommentOutcome.UNCHANGED
+
+    def test_a_stale_run_never_overwrites_a_newer_one(self, place: Place) -> None:
+        number = place.pull_request()
+        place.open().upsert_comment(number, "new", run=SECOND)
+        for stale in (FIRST, replace(FIRST, attempt=9)):
+            outcome = place.open().upsert_comment(number, "old", run=stale)
+            assert outcome.outcome is CommentOutcome.STALE
+            assert outcome.comment.body == "new"
+        place.open().upsert_comment(number, "newer", run=replace(SECOND, attempt=2))
+        assert place.bodies(number) == [
+            marked("newer", key="chalice-ci", run=replace(SECOND, attempt=2))
+        ]
+
+    def test_somebody_elses_comment_with_our_marker_is_left_alone(self, place: Place) -> None:
+        number = place.pull_request()
+        forged = marked("forged", key="chalice-ci", run=THIRD)
+        place.comment(number, forged)
+        made = place.open().upsert_comment(number, "ours", run=FIRST)
+        assert made.outcome is CommentOutcome.CREATED
+        assert place.bodies(number) == [forged, marked("ours", key="chalice-ci", run=FIRST)]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "no marker",
+            " <!-- chalice-ci {} -->\nnot at the beginning",
+            "> <!-- chalice-ci {} -->\nquoted",
+            "<!-- chalice-ci {} -->\n",
+            '<!-- chalice-ci {"v":1,"key":"chalice-ci","run":"7","attempt":1} -->\n',
+            '<!-- chalice-ci {"v":1,"key":"chalice-ci","run":-1,"attempt":1} -->\n',
+            '<!-- chalice-ci {"v":1,"key":"chalice-ci","run":true,"attempt":1} -->\n',
+            '<!-- chalice-ci {"v":1,"key":"other","run":7,"attempt":1} -->\n',
+            "<!-- chalice-ci [] -->\n",
+            "<!-- chalice-ci {nonsense} -->\n",
+            "<!-- chalice-ci " + '{"a":' * 50 + "1" + "}" * 50 + " -->\n",
+        ],
+    )
+    def test_a_comment_of_our_account_without_our_marker_is_left_alone(
+        self, place: Place, body: str
+    ) -> None:
+        number = place.pull_request()
+        place.comment(number, body, ours=True)
+        place.open().upsert_comment(number, "ours", run=FIRST)
+        assert place.bodies(number) == [body, marked("ours", key="chalice-ci", run=FIRST)]
+
+    def test_each_key_has_a_comment_of_its_own(self, place: Place) -> None:
+        number = place.pull_request()
+        for key in ("orders", "billing--x", "orders"):
+            place.open().upsert_comment(number, key, run=FIRST, key=key)
+        assert place.bodies(number) == [
+            marked(key, key=key, run=FIRST) for key in ("orders", "billing--x")
+        ]
+        found = place.open().sticky_comment(number, key="billing--x")
+        assert found
+        assert (found.body, found.run) == ("billing--x", FIRST)
+        assert place.open().sticky_comment(number, key="none") is None
+
+    def test_it_is_found_behind_many_others(self, place: Place) -> None:
+        number = place.pull_request()
+        for _ in range(101):
+            place.comment(number, "chatter")
+        made = place.open().upsert_comment(number, "one", run=FIRST)
+        again = place.open().upsert_comment(number, "two", run=SECOND)
+        assert again.comment.id == made.comment.id
+        assert len(place.bodies(number)) == 102
+
+    def test_of_doubles_the_oldest_stays_with_the_newest_text(self, place: Place) -> None:
+        number = place.pull_request()
+        first = place.comment(number, marked("a", key="chalice-ci", run=FIRST), ours=True)
+        place.comment(number, marked("b", key="chalice-ci", run=SECOND), ours=True)
+        place.comment(number, "chatter")
+        done = place.open().upsert_comment(number, "c", run=THIRD)
+        assert done.comment.id == first
+        assert place.bodies(number) == [marked("c", key="chalice-ci", run=THIRD), "chatter"]
+
+    def test_a_stale_run_clears_only_what_nobody_needs(self, place: Place) -> None:
+        number = place.pull_request()
+        place.comment(number, marked("a", key="chalice-ci", run=FIRST), ours=True)
+        place.comment(number, marked("b", key="chalice-ci", run=FIRST), ours=True)
+        newest = place.comment(number, marked("c", key="chalice-ci", run=THIRD), ours=True)
+        done = place.open().upsert_comment(number, "x", run=SECOND)
+        assert (done.outcome, done.comment.id) == (CommentOutcome.STALE, newest)
+        assert place.bodies(number) == [
+            marked("a", key="chalice-ci", run=FIRST),
+            marked("c", key="chalice-ci", run=THIRD),
+        ]
+
+    def test_one_that_was_deleted_is_made_again(self, place: Place) -> None:
+        number = place.pull_request()
+        made = place.open().upsert_comment(number, "one", run=FIRST)
+        place.delete_comment(number, made.comment.id)
+        again = place.open().upsert_comment(number, "two", run=FIRST)
+        assert again.outcome is CommentOutcome.CREATED
+        assert len(place.bodies(number)) == 1
+
+    def test_of_first_runs_at_once_one_comment_is_left(self, place: Place) -> None:
+        number = place.pull_request()
+        runs = [RunOrder(run=200 + n) for n in range(6)]
+        begin = threading.Barrier(len(runs))
+
+        def comment(run: RunOrder) -> None:
+            forge = place.open()
+            forge.whoami()
+            begin.wait()
+            forge.upsert_comment(number, f"run {run.run}", run=run)
+
+        with ThreadPoolExecutor(len(runs)) as pool:
+            list(pool.map(comment, runs))
+        (left,) = place.bodies(number)
+        assert left in {marked(f"run {run.run}", key="chalice-ci", run=run) for run in runs}
+        place.open().upsert_comment(number, "the end", run=runs[-1])
+        assert place.bodies(number) == [marked("the end", key="chalice-ci", run=runs[-1])]
+
+    def test_the_longest_text_fits_and_a_longer_one_is_refused(self, place: Place) -> None:
+        number = place.pull_request()
+        room = MAX_COMMENT - len(marked("", key="chalice-ci", run=FIRST))
+        forge = place.open()
+        assert forge.upsert_comment(number, "é" * room, run=FIRST).comment.body == "é" * room
+        with pytest.raises(ForgeError, match="65,536"):
+            forge.upsert_comment(number, "é" * (room + 1), run=FIRST)
+
+    @pytest.mark.parametrize("key", ["", "a b", "--> x", "é", "a\nb", "x" * 200])
+    def test_a_key_that_cannot_mark_a_comment_is_refused(self, place: Place, key: str) -> None:
+        with pytest.raises(ForgeError):
+            place.open().upsert_comment(1, "text", run=FIRST, key=key)
+
+    def test_a_pull_request_that_is_not_there_has_no_comments(self, place: Place) -> None:
+        with pytest.raises(NotFound):
+            place.open().upsert_comment(999_999, "text", run=FIRST)
+
+
+class TestDeployments:
+    def test_a_preview_goes_up_answers_and_goes_down(self, place: Place) -> None:
+        forge, sha = place.open(), place.commit()
+        started = forge.start_deployment(environment="pr-1", sha=sha, run=FIRST)
+        assert started.state is DeploymentState.IN_PROGRESS
+        assert forge.deployments("pr-1") == (started,)
+        ended = forge.finish_deployment(
+            started, DeploymentState.SUCCESS, url="https://preview.example/api"
+        )
+        assert ended == replace(
+            started, state=DeploymentState.SUCCESS, url="https://preview.example/api"
+        )
+        assert forge.deployments("pr-1") == (ended,)
+        assert forge.remove_environment("pr-1").deployments == 1
+        assert forge.deployments("pr-1") == ()
+        assert forge.remove_environment("pr-1").deployments == 0
+
+    def test_the_same_run_has_one_deployment_of_a_commit(self, place: Place) -> None:
+        sha = place.commit()
+        first = place.open().start_deployment(environment="pr-2", sha=sha, run=FIRST)
+        again = place.open().start_deployment(environment="pr-2", sha=sha, run=FIRST)
+        assert again.id == first.id
+        other = place.open().start_deployment(
+            environment="pr-2", sha=sha, run=replace(FIRST, attempt=2)
+        )
+        assert other.id != first.id
+
+    def test_a_success_takes_earlier_transient_ones_away(self, place: Place) -> None:
+        forge = place.open()
+        for run in (FIRST, SECOND, THIRD):
+            started = forge.start_deployment(environment="pr-3", sha=place.commit(), run=run)
+            forge.finish_deployment(started, DeploymentState.SUCCESS, url="https://a.example/")
+        (left,) = forge.deployments("pr-3")
+        assert left.run == THIRD
+
+    def test_a_failure_leaves_the_working_one_in_place(self, place: Place) -> None:
+        forge = place.open()
+        good = forge.start_deployment(environment="pr-4", sha=place.commit(), run=FIRST)
+        good = forge.finish_deployment(good, DeploymentState.SUCCESS, url="https://a.example/")
+        bad = forge.start_deployment(environment="pr-4", sha=place.commit(), run=SECOND)
+        bad = forge.finish_deployment(bad, DeploymentState.FAILURE, description="x" * 500)
+        assert forge.deployments("pr-4") == (bad, good)
+
+    def test_environments_do_not_disturb_each_other(self, place: Place) -> None:
+        forge, sha = place.open(), place.commit()
+        for environment in ("pr-5", "pr-55", "a/b c"):
+            forge.start_deployment(environment=environment, sha=sha, run=FIRST)
+        forge.remove_environment("pr-5")
+        assert forge.deployments("pr-5") == ()
+        assert [len(forge.deployments(e)) for e in ("pr-55", "a/b c")] == [1, 1]
+        for environment in ("pr-55", "a/b c"):
+            assert forge.remove_environment(environment).deployments == 1
+
+    def test_what_lasts_is_not_taken_away_by_a_success(self, place: Place) -> None:
+        forge = place.open()
+        for run in (FIRST, SECOND):
+            started = forge.start_deployment(
+                environment="dev", sha=place.commit(), run=run, transient=False
+            )
+            forge.finish_deployment(started, DeploymentState.SUCCESS)
+        assert len(forge.deployments("dev")) == 2
+
+    @pytest.mark.parametrize(
+        "name", ["", ".", "..", "../x", "a/../b", "/x", "a\0b", "a\n", "é", "x" * 300, "a?b", "%2e"]
+    )
+    def test_a_name_that_could_lead_elsewhere_is_refused(self, place: Place, name: str) -> None:
+        # PyGithub and requests make `DELETE .../environments/..` a DELETE of the repository.
+        forge = place.open()
+        with pytest.raises(ForgeError):
+            forge.remove_environment(name)
+        with pytest.raises(ForgeError):
+            forge.start_deployment(environment=name, sha="1" * 40, run=FIRST)
+        with pytest.raises(ForgeError):
+            forge.deployments(name)
+
+    def test_a_deployment_that_is_gone_is_not_found(self, place: Place) -> None:
+        forge = place.open()
+        started = forge.start_deployment(environment="pr-6", sha=place.commit(), run=FIRST)
+        forge.remove_environment("pr-6")
+        with pytest.raises(NotFound):
+            forge.finish_deployment(started, DeploymentState.SUCCESS)
+
+
+class TestTheMarker:
+    @given(text=st.text(max_size=200))
+    def test_no_text_is_too_strange_to_be_looked_at(self, text: str) -> None:
+        for body in (text, f"<!-- chalice-ci {text} -->\n", f"<!-- chalice-ci {{{text}}} -->"):
+            found = read_marker(RawComment(id=1, url="", body=body))
+            assert found is None or (found.run.run >= 0 and isinstance(found.key, str))
+
+    @given(
+        body=st.text(max_size=200),
+        key=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,40}", fullmatch=True),
+        run=st.builds(RunOrder, run=st.integers(0, 2**63 - 1), attempt=st.integers(0, 2**63 - 1)),
+    )
+    def test_what_was_marked_is_read_again(self, body: str, key: str, run: RunOrder) -> None:
+        text = marked(body, key=key, run=run)
+        found = read_marker(RawComment(id=1, url="u", body=text))
+        assert found == Comment(id=1, url="u", key=key, run=run, body=body)
+        comment, _, _ = text.removeprefix("<!--").partition("-->")
+        assert "--" not in comment
+
+
+class TestGitHubAlone:
+    def test_everything_was_a_request_that_github_describes(self, running: OfflineGitHub) -> None:
+        assert running.invalid == []
+
+    def test_a_workflows_token_is_known_by_the_accounts_id(self, running: OfflineGitHub) -> None:
+        forge = forge_of(running)
+        assert forge.whoami() == Author(id=running.emulator.user(BOT)["id"], login=BOT)
+        before = len(running.seen)
+        forge.whoami()
+        assert len(running.seen) == before
+
+    def test_a_persons_token_is_that_person(self, running: OfflineGitHub) -> None:
+        forge = forge_of(running, token=running.emulator.token_of(HUMAN))
+        assert forge.whoami().login == HUMAN
+
+    def test_an_update_of_the_comment_costs_two_requests_and_who_we_are(
+        self, running: OfflineGitHub
+    ) -> None:
+        place = GitHubPlace(github=running, branches=itertools.count(9_000_000))
+        number = place.pull_request()
+        forge = place.open()
+        forge.upsert_comment(number, "one", run=FIRST)
+        running.seen.clear()
+        forge.upsert_comment(number, "two", run=SECOND)
+        comments = "/repos/{owner}/{repo}/issues"
+        assert list(running.counted()) == [
+            f"GET {comments}/{{issue_number}}/comments",
+            f"PATCH {comments}/comments/{{comment_id}}",
+        ]
+        assert forge.requests == 1 + 3 + 2
+
+    def test_a_fork_is_told_by_its_repository(self, running: OfflineGitHub) -> None:
+        emulator = running.emulator
+        emulator.push("theirs", {"a.txt": "x"}, repository=emulator.fork(), by=MALLORY)
+        number = emulator.pull_request(f"{MALLORY}:theirs", by=ADMIN)
+        found = forge_of(running).pull_request(number)
+        assert found.from_fork
+        assert found.head_repository == f"{MALLORY}/orders"
+
+    def test_others_deployments_are_left_alone(self, running: OfflineGitHub) -> None:
+        place = GitHubPlace(github=running, branches=itertools.count(8_000_000))
+        forge, sha = place.open(), place.commit()
+        for payload in ({}, "a string", {"chalice-ci": "x"}, {"chalice-ci": {"run": "1"}}):
+            document = {
+                "ref": sha,
+                "auto_merge": False,
+                "required_contexts": [],
+                "environment": "pr-9",
+                "payload": payload,
+            }
+            running.deployments.answer(
+                "POST",
+                f"/repos/{REPOSITORY}/deployments",
+                {},
+                document,
+                login=HUMAN,
+                may=lambda what, access: True,
+            )
+        forge.start_deployment(environment="pr-9", sha=sha, run=FIRST)
+        assert len(forge.deployments("pr-9")) == 1
+        removed = forge.remove_environment("pr-9")
+        assert removed.deployments == 1
+        assert not removed.environment
+        assert len(running.deployments.of(REPOSITORY, "pr-9")) == 4
+
+    def test_an_administrators_token_deletes_the_environment_too(
+        self, running: OfflineGitHub
+    ) -> None:
+        place = GitHubPlace(github=running, branches=itertools.count(7_000_000))
+        forge = forge_of(running, token=running.emulator.token_of(ADMIN))
+        forge.start_deployment(environment="pr-10", sha=place.commit(), run=FIRST)
+        assert "pr-10" in running.deployments.environments(REPOSITORY)
+        assert forge.remove_environment("pr-10").environment
+        assert "pr-10" not in running.deployments.environments(REPOSITORY)
+        assert forge.remove_environment("pr-10").environment
+
+    def test_an_enterprise_server_is_reached_by_its_own_address(
+        self, running: OfflineGitHub
+    ) -> None:
+        place = GitHubPlace(github=running, branches=itertools.count(6_000_000))
+        number = place.pull_request()
+        for _ in range(101):
+            place.comment(number, "chatter")
+        token = next(iter(running.emulator.permissions))
+        retry = Retry(sleep=lambda seconds: None)
+        api = GitHubApi(REPOSITORY, token=token, api_url=f"{running.url}/api/v3", retry=retry)
+        forge = GitHubForge(api)
+        forge.upsert_comment(number, "one", run=FIRST)
+        assert forge.upsert_comment(number, "two", run=SECOND).outcome is CommentOutcome.UPDATED
+
+
+class TestFolderAlone:
+    def test_exactly_what_was_asked_for_is_approved(self, tmp_path: Path) -> None:
+        forge = LocalForge(tmp_path / "forge")
+        asked = forge.request_approval("production", "sha256:aa")
+        assert asked.state is ApprovalState.PENDING
+        assert forge.pending_approvals("production") == (asked,)
+        given = forge.approve("production", "sha256:aa", by="grace")
+        assert (given.state, given.by) == (ApprovalState.APPROVED, "grace")
+        assert forge.request_approval("production", "sha256:aa") == given
+        assert forge.approval("production", "sha256:bb") is None
+        with pytest.raises(NotFound):
+            forge.approve("production", "sha256:bb", by="grace")
+        with pytest.raises(NotFound):
+            forge.approve("staging", "sha256:aa", by="grace")
+        forge.request_approval("production", "sha256:bb")
+        forge.reject("production", "sha256:bb", by="ada")
+        assert forge.pending_approvals("production") == ()
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"{", b"[]", b"3", b'{"number": 1}', b'"x"', b"\xff", b"[" * 100_000],
+        ids=["empty", "cut", "list", "number", "too little", "text", "bytes", "deep"],
+    )
+    def test_a_file_that_somebody_broke_is_an_error_with_its_name(
+        self, tmp_path: Path, content: bytes
+    ) -> None:
+        forge = LocalForge(tmp_path / "forge")
+        sha = "1" * 40
+        number = forge.create_pull_request(head_ref="a", head_sha=sha, base_sha=sha).number
+        started = forge.start_deployment(environment="pr-1", sha=sha, run=FIRST)
+        actions: list[tuple[str, Callable[[], object]]] = [
+            (
+                f"pull-requests/{number}.json",
+                lambda: forge.upsert_comment(number, "x", run=FIRST),
+            ),
+            (
+                "deployments/pr-1.json",
+                lambda: forge.finish_deployment(started, DeploymentState.SUCCESS),
+            ),
+            ("approvals/prod.json", lambda: forge.approve("prod", "x", by="me")),
+        ]
+        for name, action in actions:
+            file = tmp_path / "forge" / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
+            with pytest.raises(ForgeError):
+                action()
+
+    def test_a_folder_that_cannot_be_made_is_an_error(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(ForgeError):
+            LocalForge(tmp_path / "file" / "forge").open_pull_requests()

@@ -1,0 +1,399 @@
+"""States on a branch of a GitHub repository: the contract of every store, and what is GitHub's."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import test_state_stores as contract
+from chalice_ci.errors import ForgeError, StateMoved, StateNotRecorded
+from chalice_ci.forge.github import GitHubApi, GitHubData
+from chalice_ci.forge.port import NotPermitted
+from chalice_ci.forge.retry import Retry
+from chalice_ci.state.git import GitStore, import_from_commit
+from chalice_ci.state.github import GitHubRepository, Tree
+from chalice_ci.state.schema import StateDamaged, render
+from chalice_ci.state.store import ABSENT, StateKey
+from offline_github.emulate import ADMIN, BOT, OWNER
+from offline_github.gateway import Failure, OfflineGitHub, offline_github, report
+from support.statewriter import github_address, marked, message
+
+DEV = StateKey(app_path=".", stage="dev")
+ORDERS = StateKey(app_path="services/orders", stage="dev")
+GIT = "/repos/{owner}/{repo}/git"
+
+
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[OfflineGitHub]:
+    with offline_github(tmp_path_factory.mktemp("github")) as github:
+        yield github
+        reporter = request.config.pluginmanager.getplugin("terminalreporter")
+        if reporter:
+            reporter.write_line(f"\n{report(github)}")
+        assert github.invalid == []
+
+
+class Rooms:
+    """A repository of its own for each test."""
+
+    def __init__(self, github: OfflineGitHub) -> None:
+        self.github = github
+        self.numbers = itertools.count(1)
+
+    def new(self) -> str:
+        name = f"{OWNER}/room-{next(self.numbers)}"
+        token = self.github.emulator.token_of(ADMIN)
+        document = {"name": name.partition("/")[2], "auto_init": True}
+        self.github.emulator.post(f"/orgs/{OWNER}/repos", document, token=token)
+        return name
+
+
+@pytest.fixture(scope="module")
+def rooms(running: OfflineGitHub) -> Rooms:
+    return Rooms(running)
+
+
+@pytest.fixture
+def repository(rooms: Rooms) -> Iterator[str]:
+    yield rooms.new()
+    rooms.github.faults.clear()
+
+
+def api_of(github: OfflineGitHub, repository: str, token: str = "") -> GitHubApi:
+    token = token or github.emulator.workflow_token()
+    retry = Retry(sleep=lambda seconds: None)
+    return GitHubApi(repository, token=token, api_url=github.url, retry=retry)
+
+
+def store_of(github: OfflineGitHub, repository: str, token: str = "") -> GitStore:
+    data = GitHubData(api_of(github, repository, token))
+    return GitStore(GitHubRepository(data), sleep=lambda seconds: None)
+
+
+class TestEveryStoreOnGitHub(contract.TestEveryStore):
+    """The contract of test_state_stores.py."""
+
+    @pytest.fixture
+    def place(self, running: OfflineGitHub, repository: str, tmp_path: Path) -> contract.Place:
+        token = running.emulator.workflow_token(contents="write")
+        address = github_address(running.url, repository, token)
+        return contract.Place(kind="github", address=address, work_dir=tmp_path)
+
+
+class TestOnGitHub:
+    def test_a_commit_has_one_parent_no_author_and_starts_no_run(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        store = store_of(running, repository)
+        first = store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        running.seen.clear()
+        second = store.write(DEV, marked("b"), expected=first.version, message=message("dev"))
+        commit, move = (
+            json.loads(one.body)
+            for one in running.seen
+            if one.operation in {f"POST {GIT}/commits", f"PATCH {GIT}/refs/{{ref}}"}
+        )
+        assert commit["parents"] == [first.commit]
+        assert commit.keys() == {"message", "tree", "parents"}
+        assert "[skip ci]" in commit["message"].partition("\n")[0]
+        assert move == {"sha": second.commit, "force": False}
+
+    def test_what_a_write_and_a_read_cost(self, running: OfflineGitHub, repository: str) -> None:
+        store = store_of(running, repository)
+        running.seen.clear()
+        first = store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        assert [one.operation.replace(GIT, "") for one in running.seen] == [
+            "GET /ref/{ref}",
+            "POST /trees",
+            "POST /commits",
+            "POST /refs",
+        ]
+        running.seen.clear()
+        later = store_of(running, repository)
+        later.read(DEV)
+        assert [one.operation.replace(GIT, "") for one in running.seen] == [
+            "GET /ref/{ref}",
+            "GET /commits/{commit_sha}",
+            "GET /trees/{tree_sha}",
+            "GET /blobs/{file_sha}",
+        ]
+        running.seen.clear()
+        later.write(DEV, marked("b"), expected=first.version, message=message("dev"))
+        assert [one.operation.replace(GIT, "") for one in running.seen] == [
+            "GET /ref/{ref}",
+            "POST /trees",
+            "POST /commits",
+            "PATCH /refs/{ref}",
+        ]
+        running.seen.clear()
+        later.write(DEV, marked("b"), expected=first.version, message=message("dev"))
+        assert {one.method for one in running.seen} == {"GET"}
+
+    def test_the_branch_holds_states_alone_and_the_code_is_untouched(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        emulator = running.emulator
+        before = emulator.head("main", repository)
+        store = store_of(running, repository)
+        store.write(ORDERS, marked("a"), expected=ABSENT, message=message("dev"))
+        assert emulator.head("main", repository) == before
+        found = emulator.get(
+            f"/repos/{repository}/git/trees/{emulator.head('chalice-state', repository)}"
+            "?recursive=1"
+        )
+        files = [entry["path"] for entry in found["tree"] if entry["type"] == "blob"]
+        assert files == [ORDERS.file]
+
+    def test_a_branch_with_a_slash_in_its_name_is_one_branch(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        data = GitHubData(api_of(running, repository))
+        store = GitStore(GitHubRepository(data), branch="ci/chalice state".replace(" ", "-"))
+        first = store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        store.write(DEV, marked("b"), expected=first.version, message=message("dev"))
+        assert running.emulator.head("ci/chalice-state", repository)
+
+    def test_a_first_run_imports_what_the_default_branch_holds(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        text = render(marked("committed")).decode()
+        commit = running.emulator.push("main", {ORDERS.file: text}, repository=repository)
+        source = GitHubRepository(GitHubData(api_of(running, repository)))
+        found = import_from_commit(source, "HEAD", ORDERS, app_name="orders")
+        assert found
+        assert (found.state, found.commit) == (marked("committed"), commit)
+        assert import_from_commit(source, "HEAD", DEV, app_name="orders") is None
+        assert import_from_commit(source, "refs/heads/none", DEV, app_name="orders") is None
+
+    def test_a_tree_that_is_too_long_is_walked_folder_by_folder(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        class Long(GitHubData):
+            """A repository whose recursive listings do not fit into one answer."""
+
+            def tree(self, oid: str, *, recursive: bool) -> Tree:
+                if recursive:
+                    return Tree(entries=(), truncated=True)
+                return super().tree(oid, recursive=recursive)
+
+        store_of(running, repository).write(
+            ORDERS, marked("a"), expected=ABSENT, message=message("dev")
+        )
+        store = GitStore(GitHubRepository(Long(api_of(running, repository))))
+        assert store.read(ORDERS).state == marked("a")
+        for nothing in (
+            DEV,
+            StateKey(app_path="services", stage="dev"),
+            StateKey(app_path="services/orders/.chalice2", stage="dev"),
+            StateKey(app_path=ORDERS.file.replace(".chalice", "x"), stage="dev"),
+        ):
+            assert store.read(nothing).state is None
+        with pytest.raises(ForgeError, match="more files"):
+            store.keys()
+
+    @pytest.mark.parametrize(
+        ("mode", "kind"), [("120000", "blob"), ("040000", "tree"), ("160000", "commit")]
+    )
+    def test_a_link_or_a_folder_in_the_place_of_a_state_is_damage(
+        self, running: OfflineGitHub, repository: str, mode: str, kind: str
+    ) -> None:
+        emulator, where = running.emulator, f"/repos/{repository}/git"
+        parent = emulator.head("main", repository)
+        if kind == "blob":
+            sha = emulator.post(f"{where}/blobs", {"content": "/etc/passwd"})["sha"]
+        elif kind == "tree":
+            sha = emulator.get(f"{where}/commits/{parent}")["tree"]["sha"]
+        else:
+            sha = parent
+        entry = {"path": DEV.file, "mode": mode, "type": kind, "sha": sha}
+        tree = emulator.post(f"{where}/trees", {"tree": [entry]})["sha"]
+        commit = emulator.post(f"{where}/commits", {"message": "x", "tree": tree, "parents": []})[
+            "sha"
+        ]
+        emulator.post(f"{where}/refs", {"ref": "refs/heads/chalice-state", "sha": commit})
+        with pytest.raises(StateDamaged, match="not a file"):
+            store_of(running, repository).read(DEV)
+
+    def test_bytes_that_are_no_text_go_as_a_blob(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        objects = GitHubRepository(GitHubData(api_of(running, repository))).objects
+        files: Mapping[str, bytes] = {"a.bin": b"\xff\0\x80", "b.txt": "é\r\n".encode()}
+        commit = objects.commit(None, files, "Two files")
+        for path, data in files.items():
+            blob = objects.blob(commit, path)
+            assert blob
+            assert objects.content(blob, path) == data
+        assert set(objects.files(commit)) == set(files)
+
+    def test_without_the_permission_to_write_the_line_is_named(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        token = running.emulator.workflow_token(contents="read")
+        store = store_of(running, repository, token)
+        with pytest.raises(StateNotRecorded) as caught:
+            store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        assert "contents: write" in caught.value.fix
+        assert token not in str(caught.value)
+        assert store.read(DEV).state is None
+
+    def test_a_protected_branch_is_named_with_a_way_out(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        emulator = running.emulator
+        store = store_of(running, repository)
+        first = store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        rules = {
+            "required_status_checks": {"strict": True, "contexts": ["build"]},
+            "enforce_admins": True,
+            "required_pull_request_reviews": None,
+            "restrictions": None,
+        }
+        path = f"/repos/{repository}/branches/chalice-state/protection"
+        status, _ = emulator.ask("PUT", path, rules, token=emulator.token_of(ADMIN))
+        assert status == 200
+        with pytest.raises(StateNotRecorded, match="chalice-state") as caught:
+            store.write(DEV, marked("b"), expected=first.version, message=message("dev"))
+        assert "state.branch" in caught.value.fix
+        assert store.read(DEV).state == marked("a")
+
+    def test_a_writer_that_lost_the_race_writes_on_the_new_head(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        store, other = store_of(running, repository), store_of(running, repository)
+        first = store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+
+        class Late(GitHubRepository):
+            """Somebody else is faster, once."""
+
+            raced = False
+
+            def advance(self, ref: str, *, new: str, old: str | None) -> object:
+                if not self.raced:
+                    self.raced = True
+                    other.write(ORDERS, marked("o"), expected=ABSENT, message=message("dev"))
+                return super().advance(ref, new=new, old=old)
+
+        late = GitStore(Late(GitHubData(api_of(running, repository))), sleep=lambda seconds: None)
+        late.write(DEV, marked("b"), expected=first.version, message=message("dev"))
+        assert store.read(DEV).state == marked("b")
+        assert store.read(ORDERS).state == marked("o")
+
+    def test_the_account_of_the_commits_is_the_tokens(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        written = store_of(running, repository).write(
+            DEV, marked("a"), expected=ABSENT, message=message("dev")
+        )
+        found = running.emulator.get(f"/repos/{repository}/git/commits/{written.commit}")
+        assert BOT in found["author"]["email"]
+
+
+FAILING = [
+    f"GET {GIT}/ref/{{ref}}",
+    f"GET {GIT}/commits/{{commit_sha}}",
+    f"GET {GIT}/trees/{{tree_sha}}",
+    f"POST {GIT}/trees",
+    f"POST {GIT}/commits",
+    f"POST {GIT}/refs",
+    f"PATCH {GIT}/refs/{{ref}}",
+]
+PASSING = {Failure.LIMITED_403, Failure.LIMITED_429, Failure.BROKEN, Failure.BAD_GATEWAY}
+PASSING |= {Failure.TIMEOUT, Failure.CUT}
+LASTING = {Failure.BAD_TOKEN, Failure.NO_PERMISSION, Failure.CONFLICT, Failure.REFUSED}
+
+
+class TestFaults:
+    """Each fault at each request of a first and of a later write."""
+
+    @pytest.mark.parametrize("operation", FAILING)
+    @pytest.mark.parametrize("landed", [False, True], ids=["before", "after it took effect"])
+    @pytest.mark.parametrize("failure", sorted(PASSING - {Failure.TIMEOUT}))
+    def test_what_passes_costs_nothing_but_time(
+        self,
+        running: OfflineGitHub,
+        repository: str,
+        operation: str,
+        failure: Failure,
+        landed: bool,
+    ) -> None:
+        method, _, path = operation.partition(" ")
+        creating = path.endswith("/refs") and method == "POST"
+        store = store_of(running, repository)
+        version = ABSENT
+        if not creating:
+            version = store.write(DEV, marked("a"), expected=ABSENT, message=message("dev")).version
+            store = store_of(running, repository)
+        running.fail(failure, method=method, path=path, landed=landed)
+        store.write(DEV, marked("b"), expected=version, message=message("dev"))
+        assert running.faults[0].times == 0
+        assert store_of(running, repository).read(DEV).state == marked("b")
+
+    @pytest.mark.parametrize("operation", FAILING)
+    @pytest.mark.parametrize("failure", sorted(LASTING))
+    def test_what_lasts_is_an_error_and_the_old_state_stands(
+        self, running: OfflineGitHub, repository: str, operation: str, failure: Failure
+    ) -> None:
+        method, _, path = operation.partition(" ")
+        creating = path.endswith("/refs") and method == "POST"
+        version = ABSENT
+        if not creating:
+            version = (
+                store_of(running, repository)
+                .write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+                .version
+            )
+        token = running.emulator.workflow_token()
+        store = store_of(running, repository, token)
+        running.fail(failure, method=method, path=path, times=99)
+        with pytest.raises(StateNotRecorded) as caught:
+            store.write(DEV, marked("b"), expected=version, message=message("dev"))
+        assert caught.value.fix
+        assert token not in str(caught.value)
+        if failure is Failure.NO_PERMISSION:
+            assert f"contents: {'read' if method == 'GET' else 'write'}" in caught.value.fix
+        running.faults.clear()
+        after = store_of(running, repository).read(DEV)
+        assert after.state == (None if creating else marked("a"))
+        store.write(DEV, marked("b"), expected=after.version, message=message("dev"))
+
+    def test_an_answer_that_does_not_come_is_asked_for_again(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        token = running.emulator.workflow_token()
+        retry = Retry(sleep=lambda seconds: None)
+        api = GitHubApi(repository, token=token, api_url=running.url, retry=retry, timeout=1)
+        store = GitStore(GitHubRepository(GitHubData(api)), sleep=lambda seconds: None)
+        running.fail(Failure.TIMEOUT, method="POST", path="/git/commits", landed=True)
+        running.fail(Failure.TIMEOUT, method="POST", path="/git/refs", landed=True)
+        store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        assert store.read(DEV).state == marked("a")
+
+    def test_a_read_that_is_refused_names_the_permission(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        running.fail(Failure.NO_PERMISSION, path="/git/ref/")
+        with pytest.raises(NotPermitted) as caught:
+            store_of(running, repository).read(DEV)
+        assert caught.value.permission == "contents: read"
+
+    def test_a_lost_answer_is_not_taken_for_somebody_elses_write(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        store = store_of(running, repository)
+        first = store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        running.fail(Failure.BROKEN, method="PATCH", path="/git/refs", landed=True, times=9)
+        with pytest.raises(StateNotRecorded):
+            store.write(DEV, marked("b"), expected=first.version, message=message("dev"))
+        running.faults.clear()
+        # It was recorded all the same: writing the same again is no conflict.
+        again = store.write(DEV, marked("b"), expected=first.version, message=message("dev"))
+        assert store.read(DEV).version == again.version
+        with pytest.raises(StateMoved):
+            store.write(DEV, marked("c"), expected=first.version, message=message("dev"))

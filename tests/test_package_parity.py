@@ -1,0 +1,138 @@
+"""The zip holds what Chalice's own packager puts into it, byte for byte.
+
+Chalice's packager runs for real, with pip and the package index, in the hash-locked environment of
+each version. Both get the same versions: what ours locked is written into the requirements of the
+other, so that only the packaging is compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chalice_ci.package import Package
+from support.packages import build, chalice_packages, deployer, genuine, members, project
+
+PAIRS = (("1.29.0", "3.10"), ("1.31.4", "3.12"), ("1.33.0", "3.12"), ("1.34.0", "3.13"))
+
+LIBRARY: dict[str, str | bytes] = {
+    "chalicelib/__init__.py": "",
+    "chalicelib/deep/data.bin": bytes(range(256)) * 40,
+    "vendor/carried/__init__.py": "carried = True\n",
+    "vendor/single.py": "single = True\n",
+    # Takes the place of the dependency's file.
+    "vendor/six.py": "mine = True\n",
+    "ignored.py": "",
+    "templates/page.html": "",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    package: Package
+    plain: dict[str, dict[str, tuple[int, int]]]
+
+
+def compared(
+    folder: Path,
+    pair: tuple[str, str],
+    files: dict[str, str | bytes],
+    *,
+    layer: bool = False,
+) -> Compared:
+    """Build with both. The oracle's requirements are the versions that ours locked."""
+    chalice, version = pair
+    app_dir = project(folder / "app", files)
+    package = build(
+        app_dir,
+        out_dir=folder / "out",
+        python=version,
+        chalice=genuine(chalice, version),
+        automatic_layer=layer,
+    )
+    locked = "".join(f"{d.name}=={d.version}\n" for d in package.manifest.dependencies)
+    other = project(folder / "oracle", {**files, "requirements.txt": locked})
+    kinds = (
+        ("AppOnlyDeploymentPackager", "LayerDeploymentPackager")
+        if layer
+        else ("LambdaDeploymentPackager",)
+    )
+    plain = chalice_packages(other, deployer(chalice, version), f"python{version}", *kinds)
+    return Compared(package=package, plain=plain)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-on-".join)
+def test_an_app_without_dependencies_has_the_same_members(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    """`app.py` and the two files of Chalice's runtime."""
+    both = compared(tmp_path, pair, {"requirements.txt": "# nothing\n"})
+    assert members(both.package.app.path) == both.plain["LambdaDeploymentPackager"]
+    assert set(members(both.package.app.path)) == {
+        "app.py",
+        "chalice/__init__.py",
+        "chalice/app.py",
+    }
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-on-".join)
+def test_pure_and_compiled_dependencies_vendor_and_chalicelib_have_the_same_members(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    """requests is pure and has five dependencies, PyYAML and MarkupSafe are compiled."""
+    requirements = "requests\nPyYAML==6.0.2\nMarkupSafe==3.0.2\nsix\njmespath\n"
+    both = compared(tmp_path, pair, {**LIBRARY, "requirements.txt": requirements})
+    ours, plain = members(both.package.app.path), both.plain["LambdaDeploymentPackager"]
+    # Chalice writes six.py twice; what is unpacked last is what counts.
+    assert ours == plain
+    assert any(name.endswith(".so") for name in ours)
+    assert "vendor/single.py" not in ours
+    assert "single.py" in ours
+    assert "ignored.py" not in ours
+
+
+@pytest.mark.parametrize("pair", [PAIRS[0], PAIRS[-1]], ids="-on-".join)
+def test_a_layer_has_the_same_members(tmp_path: Path, pair: tuple[str, str]) -> None:
+    """With automatic_layer dependencies and vendor go below python/lib/…, the app beside it."""
+    files = {**LIBRARY, "requirements.txt": "requests\nMarkupSafe==3.0.2\n"}
+    both = compared(tmp_path, pair, files, layer=True)
+    assert both.package.layer is not None
+    assert members(both.package.app.path) == both.plain["AppOnlyDeploymentPackager"]
+    assert members(both.package.layer.path) == both.plain["LayerDeploymentPackager"]
+
+
+def test_an_empty_layer_is_no_layer(tmp_path: Path) -> None:
+    """Lambda refuses a layer in which every file is empty; so do Chalice and we."""
+    files: dict[str, str | bytes] = {"requirements.txt": "", "vendor/empty/__init__.py": ""}
+    both = compared(tmp_path, PAIRS[-1], files, layer=True)
+    assert both.package.layer is None
+    assert "LayerDeploymentPackager" not in both.plain
+    assert both.package.archives == (both.package.app,)
+
+
+def test_chalice_in_the_requirements_brings_its_dependencies_but_not_itself(
+    tmp_path: Path,
+) -> None:
+    """As Chalice: only the folder `chalice` is left out, what it depends on is in the zip."""
+    both = compared(tmp_path, PAIRS[-1], {"requirements.txt": "chalice\n"})
+    ours = members(both.package.app.path)
+    assert ours == both.plain["LambdaDeploymentPackager"]
+    assert {name for name in ours if name.startswith("chalice/")} == {
+        "chalice/__init__.py",
+        "chalice/app.py",
+    }
+    assert "botocore/__init__.py" in ours
+    assert "chalice-1.34.0.dist-info/METADATA" in ours
+
+
+@pytest.mark.parametrize("pair", [PAIRS[-1]], ids="-on-".join)
+def test_heavy_compiled_dependencies_have_the_same_members(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    """numpy needs a newer glibc than manylinux2014; left out, it would be missed in Lambda only."""
+    both = compared(tmp_path, pair, {"requirements.txt": "numpy\npydantic\n"})
+    ours = members(both.package.app.path)
+    assert ours == both.plain["LambdaDeploymentPackager"]
+    assert "numpy/__init__.py" in ours

@@ -1,0 +1,259 @@
+"""requirements.txt is read here: each line becomes a requirement, a setting, or a problem."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chalice_ci.errors import PackageError
+from chalice_ci.package.requirements import Requirements, read_requirements
+from support.packages import build, project
+
+
+def read(folder: Path, text: str | bytes, **more: str | bytes) -> Requirements:
+    files = {name.replace("__", "/").replace("_txt", ".txt"): data for name, data in more.items()}
+    project(folder, {"requirements.txt": text, **files})
+    return read_requirements(folder, repo_root=folder)
+
+
+def texts(requirements: Requirements) -> list[str]:
+    assert requirements.problems == ()
+    return [entry.text for entry in requirements.entries]
+
+
+def test_pins_ranges_extras_and_markers_are_requirements(tmp_path: Path) -> None:
+    text = """
+    # a comment
+    requests == 2.32.5
+    boto3>=1.34,<2   # another one
+    sqlalchemy[asyncio, postgresql]~=2.0 ; python_version >= "3.10"
+    Flask
+    pkg#notacomment
+    """.replace("    pkg#notacomment\n", "")
+    assert texts(read(tmp_path, text)) == [
+        "requests==2.32.5",
+        "boto3<2,>=1.34",
+        'sqlalchemy[asyncio,postgresql]~=2.0; python_version >= "3.10"',
+        "Flask",
+    ]
+
+
+def test_continued_lines_are_one_and_keep_the_first_line_number(tmp_path: Path) -> None:
+    digest = "a" * 64
+    text = f"six\nrequests==2.32.5 \\\n    --hash=sha256:{digest} \\\n    --hash sha256:{digest}\n"
+    requirements = read(tmp_path, text)
+    entry = requirements.entries[1]
+    assert requirements.problems == ()
+    assert (entry.at.file, entry.at.line) == ("requirements.txt", 2)
+    assert entry.hashes == (("sha256", digest), ("sha256", digest))
+    assert requirements.require_hashes
+
+
+def test_a_comment_ends_a_continued_line_as_pip_has_it(tmp_path: Path) -> None:
+    assert texts(read(tmp_path, "requests \\\n# stop\nsix\n")) == ["requests", "six"]
+
+
+def test_includes_and_constraints_are_followed_once(tmp_path: Path) -> None:
+    requirements = read(
+        tmp_path,
+        "-r more.txt\n--requirement=deep/other.txt\n-c bounds.txt\nsix\n",
+        more_txt="requests\n-r requirements.txt\n",
+        deep__other_txt="-r ../more.txt\nboto3\n",
+        bounds_txt="urllib3<2\n-r requirements.txt\n",
+    )
+    assert texts(requirements) == ["requests", "boto3", "six"]
+    names = [entry.name for entry in requirements.constraints]
+    assert names[0] == "urllib3"
+    assert set(requirements.files) >= {"requirements.txt", "more.txt", "deep/other.txt"}
+
+
+def test_indexes_are_settings(tmp_path: Path) -> None:
+    text = (
+        "-i https://one.example/simple\n--extra-index-url=https://two.example/simple\n"
+        "--extra-index-url https://two.example/simple\n--pre\n--prefer-binary\n"
+        "--only-binary :all:\n--require-hashes\nsix\n"
+    )
+    requirements = read(tmp_path, text)
+    assert requirements.problems == ()
+    assert requirements.index_url == "https://one.example/simple"
+    assert requirements.extra_index_urls == ("https://two.example/simple",)
+    assert requirements.pre
+    assert requirements.require_hashes
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_with_a_byte_order_mark_are_read(tmp_path: Path, encoding: str) -> None:
+    """PowerShell's `pip freeze > requirements.txt` writes UTF-16."""
+    assert texts(read(tmp_path, "requests==2.32.5\r\n".encode(encoding))) == ["requests==2.32.5"]
+
+
+def test_no_file_means_no_requirements(tmp_path: Path) -> None:
+    assert read_requirements(tmp_path, repo_root=tmp_path) == Requirements()
+
+
+REFUSED = {
+    "-e .": "built from source",
+    "--editable=./lib": "built from source",
+    "-e git+https://example.org/x.git#egg=x": "built from source",
+    "git+https://example.org/x.git": "repository's source",
+    "x @ git+ssh://git@example.org/x.git": "repository's source",
+    "hg+https://example.org/x": "repository's source",
+    "./lib": "local path",
+    "../lib": "local path",
+    "/lib": "local path",
+    "wheels/x-1.0-py3-none-any.whl": "local path",
+    "file:///etc/passwd": "an address",
+    "https://example.org/x.tgz": "an address",
+    "x @ https://example.org/x-1.0-py3-none-any.whl": "from an address",
+    "x @ file:///etc/passwd": "from an address",
+    "--no-binary :all:": "build from source",
+    "--no-binary=evil": "build from source",
+    "x --global-option=build": "only when it is built",
+    "x --config-settings=a=b": "only when it is built",
+    "x --hash=md5:00": "hash",
+    "--find-links ./wheels": "not supported",
+    "-f https://example.org/": "not supported",
+    "--no-index": "not supported",
+    "--trusted-host example.org": "certificate",
+    "--index-url http://example.org/simple": "https",
+    "--index-url file:///srv/simple": "https",
+    "--index-url": "https",
+    "--index-url https://[broken": "https",
+    "-i https://elsewhere.example/${AWS_SECRET_ACCESS_KEY}/simple": "not expanded",
+    "x==${VERSION}": "not expanded",
+    "-r /proc/self/environ": "outside the repository",
+    "-r ../outside.txt": "outside the repository",
+    "-r https://example.org/r.txt": "not a file of the repository",
+    "-r missing.txt": "cannot be read",
+    "-r .": "not a text file",
+    "-r .git/config": "belongs to git",
+    "-r": "not a file of the repository",
+    "--unheard-of": "not known",
+    "-z": "not known",
+    "this is not a requirement": "not a requirement",
+    "x==": "not a requirement",
+    "x = 1.0": "not a requirement",
+    '-r "unclosed': "quotes",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_a_line_that_cannot_be_packaged_says_where_why_and_what_to_do(
+    tmp_path: Path, line: str
+) -> None:
+    app_dir = tmp_path / "app"
+    (tmp_path / "outside.txt").write_text("six\n")
+    canary = tmp_path / "canary"
+    setup = f"import pathlib; pathlib.Path({str(canary)!r}).write_text('ran')\n"
+    requirements = read(
+        app_dir,
+        f"six\n{line}\n",
+        **{".git__config": "[core]\n", "setup.py": setup, "lib__setup.py": setup},
+    )
+    (problem,) = requirements.problems
+    assert (problem.at and problem.at.file, problem.at and problem.at.line) == (
+        "requirements.txt",
+        2,
+    ) or line == "-r ."
+    assert REFUSED[line] in problem.what
+    assert problem.fix
+    with pytest.raises(PackageError) as caught:
+        build(app_dir, out_dir=tmp_path / "out", cache_dir=tmp_path / "cache")
+    assert "requirements.txt" in str(caught.value) or line == "-r ."
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "chalice @ git+https://example.org/chalice.git",
+        "chalice[cdk] @ https://example.org/chalice.whl",
+        "-e git+https://example.org/x.git@main#egg=chalice",
+        "git+https://example.org/x.git#subdirectory=a&egg=chalice",
+    ],
+)
+def test_a_problem_names_the_package_that_it_is_about(tmp_path: Path, line: str) -> None:
+    (problem,) = read(tmp_path, f"{line}\n").problems
+    assert problem.subject == "chalice"
+
+
+def test_a_password_in_a_line_is_not_shown(tmp_path: Path) -> None:
+    line = "git+https://reader:canary-4711@example.org/x.git"
+    (problem,) = read(tmp_path, f"{line}\n").problems
+    assert "canary-4711" not in f"{problem}"
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    requirements = read(tmp_path, "-e .\nsix\n--no-binary x\nbroken==\n")
+    assert [p.at and p.at.line for p in requirements.problems] == [1, 3, 4]
+    with pytest.raises(PackageError) as caught:
+        requirements.check()
+    assert all(f"requirements.txt:{line}" in str(caught.value) for line in (1, 3, 4))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "requirements.txt")
+    (problem,) = read_requirements(tmp_path, repo_root=tmp_path).problems
+    assert "not a text file" in problem.what
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe\xfa", b"\xc3\x28\n", b"six\0\n", b"#" * (1024 * 1024 + 1)], ids=range(4)
+)
+def test_what_is_not_text_is_a_problem(tmp_path: Path, data: bytes) -> None:
+    assert read(tmp_path, data).problems
+
+
+def test_includes_are_bounded(tmp_path: Path) -> None:
+    for number in range(80):
+        (tmp_path / f"r{number}.txt").write_text(f"-r r{number + 1}.txt\n")
+    requirements = read(tmp_path, "-r r0.txt\n")
+    assert len(requirements.files) <= 50
+    assert "files are included" in requirements.problems[0].what
+
+
+def test_problems_are_bounded(tmp_path: Path) -> None:
+    assert len(read(tmp_path, "-e .\n" * 5000).problems) <= 50
+
+
+def test_a_link_to_a_file_outside_is_not_read(tmp_path: Path) -> None:
+    app_dir = tmp_path / "app"
+    app_dir.mkdir()
+    (tmp_path / "secret").write_text("canary==1\n")
+    (app_dir / "requirements.txt").symlink_to("../secret")
+    requirements = read_requirements(app_dir, repo_root=app_dir)
+    assert requirements.entries == ()
+    assert "outside the repository" in requirements.problems[0].what
+
+
+PIECES = st.sampled_from(
+    [
+        *("six", "==1.0", "-r ", "-e ", "--hash=", "sha256:", "\\\n", "\n", "#", "'", '"', " "),
+        *(";", "@", "${X}", "https://", "[", "]", "../", "\t", "\r", "\x0c", "\u2028", "é", "-"),
+        *("--index-url ", "git+", "#egg=", "\0"),
+    ]
+)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(pieces=st.lists(PIECES, max_size=30) | st.lists(st.characters(), max_size=60))
+def test_any_text_is_read_without_an_error(tmp_path: Path, pieces: list[str]) -> None:
+    data = "".join(pieces).encode("utf-8", "surrogatepass")
+    requirements = read(tmp_path, data)
+    for problem in requirements.problems:
+        assert problem.fix
+        assert "\n" not in problem.what
+    for entry in requirements.entries:
+        assert "\n" not in entry.text
+        assert not entry.text.startswith("-")
+
+
+def test_a_byte_order_mark_alone_is_an_empty_file(tmp_path: Path) -> None:
+    assert texts(read(tmp_path, codecs.BOM_UTF8)) == []

@@ -1,0 +1,264 @@
+"""`run`: from an event to the comment, the preview, the deployment and the outputs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import boto3
+import pytest
+
+from chalice_ci.forge.local import LocalForge
+from chalice_ci.local import EmbeddedAWS, LocalMode
+from support.commandline import (
+    APP,
+    chalice_ci,
+    command,
+    commit,
+    environ,
+    git,
+    hello,
+    write,
+)
+from support.steps import event, outputs, pull_request
+
+YML = """version: 1
+stages:
+  dev: {deploy-on: {branch: main}}
+  prod: {deploy-on: {tag: "v*"}, environment: production}
+preview: {like: dev}
+"""
+WEBSOCKET = APP + "\n\n@app.on_ws_message()\ndef message(event):\n    pass\n"
+FIXED = WEBSOCKET.replace(
+    'app = Chalice(app_name="hello")',
+    'app = Chalice(app_name="hello")\napp.experimental_feature_flags.update(["WEBSOCKETS"])',
+)
+
+
+@pytest.fixture(scope="module")
+def aws():
+    with EmbeddedAWS.start() as running:
+        yield running
+
+
+@pytest.fixture
+def account(aws):
+    aws.reset()
+    return {**aws.environ, "CHALICE_CI_GATEWAY_URL": aws.gateway_url}
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return hello(tmp_path / "r", **{"chalice-ci.yml": YML})
+
+
+@pytest.fixture
+def forge(tmp_path):
+    (tmp_path / "forge").mkdir()
+    return LocalForge(tmp_path / "forge")
+
+
+def opened(forge, repository):
+    forge.create_pull_request(
+        head_ref="feature",
+        head_sha=git(repository, "rev-parse", "HEAD"),
+        base_sha=git(repository, "rev-parse", "main"),
+    )
+
+
+def react(repository, env, *arguments, forge=None, seconds=180):
+    chosen = ("--local-forge", forge.name) if forge else ()
+    return chalice_ci("run", *chosen, *arguments, cwd=repository, seconds=seconds, **env)
+
+
+def functions(account):
+    client = boto3.client(
+        "lambda",
+        endpoint_url=account["AWS_ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id="embedded",
+        aws_secret_access_key="embedded",
+    )
+    return sorted(f["FunctionName"] for f in client.list_functions()["Functions"])
+
+
+def test_a_pull_request_from_its_opening_to_its_end(tmp_path, repository, forge, account):
+    git(repository, "switch", "--quiet", "--create", "feature")
+    write(repository, {"app.py": WEBSOCKET})
+    commit(repository)
+    opened(forge, repository)
+
+    env = event(
+        repository, tmp_path, "pull_request", action="opened", pull=pull_request(repository)
+    )
+    refused = react(repository, env | account, forge=forge)
+    assert refused.code == 1, refused.out + refused.err
+    first = forge.sticky_comment(1)
+    assert "experimental_feature_flags.update(['WEBSOCKETS'])" in first.body
+    assert functions(account) == []
+    assert [d.state.value for d in forge.deployments("pr-1")] == ["failure"]
+    told = outputs(env)
+    assert (told["result"], told["failure-reason"]) == ("findings", "findings")
+    assert "experimental" in Path(env["GITHUB_STEP_SUMMARY"]).read_text()
+
+    write(repository, {"app.py": FIXED})
+    commit(repository)
+    pull = pull_request(repository)
+    env = event(repository, tmp_path, "pull_request", action="synchronize", run=2, pull=pull)
+    up = react(repository, env | account, forge=forge)
+    assert up.code == 0, up.out + up.err
+    second = forge.sticky_comment(1)
+    assert second.id == first.id
+    told = outputs(env)
+    assert told["url"] in second.body
+    assert json.loads(told["urls"])["hello/pr-1"][0] == told["url"]
+    assert functions(account) == ["hello-pr-1", "hello-pr-1-websocket_message"]
+    (deployment,) = forge.deployments("pr-1")
+    assert (deployment.state.value, deployment.url) == ("success", told["url"])
+
+    pull = pull_request(repository, state="closed")
+    env = event(repository, tmp_path, "pull_request", action="closed", run=3, pull=pull)
+    gone = react(repository, env | account, forge=forge)
+    assert gone.code == 0, gone.out + gone.err
+    assert functions(account) == []
+    assert forge.deployments("pr-1") == ()
+    assert len(forge.comments(1)) == 1
+    again = react(repository, env | account, forge=forge)
+    assert again.code == 0
+
+
+def test_a_fork_is_checked_and_nothing_more(tmp_path, repository, forge, account):
+    opened(forge, repository)
+    env = event(
+        repository,
+        tmp_path,
+        "pull_request",
+        action="opened",
+        pull=pull_request(repository, fork=True),
+    )
+    ran = react(repository, env | account, "--format", "json", forge=forge)
+    assert ran.code == 0, ran.out + ran.err
+    document = json.JSONDecoder().raw_decode(ran.out)[0]
+    assert [(r["stage"], r["verdict"]) for r in document["results"]] == [
+        *(("dev", "ok"), ("prod", "ok")),
+    ]
+    assert any("fork" in note for note in document["notes"])
+    assert functions(account) == []
+    assert forge.comments(1) == ()
+
+
+def test_a_push_deploys_and_a_tag_only_plans_what_waits_for_an_approval(
+    tmp_path, repository, forge, account
+):
+    env = event(repository, tmp_path, "push")
+    pushed = react(repository, env | account, forge=forge)
+    assert pushed.code == 0, pushed.out + pushed.err
+    assert functions(account) == ["hello-dev"]
+    assert outputs(env)["changed"] == "true"
+    assert outputs(env)["state-commit"] == git(repository, "rev-parse", "chalice-state")
+
+    env = event(repository, tmp_path, "push", run=2, ref="refs/tags/v1")
+    tagged = react(repository, env | account, forge=forge)
+    assert tagged.code == 0, tagged.out + tagged.err
+    assert functions(account) == ["hello-dev"]
+    plan = outputs(env)["plan"]
+    assert (repository / plan).is_file()
+    (waiting,) = forge.pending_approvals("production")
+    assert waiting.subject == outputs(env)["plan-digest"]
+
+    apply = ("deploy", "--plan", plan, "--local-forge", forge.name)
+    early = chalice_ci(*apply, cwd=repository, **account)
+    assert early.code in (2, 16), early.out + early.err
+    forge.approve("production", waiting.subject, by="you")
+    env = event(repository, tmp_path, "push", run=3, ref="refs/tags/v1")
+    applied = chalice_ci(
+        *("action", "--command", "deploy", "--plan", plan, "--local-forge", forge.name),
+        cwd=repository,
+        **env,
+        **account,
+    )
+    assert applied.code == 0, applied.out + applied.err
+    assert functions(account) == ["hello-dev", "hello-prod"]
+
+
+def test_an_older_run_does_not_overwrite_a_newer_ones_comment(tmp_path, repository, forge, account):
+    opened(forge, repository)
+    pull = pull_request(repository)
+    for run in (8, 7):
+        env = event(repository, tmp_path, "pull_request", action="opened", run=run, pull=pull)
+        assert react(repository, env | account, forge=forge).code == 0
+    assert forge.sticky_comment(1).run.run == 8
+    assert len(forge.comments(1)) == 1
+
+
+def test_what_the_forge_refuses_never_turns_a_good_deploy_into_a_bad_one(
+    tmp_path, repository, forge, account
+):
+    # Nobody opened this pull request in the folder: no comment, but the preview is up.
+    pull = pull_request(repository, number=5)
+    env = event(repository, tmp_path, "pull_request", action="opened", pull=pull)
+    ran = react(repository, env | account, forge=forge)
+    assert ran.code == 0, ran.out + ran.err
+    assert functions(account) == ["hello-pr-5"]
+    assert "the comment could not be written" in ran.out
+
+
+def test_a_killed_run_is_brought_to_an_end_by_the_post_step(tmp_path, repository, forge):
+    opened(forge, repository)
+    pull = pull_request(repository)
+    env = event(repository, tmp_path, "pull_request", action="opened", pull=pull)
+    with EmbeddedAWS.start(LocalMode(lat=0.4)) as slow:
+        process = subprocess.Popen(
+            command("action", "--local-forge", forge.name),
+            cwd=repository,
+            env=environ(**env, **slow.environ),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stderr:
+            if "Creating lambda function" in line:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert "deploying" in forge.sticky_comment(1).body
+    assert [d.state.value for d in forge.deployments("pr-1")] == ["in_progress"]
+    noted = {f"STATE_{name}": value for name, value in outputs(env, "GITHUB_STATE").items()}
+    ended = chalice_ci("action-post", "--local-forge", forge.name, cwd=repository, **env, **noted)
+    assert ended.code == 0, ended.err
+    assert "cancelled" in forge.sticky_comment(1).body
+    assert "deploying" not in forge.sticky_comment(1).body
+    assert [d.state.value for d in forge.deployments("pr-1")] == ["error"]
+
+
+def test_a_run_that_came_to_its_end_leaves_the_post_step_nothing(
+    tmp_path, repository, forge, account
+):
+    opened(forge, repository)
+    env = event(
+        repository, tmp_path, "pull_request", action="opened", pull=pull_request(repository)
+    )
+    assert react(repository, env | account, forge=forge).code == 0
+    before = forge.sticky_comment(1)
+    noted = {f"STATE_{name}": value for name, value in outputs(env, "GITHUB_STATE").items()}
+    assert set(noted.values()) == {"true"}
+    chalice_ci("action-post", "--local-forge", forge.name, cwd=repository, **env, **noted)
+    assert forge.sticky_comment(1) == before
+
+
+@pytest.mark.parametrize("name", ["pull_request_target", "workflow_run"])
+def test_events_that_bring_secrets_to_foreign_code_are_refused(tmp_path, repository, name):
+    pull = pull_request(repository, fork=True)
+    env = event(repository, tmp_path, name, action="opened", pull=pull)
+    for verb in ("run", "check", "deploy"):
+        ran = chalice_ci("action", "--command", verb, cwd=repository, **env)
+        assert ran.code == 2, ran.out + ran.err
+        assert name in ran.err
+
+
+def test_a_mistyped_command_of_the_action_gets_a_suggestion(repository):
+    ran = chalice_ci("action", cwd=repository, **{"INPUT_COMMAND": "depoly"})
+    assert ran.code == 2
+    assert "Did you mean 'deploy'" in ran.err

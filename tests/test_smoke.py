@@ -1,0 +1,78 @@
+"""Smoke checks ask the deployed stage over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from chalice_ci.config import SmokeCheck
+from chalice_ci.smoke import ATTEMPTS, check_url, get
+
+
+@contextmanager
+def serving(answers):
+    """A server on loopback; `answers` maps a path to the statuses it answers, the last for ever."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            statuses = answers.get(self.path, [404])
+            status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", "http://169.254.169.254/")
+            self.end_headers()
+            self.wfile.write(b"healthy")
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/api/", seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_stage_that_answers_passes_at_once():
+    with serving({"/api/health": [200]}) as (base, seen):
+        found = check_url(base, SmokeCheck(path="/health", contains="healthy"), sleep=pytest.fail)
+    assert (found.passed, found.status, seen) == (True, 200, ["/api/health"])
+
+
+def test_a_stage_that_is_not_ready_is_asked_again_with_growing_pauses():
+    pauses = []
+    with serving({"/api/health": [500, 503, 200]}) as (base, _):
+        assert check_url(base, SmokeCheck(path="/health"), sleep=pauses.append).passed
+    assert pauses == [1.0, 2.0]
+
+
+def test_another_status_or_body_fails_with_what_was_found():
+    with serving({"/api/health": [200]}) as (base, seen):
+        wrong = check_url(base, SmokeCheck(path="/health", status=204), sleep=lambda _: None)
+        assert len(seen) == ATTEMPTS
+        lacking = check_url(base, SmokeCheck(path="/health", contains="42"), sleep=lambda _: None)
+    assert (wrong.passed, wrong.message) == (False, "answered 200, expected 204")
+    assert "does not contain" in lacking.message
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed():
+    with serving({"/api/": [302]}) as (base, _):
+        assert get(base)[0] == 302
+        assert check_url(base, SmokeCheck(path="/", status=302), sleep=lambda _: None).passed
+
+
+def test_no_answer_says_why():
+    with serving({}) as (base, _):
+        pass
+    found = check_url(base, SmokeCheck(path="/"), sleep=lambda _: None)
+    assert not found.passed
+    assert "refused" in found.message
