@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from chalice_ci import __version__
+from chalice_ci.difference.changes import Changes
 from chalice_ci.errors import ExitCode, UserError
 from chalice_ci.findings import Finding, Severity, in_order
 
@@ -219,6 +220,9 @@ class Result:
     functions: int | None = None
     isolation: Isolation | None = None
     package: Package | None = None
+    changes: Changes | None = None
+    """What is different from what is deployed or from the pull request's base; None when nobody
+    asked."""
     plan: Plan | None = None
     operations: tuple[Operation, ...] = ()
     changed: bool | None = None

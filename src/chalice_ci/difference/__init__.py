@@ -1,0 +1,1 @@
+"""What is different between two snapshots of a stage, and what it means."""
