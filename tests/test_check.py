@@ -215,13 +215,21 @@ def test_a_feature_that_the_catalogue_does_not_know_needs_the_opt_in_too() -> No
 # --- Chalice's own validation ---------------------------------------------------------------------
 
 
-def route(path: str, line: int, function: str = "view") -> Route:
+def route(
+    path: str,
+    line: int,
+    function: str = "view",
+    *,
+    authorizer: str | None = None,
+    authorizer_function: str | None = None,
+) -> Route:
     return Route(
         path=path,
         method="GET",
         function=function,
         cors=False,
-        authorizer=None,
+        authorizer=authorizer,
+        authorizer_function=authorizer_function,
         api_key=False,
         content_types=("application/json",),
         at=Place(file="app.py", line=line),
@@ -282,6 +290,34 @@ def test_every_message_is_a_finding_and_the_opt_in_is_not_said_twice() -> None:
         "chalice-validation",
         "experimental-feature",
     ]
+
+
+@pytest.mark.parametrize(
+    ("others", "happens"),
+    [
+        ((), "There is no function gate: `chalice deploy` stops halfway with a KeyError."),
+        (("gate",), "The function gate, which is another one, would decide"),
+    ],
+)
+def test_routes_that_ask_for_an_authorizer_by_its_name_before_the_prefix_are_named_together(
+    others: tuple[str, ...], happens: str
+) -> None:
+    asked = {"authorizer": "gate", "authorizer_function": "admin_gate"}
+    app = loaded(
+        routes=(route("/a", 5, **asked), route("/b", 9, **asked)),
+        functions=tuple(function_at(name, 3) for name in ("admin_gate", *others)),
+    )
+    (finding,) = found(app)
+    assert (finding.rule, finding.severity) == ("authorizer-renamed", Severity.ERROR)
+    assert (finding.subject, finding.at) == ("admin_gate", Place(file="app.py", line=3))
+    assert "its routes (/a, /b) still ask for gate" in finding.what
+    assert happens in finding.what
+
+
+def test_authorizers_that_nothing_renamed_are_fine() -> None:
+    own = route("/a", 5, authorizer="gate", authorizer_function="gate")
+    pool = route("/b", 9, authorizer="pool")
+    assert found(loaded(routes=(own, pool), functions=(function_at("gate", 3),))) == ()
 
 
 # --- the rest -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from chalice_ci import graph
 from chalice_ci.findings import Place
 from chalice_ci.graph import Expected, Graph, Loaded, LoadFailure, read_answer
 from support.apppythons import LATEST, PAIRS, RUNNING, app_python
+from support.hostile import obeyed
 
 CHILD = Path(chalice_ci.__file__).parent / "child"
 APP = """
@@ -148,6 +149,10 @@ def test_a_true_answer_is_read_whole(answer: dict[str, Any]) -> None:
         ("GET", "/c", False),
     }
     assert app.routes[0].at == Place(file="services/orders/app.py", line=11)
+    assert {(route.path, route.authorizer, route.authorizer_function) for route in app.routes} == {
+        ("/", "auth", "auth"),
+        ("/c", "pool", None),
+    }
     assert {(function.name, function.type) for function in app.functions} == {
         ("api_handler", "rest"),
         ("auth", "authorizer"),
@@ -407,7 +412,7 @@ def test_a_failure_names_the_line_in_the_repository() -> None:
     assert isinstance(found, LoadFailure)
     assert str(found.at) == "services/orders/chalicelib/db.py:3"
     assert [str(frame.at) for frame in found.frames] == ["services/orders/app.py:2"]
-    assert "::" not in found.message
+    assert not obeyed(found.message)
     assert "\x1b" not in found.message
     assert "requirements.txt" in found.message
 

@@ -151,7 +151,7 @@ def test_a_print_at_import_is_shown_and_cannot_command_the_runner(project: Proje
     )
     assert isinstance(result.answer, Loaded)
     assert lines == result.output.splitlines()
-    assert set(lines) == {": :add-mask: :e", "# #[error]b", "a"}
+    assert set(lines) == {": :add-mask::e", "# #[error]b", "a"}
 
 
 def test_a_cleared_note_of_a_websocket_handler_is_found_by_the_handler(project: Project) -> None:

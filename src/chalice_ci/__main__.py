@@ -108,10 +108,11 @@ def _runner(env: Mapping[str, str]) -> Runner:
 
 
 def _tell(text: str, problem: UserError | None, env: Mapping[str, str]) -> None:
+    from chalice_ci.neutral import neutralise
     from chalice_ci.report.annotations import failure
     from chalice_ci.report.report import Failure
 
-    print(f"Error: {text}" if problem else text, file=sys.stderr)
+    print(neutralise(f"Error: {text}" if problem else text), file=sys.stderr)
     if problem and env.get("GITHUB_ACTIONS") == "true":
         # The runner reads stderr too, and stdout may have to be JSON and nothing else.
         print(failure(Failure.of(problem)), file=sys.stderr)

@@ -25,7 +25,7 @@ from chalice_ci.experimental import (
     opt_in,
 )
 from chalice_ci.findings import Finding, Place, Severity, in_order
-from chalice_ci.graph import FeatureUse, Loaded, LoadFailure, Resource
+from chalice_ci.graph import FeatureUse, Loaded, LoadFailure, Resource, Route
 from chalice_ci.load_failures import load_failure
 from chalice_ci.source import FlagWrite, Source
 
@@ -147,6 +147,7 @@ def check(
             *_cli_mode(context),
             *_websocket_domain(context),
             *_validation(context),
+            *_renamed_authorizers(context),
             *_withheld(context),
             *(_preview_collisions(context) if is_preview else ()),
         )
@@ -570,6 +571,32 @@ def _names(message: str, name: str) -> bool:
     """Whether the message has the name as a word of its own: "/" is not in "/orders/"."""
     bounded = rf"(?<![\w/{{}}.-]){re.escape(name)}(?![\w/{{}}-])"
     return bool(name) and re.search(bounded, message) is not None
+
+
+def _renamed_authorizers(context: _Context) -> Iterator[Finding]:
+    """A blueprint's name prefix renames its authorizer's function; its routes keep the old name."""
+    renamed: dict[tuple[str, str], list[Route]] = {}
+    for route in context.loaded.routes:
+        asked, registered = route.authorizer, route.authorizer_function
+        if asked is not None and registered is not None and asked != registered:
+            renamed.setdefault((asked, registered), []).append(route)
+    functions = {function.name for function in context.loaded.functions}
+    for (asked, registered), routes in renamed.items():
+        paths = ", ".join(dict.fromkeys(route.path for route in routes[:10]))
+        happens = (
+            f"The function {asked}, which is another one, would decide who may call them."
+            if asked in functions
+            else f"There is no function {asked}: `chalice deploy` stops halfway with a KeyError."
+        )
+        yield context.finding(
+            "authorizer-renamed",
+            subject=registered,
+            at=_function_place(context, registered) or routes[0].at,
+            what=f"The name prefix makes the authorizer {asked} the function {registered}, but its "
+            f"routes ({paths}) still ask for {asked}. {happens}",
+            fix="Register the blueprint without `name_prefix` and give its functions names of "
+            "their own, or move the authorizer into a blueprint without one.",
+        )
 
 
 def _withheld(context: _Context) -> Iterator[Finding]:

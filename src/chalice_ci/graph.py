@@ -104,13 +104,18 @@ class OtherApp:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """A REST route: one path and method."""
+    """A REST route: one path and method.
+
+    `authorizer` is the name that the route asks for, `authorizer_function` the function that the
+    app registered for it, None for an authorizer that is no function of the app.
+    """
 
     path: str
     method: str
     function: str
     cors: bool
     authorizer: str | None
+    authorizer_function: str | None
     api_key: bool
     content_types: tuple[str, ...]
     at: Place | None
@@ -411,14 +416,18 @@ class _Answer:
         )
 
     def _route(self, value: object) -> Route:
-        known = {"path", "method", "function", "cors", "authorizer", "api_key", "content_types"}
-        route = _record(value, "routes", known | {"file", "line"})
+        known = {
+            "path", "method", "function", "cors", "authorizer", "authorizer_function", "api_key",
+            "content_types", "file", "line",
+        }  # fmt: skip
+        route = _record(value, "routes", known)
         return Route(
             path=_text(route["path"], "route"),
             method=_text(route["method"], "route"),
             function=_text(route["function"], "route"),
             cors=_bool(route["cors"]),
             authorizer=_optional(route["authorizer"], "route"),
+            authorizer_function=_optional(route["authorizer_function"], "route"),
             api_key=_bool(route["api_key"]),
             content_types=tuple(
                 _text(kind, "route") for kind in _list(route["content_types"], "route")

@@ -242,6 +242,35 @@ _VALIDATION = (
         after="@app.route('/orders')\ndef orders():\n    ...",
         allow=_NEVER,
     ),
+    Rule(
+        name="authorizer-renamed",
+        title="A blueprint's name prefix renames an authorizer that its routes ask for",
+        group=Group.VALIDATION,
+        severity=Severity.ERROR,
+        explanation=(
+            "`register_blueprint(..., name_prefix=...)` puts the prefix before the name of each\n"
+            "function of the blueprint, authorizers too. Its routes keep the authorizer's own\n"
+            "name, and Chalice's validation does not compare the two.\n"
+            "`chalice deploy` then makes roles and functions and stops with a KeyError before the\n"
+            "REST API; or, when the app has another authorizer of the old name, that one guards\n"
+            "the routes. The places are those of the authorizers."
+        ),
+        before=(
+            "admin = Blueprint(__name__)\n\n\n"
+            "@admin.authorizer()\n"
+            "def gate(request):\n"
+            "    ...\n\n\n"
+            "app.register_blueprint(admin, name_prefix='admin_')"
+        ),
+        after=(
+            "admin = Blueprint(__name__)\n\n\n"
+            "@admin.authorizer()\n"
+            "def admin_gate(request):\n"
+            "    ...\n\n\n"
+            "app.register_blueprint(admin)"
+        ),
+        allow=_NEVER,
+    ),
 )
 
 _COLLISIONS = (

@@ -1,6 +1,8 @@
-"""Texts that try to be more than text where Markdown is read."""
+"""Texts that try to be more than text where Markdown, or a workflow's log, is read."""
 
 from __future__ import annotations
+
+import re
 
 from hypothesis import strategies as st
 
@@ -51,3 +53,12 @@ texts = st.lists(
     min_size=1,
     max_size=4,
 ).map("".join)
+
+# As GitHub's runner reads a line (ActionCommand.TryParseV2, TryParse): `::name` after white space,
+# else `##[name` or an Azure agent's `##vso[name` anywhere.
+_COMMAND = re.compile(r"\A\s*::|##[A-Za-z]*\[")
+
+
+def obeyed(text: str) -> list[str]:
+    """The lines of a log in which a CI system would see the beginning of a command."""
+    return [line for line in re.split("\r\n|\r|\n", text) if _COMMAND.search(line)]

@@ -422,6 +422,7 @@ SHAPES: tuple[Shape, ...] = (
         what="an authorizer that a name prefix renames: Chalice fails halfway (KeyError)",
         deploys=False,
         exit_code=2,
+        check=Check(exit_code=1, errors=("authorizer-renamed",), place="chalicelib/admin.py:6"),
     ),
     Shape(
         name="blueprint_websockets",

@@ -30,8 +30,9 @@ VERSION = 1
 def render(report: Report, *, fail_on: Severity = Severity.ERROR) -> str:
     """The text of `report.json`."""
     text = json.dumps(to_document(report, fail_on=fail_on), indent=2, ensure_ascii=True)
-    # Workflow commands are recognised anywhere in a line: both marks occur in strings only.
-    return text.replace("##[", "#\\u0023[").replace("::", ":\\u003a") + "\n"
+    # `##[command]` is recognised anywhere in a line, `::command::` only where a line begins with
+    # it, and no line of this does.
+    return text.replace("##[", "#\\u0023[") + "\n"
 
 
 def schema() -> dict[str, Any]:

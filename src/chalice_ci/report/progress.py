@@ -23,9 +23,9 @@ class Progress:
         """Write one step."""
         if self.quiet:
             return
-        head = f"{neutralise(job)}: " if job else ""
-        for line in neutralise(text).splitlines() or [""]:
-            self.stream.write(f"{head}{line}\n")
+        head = f"{job}: " if job else ""
+        for line in neutralise(text).split("\n"):
+            self.stream.write(neutralise(head + line) + "\n")
         self.stream.flush()
 
     def of(self, job: str) -> Callable[[str], None]:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 
 from chalice_ci.findings import Finding, Place, Severity, in_order
-from chalice_ci.neutral import neutralise
+from chalice_ci.neutral import neutralise, without_commands
 from chalice_ci.report.report import Effect, Failure, Outcome, Report, Result, Verdict, owned
 
 Excerpt = Callable[[Place], "str | None"]
@@ -197,6 +197,7 @@ class _Page:
     def _wrapped(self, text: str, indent: str, *, style: str = "") -> Iterator[str]:
         after = " " * len(indent)
         for number, line in enumerate(neutralise(text).split("\n")):
+            # The middle of a text may come to stand at the start of a line.
             wrapped = textwrap.wrap(
                 line,
                 self._width,
@@ -205,7 +206,7 @@ class _Page:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
-            for piece in wrapped:
+            for piece in map(without_commands, wrapped):
                 yield self.style(style, piece) if style else piece
 
 

@@ -493,6 +493,7 @@ class _Load:
                     "function": _text(entry.view_name),
                     "cors": bool(entry.cors),
                     "authorizer": _text(authorizer.name) if authorizer else None,
+                    "authorizer_function": _function_of(authorizer),
                     "api_key": bool(entry.api_key_required),
                     "content_types": [_text(kind) for kind in entry.content_types],
                     **_place(self._trace.code_place(entry.view_function)),
@@ -515,6 +516,14 @@ class _Load:
             role = names.get(key, "message")
             at = self._trace.code_place(getattr(item, "handler_function", None))
             yield _function(f"websocket_{role}", item.handler_string, f"websocket-{role}", at)
+
+
+def _function_of(authorizer: Any) -> str | None:
+    """The function that the app registered for one of its own authorizers, else None."""
+    if not isinstance(authorizer, chalice_app_module.ChaliceAuthorizer):
+        return None
+    config = authorizer.config
+    return None if config is None else _text(config.name)
 
 
 class _SlotPackager(BaseDeployStep):
