@@ -21,7 +21,7 @@ from enum import StrEnum
 from chalice_ci import __version__
 from chalice_ci.difference.changes import Changes
 from chalice_ci.errors import ExitCode, UserError
-from chalice_ci.findings import Finding, Severity, in_order
+from chalice_ci.findings import Finding, Place, Severity, in_order
 
 
 class Verdict(StrEnum):
@@ -190,6 +190,39 @@ class Smoke:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UpgradeNote:
+    """One thing that a release of Chalice changed and that touches the app.
+
+    `impact` is "breaks", "changes" or "adds"; `what` and `why` are sentences, `link` is the
+    documentation, `at` where the app is touched, `anchor` the note's section in docs/upgrades.md.
+    """
+
+    version: str
+    topic: str
+    impact: str
+    what: str
+    why: str = ""
+    link: str = ""
+    anchor: str = ""
+    at: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgrade:
+    """The app's Chalice before and after, and what lies between that touches the app.
+
+    Notes are in the order of the releases; when `after` is the older one they are what is undone.
+    """
+
+    before: str
+    after: str
+    notes: tuple[UpgradeNote, ...] = ()
+    downgrade: bool = False
+    unknown: str = ""
+    """Why the list may be incomplete, else empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """How long a step took."""
 
@@ -233,6 +266,8 @@ class Result:
     smoke: tuple[Smoke, ...] = ()
     state: RecordedState | None = None
     timings: tuple[Timing, ...] = ()
+    upgrade: Upgrade | None = None
+    """What another Chalice than the base's means for the app; None when it is the same."""
 
     @property
     def verdict(self) -> Verdict:
