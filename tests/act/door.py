@@ -12,14 +12,13 @@ import os
 import select
 import socket
 import ssl
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from cryptography import x509
@@ -28,6 +27,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from chalice_ci.local import EmbeddedAWS
+from support.loopback import listening
+
+_SECONDS = 30
 
 
 @dataclass(kw_only=True)
@@ -68,10 +70,11 @@ def door(aws: EmbeddedAWS, folder: Path) -> Iterator[Door]:
                 if host.endswith(suffix):
                     self._serve(host)
                 else:
-                    with socket.create_connection((host, int(port)), timeout=30) as other:
+                    with socket.create_connection((host, int(port)), timeout=_SECONDS) as other:
                         _join(self.connection, other)
 
         def _serve(self, host: str) -> None:
+            self.connection.settimeout(_SECONDS)
             with context.wrap_socket(self.connection, server_side=True) as inner:
                 line, *_ = inner.recv(65536).decode("latin-1").splitlines()
                 url = f"https://{host}{line.split()[1]}"
@@ -81,22 +84,14 @@ def door(aws: EmbeddedAWS, folder: Path) -> Iterator[Door]:
                 head = f"HTTP/1.1 {status} {reason}\r\nContent-Length: {len(body)}\r\n"
                 inner.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    opened.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with listening(Handler) as server:
+        opened.url = f"http://127.0.0.1:{server.server_port}"
         yield opened
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _get(url: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -261,7 +261,7 @@ def emulating(folder: Path, *, base_url: str) -> Iterator[Emulator]:
             yield Emulator(port=port, base_url=base_url, key=key, tokens=tokens)
         finally:
             process.kill()
-            process.wait()
+            process.wait(30)
 
 
 def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

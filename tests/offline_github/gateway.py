@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from offline_github.deployments import Deployments
 from offline_github.description import Description, Exchange, Route, description
 from offline_github.emulate import ADMIN, Emulator, emulating
+from support.loopback import listening
 
 ENTERPRISE = "/api/v3"
 STALL_SECONDS = 4.0
@@ -165,21 +166,15 @@ class OfflineGitHub:
 @contextmanager
 def offline_github(folder: Path, *, host: str = "127.0.0.1") -> Iterator[OfflineGitHub]:
     """An emulator behind the gateway; `host` is the address to listen on and to name."""
-    server = ThreadingHTTPServer((host, 0), BaseHTTPRequestHandler)
-    server.daemon_threads = True
-    url = f"http://{host}:{server.server_address[1]}"
-    with emulating(folder, base_url=url) as emulator:
-        gateway = _Gateway(url, emulator, description())
-        server.RequestHandlerClass = gateway.handler()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield gateway.github
-        finally:
-            gateway.closing.set()
-            server.shutdown()
-            thread.join()
-            server.server_close()
+    with listening(BaseHTTPRequestHandler, host=host) as server:
+        url = f"http://{host}:{server.server_port}"
+        with emulating(folder, base_url=url) as emulator:
+            gateway = _Gateway(url, emulator, description())
+            server.RequestHandlerClass = gateway.handler()
+            try:
+                yield gateway.github
+            finally:
+                gateway.closing.set()
 
 
 @dataclass(kw_only=True)
@@ -218,7 +213,10 @@ class _Gateway:
 
             def do(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
-                gateway.serve(self, self.rfile.read(size))
+                body = self.rfile.read(size)
+                if len(body) < size:
+                    raise ConnectionAbortedError("the client went away")
+                gateway.serve(self, body)
 
             do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = do
 

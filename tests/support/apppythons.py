@@ -59,8 +59,8 @@ def app_python(chalice: str = LATEST, version: str = RUNNING) -> Python:
 
 def _fill(folder: Path, interpreter: Path, chalice: str) -> None:
     uv = find_uv_bin()
-    subprocess.run([uv, "venv", "-q", "--python", interpreter, folder], check=True)
+    subprocess.run([uv, "venv", "-q", "--python", interpreter, folder], check=True, timeout=60)
     python = folder / "bin" / "python"
     wanted = [f"chalice=={chalice}", "boto3"]
     command = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", python, *wanted]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, timeout=600)

@@ -123,12 +123,14 @@ def plain_environment(combination: Combination, python: Interpreter) -> Path:
             shutil.rmtree(target, ignore_errors=True)
             uv = find_uv_bin()
             subprocess.run(
-                [uv, "venv", "--quiet", "--python", python.executable, target], check=True
+                [uv, "venv", "--quiet", "--python", python.executable, target],
+                check=True,
+                timeout=60,
             )
             into = ["--python", str(target / "bin" / "python"), "--constraint", str(lock)]
             wanted = [f"chalice=={combination.chalice}", *_BESIDE_CHALICE]
             install = [uv, "pip", "install", "--quiet", "--compile-bytecode"]
-            subprocess.run([*install, *into, *wanted], check=True)
+            subprocess.run([*install, *into, *wanted], check=True, timeout=600)
             (target / "ready").touch()
     return target / "bin" / "python"
 
@@ -183,7 +185,7 @@ class PlainChalice:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the process that runs Chalice ended: {self._process.wait()}")
+            raise RuntimeError(f"the process that runs Chalice ended: {self._process.wait(30)}")
         answer = json.loads(line)
         return Said(code=answer["code"], text=answer["said"])
 

@@ -75,6 +75,7 @@ def git(repository, *arguments):
         env=environ(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1"),
         capture_output=True,
         text=True,
+        timeout=120,
         check=True,
     ).stdout.strip()
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ load.main()
 """
 
 
+_LOAD_SECONDS = 120
 _LOADED: dict[str, dict[str, Any]] = {}
 
 
@@ -67,10 +69,16 @@ def _load(project: Path, stage: str, python: Path | None) -> dict[str, Any]:
     ) as process:
         os.close(writes)
         assert process.stdin
+        limit = threading.Timer(_LOAD_SECONDS, process.kill)
+        limit.start()
         process.stdin.write(json.dumps(request).encode())
         process.stdin.close()
         with os.fdopen(reads, "rb") as answer:
-            document: dict[str, Any] = json.loads(answer.read().partition(b"\n")[2])
+            said = answer.read()
+        process.wait(_LOAD_SECONDS)
+        limit.cancel()
+    assert said, f"no answer; the load ended with {process.returncode}"
+    document: dict[str, Any] = json.loads(said.partition(b"\n")[2])
     assert "graph" in document, document
     return document
 

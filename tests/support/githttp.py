@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from support.loopback import listening
+
+_SECONDS = 120
 
 
 @contextmanager
@@ -43,13 +46,19 @@ def serving(
         def do_POST(self) -> None:
             if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
                 body = b""
-                while size := int(self.rfile.readline(), 16):
+                while size := int(self._line(), 16):
                     body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
+                    self._line()
+                self._line()
             else:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             self._serve(body)
+
+        def _line(self) -> bytes:
+            line = self.rfile.readline()
+            if not line:
+                raise ConnectionAbortedError("the client went away")
+            return line
 
         def _serve(self, body: bytes) -> None:
             parts = urlsplit(self.path)
@@ -66,6 +75,7 @@ def serving(
                 ["git", "http-backend"],
                 input=body,
                 capture_output=True,
+                timeout=_SECONDS,
                 check=False,
                 env={
                     "PATH": environ["PATH"],
@@ -102,16 +112,8 @@ def serving(
             self.end_headers()
             self.wfile.write(content)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def protect(repository: Path, branch: str) -> None:
@@ -130,6 +132,7 @@ def git(repository: Path, *arguments: str, data: bytes = b"") -> str:
         cwd=repository,
         input=data,
         capture_output=True,
+        timeout=_SECONDS,
         check=False,
         env={
             "PATH": os.environ["PATH"],

@@ -7,12 +7,13 @@ import hashlib
 import io
 import struct
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from support.loopback import listening
 
 Entry = tuple[zipfile.ZipInfo | str, bytes]
 
@@ -130,16 +131,9 @@ def serve(index: Index) -> Iterator[Index]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    index.url = f"http://127.0.0.1:{server.server_port}/simple"
-    try:
+    with listening(Handler) as server:
+        index.url = f"http://127.0.0.1:{server.server_port}/simple"
         yield index
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _basic(password: str) -> str:

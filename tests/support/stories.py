@@ -224,6 +224,7 @@ def git(root: Path, *arguments: str) -> str:
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        timeout=120,
         check=True,
     ).stdout
 
