@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError
 from chalice_ci.forge.github import GitHubApi, GitHubForge
 from chalice_ci.forge.local import ApprovalState, LocalForge
@@ -27,7 +28,6 @@ from chalice_ci.forge.port import (
     Forge,
     NotFound,
     RawComment,
-    RunOrder,
     marked,
     read_marker,
 )
@@ -35,7 +35,7 @@ from chalice_ci.forge.retry import Retry
 from offline_github.emulate import ADMIN, BOT, HUMAN, MALLORY, REPOSITORY
 from offline_github.gateway import OfflineGitHub, offline_github, report
 
-FIRST, SECOND, THIRD = (RunOrder(run=100 + n) for n in range(3))
+FIRST, SECOND, THIRD = (RunOrder(id=100 + n) for n in range(3))
 
 
 class Place(Protocol):
@@ -341,19 +341,19 @@ class TestTheOneComment:
 
     def test_of_first_runs_at_once_one_comment_is_left(self, place: Place) -> None:
         number = place.pull_request()
-        runs = [RunOrder(run=200 + n) for n in range(6)]
+        runs = [RunOrder(id=200 + n) for n in range(6)]
         begin = threading.Barrier(len(runs))
 
         def comment(run: RunOrder) -> None:
             forge = place.open()
             forge.whoami()
             begin.wait()
-            forge.upsert_comment(number, f"run {run.run}", run=run)
+            forge.upsert_comment(number, f"run {run.id}", run=run)
 
         with ThreadPoolExecutor(len(runs)) as pool:
             list(pool.map(comment, runs))
         (left,) = place.bodies(number)
-        assert left in {marked(f"run {run.run}", key="chalice-ci", run=run) for run in runs}
+        assert left in {marked(f"run {run.id}", key="chalice-ci", run=run) for run in runs}
         place.open().upsert_comment(number, "the end", run=runs[-1])
         assert place.bodies(number) == [marked("the end", key="chalice-ci", run=runs[-1])]
 
@@ -463,12 +463,12 @@ class TestTheMarker:
     def test_no_text_is_too_strange_to_be_looked_at(self, text: str) -> None:
         for body in (text, f"<!-- chalice-ci {text} -->\n", f"<!-- chalice-ci {{{text}}} -->"):
             found = read_marker(RawComment(id=1, url="", body=body))
-            assert found is None or (found.run.run >= 0 and isinstance(found.key, str))
+            assert found is None or (found.run.id >= 0 and isinstance(found.key, str))
 
     @given(
         body=st.text(max_size=200),
         key=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,40}", fullmatch=True),
-        run=st.builds(RunOrder, run=st.integers(0, 2**63 - 1), attempt=st.integers(0, 2**63 - 1)),
+        run=st.builds(RunOrder, id=st.integers(0, 2**63 - 1), attempt=st.integers(0, 2**63 - 1)),
     )
     def test_what_was_marked_is_read_again(self, body: str, key: str, run: RunOrder) -> None:
         text = marked(body, key=key, run=run)

@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 
+from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UsageError
 from chalice_ci.forge.github import GitHubApi, GitHubData, GitHubForge, open_github
 from chalice_ci.forge.port import (
     DeploymentState,
     NotFound,
     NotPermitted,
-    RunOrder,
     marked,
 )
 from chalice_ci.forge.retry import ALL_WAITS, Retry
@@ -38,7 +38,7 @@ from offline_github.emulate import BOT, REPOSITORY
 from offline_github.gateway import Failure, Fault, OfflineGitHub, offline_github, report
 from support.statewriter import marked as marked_state
 
-RUN = RunOrder(run=7)
+RUN = RunOrder(id=7)
 REPO = "/repos/{owner}/{repo}"
 VIEWER = "POST /graphql"
 PULL = f"GET {REPO}/pulls/{{pull_number}}"
@@ -152,7 +152,7 @@ class Scene:
         self.forge().remove_environment(self.environment)
 
     def prepare(self, action: str) -> None:
-        old = marked("old", key="chalice-ci", run=RunOrder(run=1))
+        old = marked("old", key="chalice-ci", run=RunOrder(id=1))
         for _ in range({"rewrite": 1, "clear": 2}.get(action, 0)):
             self.github.emulator.post(
                 f"/repos/{REPOSITORY}/issues/{self.number}/comments",

@@ -14,7 +14,6 @@ from chalice_ci.context import Context, PullRequest, RunOrder, System
 from chalice_ci.errors import ExitCode
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.forge.port import MAX_COMMENT, RawComment, marked, read_marker
-from chalice_ci.forge.port import RunOrder as Order
 from chalice_ci.report.comment import LIMIT, abandoned, comment, in_progress, units
 from chalice_ci.report.page import Origin, Waiting
 from chalice_ci.report.report import (
@@ -55,7 +54,7 @@ def heading(body: str) -> str:
 
 
 def posted(body: str) -> str:
-    return marked(body, key="chalice-ci", run=Order(run=1658821493))
+    return marked(body, key="chalice-ci", run=RunOrder(id=1658821493))
 
 
 # -- what it says ---------------------------------------------------------------------------------
@@ -403,7 +402,7 @@ def test_nothing_in_a_report_gets_out_of_its_place(
     whole = posted(body)
     found = read_marker(RawComment(id=1, url="", body=whole))
     assert found is not None
-    assert (found.key, found.run, found.body) == ("chalice-ci", Order(run=1658821493), body)
+    assert (found.key, found.run, found.body) == ("chalice-ci", RunOrder(id=1658821493), body)
     page = Page(whole)  # in balance, and no element or attribute that is not ours
     assert len(page.comments) == 1
     assert page.live == []

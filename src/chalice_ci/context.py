@@ -44,7 +44,11 @@ class System(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class RunOrder:
-    """Which of two runs is the newer one: ids grow, and a re-run keeps its id."""
+    """Which of two runs is the newer one.
+
+    `id` grows with every run of a repository, `attempt` with every re-run: running an old run again
+    makes a new attempt of it, which is still older than a newer run.
+    """
 
     id: int
     attempt: int = 1

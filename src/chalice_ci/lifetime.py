@@ -10,8 +10,9 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+from chalice_ci.context import RunOrder
 from chalice_ci.errors import ForgeError
-from chalice_ci.forge.port import DeploymentState, Forge, RunOrder
+from chalice_ci.forge.port import DeploymentState, Forge
 from chalice_ci.report.annotations import file_command
 from chalice_ci.report.comment import abandoned
 from chalice_ci.run import Run
@@ -41,10 +42,9 @@ def finish_what_was_left(run: Run) -> None:
     """End the comment and the deployments of a run that did not come to its end itself."""
     if run.world.env.get(f"STATE_{_FINISHED}") != "false":
         return
-    pull, known = run.context.pull_request, run.context.run
-    if run.forge is None or pull is None or known is None:
+    pull, order = run.context.pull_request, run.context.run
+    if run.forge is None or pull is None or order is None:
         return
-    order = RunOrder(run=known.id, attempt=known.attempt)
     try:
         _end_comment(run, run.forge, pull.number, order)
         _end_deployments(run.forge, run, pull.number, order)

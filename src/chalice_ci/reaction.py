@@ -13,9 +13,9 @@ from functools import partial
 
 from chalice_ci.applying import delete_stage, deploy_stage, plan_stage
 from chalice_ci.building import Built, app_name_of, check_built, known_stages
-from chalice_ci.context import Context
+from chalice_ci.context import Context, RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UserError
-from chalice_ci.forge.port import Deployment, DeploymentState, Forge, RunOrder
+from chalice_ci.forge.port import Deployment, DeploymentState, Forge
 from chalice_ci.jobs import Reaction, acted, checked, empty, fails, fails_on, guarded, stopped_by
 from chalice_ci.report.comment import comment, in_progress
 from chalice_ci.report.page import Origin, Waiting
@@ -128,8 +128,7 @@ class Desk:
     @property
     def order(self) -> RunOrder:
         """Which run this is, for the forge."""
-        known = self.context.run
-        return RunOrder(run=known.id, attempt=known.attempt) if known else RunOrder(run=0)
+        return self.context.run or RunOrder(id=0)
 
     def _trouble(self, what: str, error: ForgeError) -> None:
         text = f"{what}: {error}"

@@ -42,6 +42,7 @@ from github.PullRequest import PullRequest as GitHubPullRequest
 from github.Repository import Repository
 from github.Requester import Requester
 
+from chalice_ci.context import RunOrder
 from chalice_ci.errors import ForgeError, UsageError
 from chalice_ci.forge.port import (
     DEFAULT_KEY,
@@ -54,7 +55,6 @@ from chalice_ci.forge.port import (
     PullRequest,
     RawComment,
     Removed,
-    RunOrder,
     Upserted,
     checked_environment,
     find_comments,
@@ -397,7 +397,7 @@ class GitHubForge:
                 # Left out, GitHub merges the default branch into the ref, and waits for checks.
                 auto_merge=False,
                 required_contexts=[],
-                payload={_PAYLOAD: {"run": run.run, "attempt": run.attempt}},
+                payload={_PAYLOAD: {"run": run.id, "attempt": run.attempt}},
                 environment=environment,
                 description=description[:_DESCRIPTION],
                 transient_environment=transient,
@@ -817,7 +817,7 @@ def _deployment(deployment: GitHubDeployment) -> Deployment | None:
         id=_number(deployment.id),
         environment=_text(deployment.environment),
         sha=_oid(deployment.sha),
-        run=RunOrder(run=run, attempt=attempt),
+        run=RunOrder(id=run, attempt=attempt),
         transient=deployment.transient_environment is True,
         state=DeploymentState.PENDING,
     )

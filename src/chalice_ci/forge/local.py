@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from chalice_ci.context import RunOrder
 from chalice_ci.errors import ForgeError
 from chalice_ci.forge.port import (
     DEFAULT_KEY,
@@ -38,7 +39,6 @@ from chalice_ci.forge.port import (
     PullRequest,
     RawComment,
     Removed,
-    RunOrder,
     Upserted,
     checked_environment,
     find_comments,
@@ -220,7 +220,7 @@ class LocalForge:
                     "id": self._next_id(),
                     "environment": environment,
                     "sha": sha,
-                    "run": run.run,
+                    "run": run.id,
                     "attempt": run.attempt,
                     "transient": transient,
                     "statuses": [],
@@ -551,7 +551,7 @@ def _deployment(document: dict[str, Any]) -> Deployment:
         id=int(document["id"]),
         environment=str(document["environment"]),
         sha=str(document["sha"]),
-        run=RunOrder(run=int(document["run"]), attempt=int(document["attempt"])),
+        run=RunOrder(id=int(document["run"]), attempt=int(document["attempt"])),
         transient=document["transient"] is True,
         state=DeploymentState(last["state"]),
         url=str(last["url"]),

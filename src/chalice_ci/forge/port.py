@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+from chalice_ci.context import RunOrder
 from chalice_ci.errors import ForgeError
 
 MAX_COMMENT = 65_536
@@ -44,17 +45,6 @@ class NotPermitted(ForgeError):
     def __init__(self, what: str, *, where: str = "", fix: str = "", permission: str = "") -> None:
         super().__init__(what, where=where, fix=fix)
         self.permission = permission
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class RunOrder:
-    """Which run is newer: `run` grows with every run of a repository, `attempt` with every re-run.
-
-    Running an old run again makes a new attempt of it, which is still older than a newer run.
-    """
-
-    run: int
-    attempt: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +271,7 @@ def marked(body: str, *, key: str, run: RunOrder) -> str:
             where="comment",
             fix="Use letters, digits, `.`, `_`, `/` and `-`.",
         )
-    fields = {"v": _MARKER_VERSION, "key": key, "run": run.run, "attempt": run.attempt}
+    fields = {"v": _MARKER_VERSION, "key": key, "run": run.id, "attempt": run.attempt}
     # Two dashes end a comment for some readers of HTML.
     text = json.dumps(fields, separators=(",", ":")).replace("--", "-\\u002d")
     whole = f"<!-- chalice-ci {text} -->\n{body}"
@@ -310,7 +300,7 @@ def read_marker(comment: RawComment) -> Comment | None:
         id=comment.id,
         url=comment.url,
         key=key,
-        run=RunOrder(run=run, attempt=attempt),
+        run=RunOrder(id=run, attempt=attempt),
         body=comment.body[match.end() :],
     )
 
