@@ -15,22 +15,21 @@ import pytest
 from act.runner import Act
 from chalice_ci.app.pythons import find_python
 from chalice_ci.local import EmbeddedAWS
-from image.conftest import Images, cache, docker, images, measured
 from image.engine import Engine
+from image.fixtures import Images
 from offline_github.gateway import OfflineGitHub, offline_github, report
 from support.packages import cache_folder
 
-__all__ = ["cache", "docker", "images", "measured"]
-
 
 @pytest.fixture
-def act(docker: Engine, images: Images, cache: Path, tmp_path: Path) -> Act:
+def act(docker: Engine, images: Images, kept: Path, warm: tuple[str, str], tmp_path: Path) -> Act:
     """A runner with nothing in it yet."""
     return Act(
         engine=docker,
-        platform=docker.base(cache),
+        platform=docker.base(kept),
         action=images.action,
         folder=tmp_path / "act",
+        options=warm,
     )
 
 

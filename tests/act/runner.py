@@ -100,12 +100,16 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
-    """Runs workflows. `platform` is the image of the job, `action` ours, `folder` its own place."""
+    """Runs workflows. `platform` is the image of the job, `action` ours, `folder` its own place.
+
+    `options` are further ones of the containers.
+    """
 
     engine: Engine
     platform: str
     action: str
     folder: Path
+    options: tuple[str, ...] = ()
 
     def run(
         self,
@@ -129,7 +133,7 @@ class Act:
             *("--workflows", workflow, "--eventpath", file, "--directory", workspace),
             *("--platform", f"ubuntu-latest={self.platform}", "--pull=false"),
             *("--container-daemon-socket", "-", "--network", "host", "--rm"),
-            *("--container-options", f"--volume {shared}:{SHARED}"),
+            *("--container-options", " ".join((f"--volume {shared}:{SHARED}", *self.options))),
             *("--action-cache-path", self.folder / "actions"),
             *("--actor", payload["sender"]["login"]),
             *(part for used in self._repositories(workflow) for part in used),
@@ -139,20 +143,26 @@ class Act:
         home = self.folder / "home"
         (home / ".config/act").mkdir(parents=True, exist_ok=True)
         (home / ".config/act/actrc").touch()
-        done = subprocess.run(
-            [str(part) for part in command],
-            env={
-                "PATH": os.environ.get("PATH", os.defpath),
-                "HOME": str(home),
-                "DOCKER_HOST": f"unix://{self.engine.socket}",
-                "GITHUB_TOKEN": token,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [str(part) for part in command],
+                env={
+                    "PATH": os.environ.get("PATH", os.defpath),
+                    "HOME": str(home),
+                    "DOCKER_HOST": f"unix://{self.engine.socket}",
+                    "GITHUB_TOKEN": token,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            # Its containers do not end with it.
+            self.engine.kill_all(f"volume={shared}")
+            said = (late.stdout or b"").decode("utf-8", "replace")
+            raise AssertionError(f"act was not done after {_SECONDS} s: {said}") from None
         return Ended(code=done.returncode, said=done.stdout.decode("utf-8", "replace"))
 
     def _repositories(self, workflow: Path) -> Iterator[tuple[str, str]]:

@@ -8,10 +8,7 @@ import pytest
 
 from chalice_ci.app.pythons import find_python
 from chalice_ci.local import EmbeddedAWS
-from image.conftest import cache, docker, images, measured, pytest_terminal_summary, warm
 from offline_github.gateway import offline_github, report
-
-__all__ = ["cache", "docker", "images", "measured", "pytest_terminal_summary", "warm"]
 
 
 @pytest.fixture(scope="module")

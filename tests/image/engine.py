@@ -16,13 +16,18 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 BASE = "docker.io/library/python:3.13-slim-trixie"
 IMPORTED = "localhost/python-base"
 _START_SECONDS = 30
+_STOP_SECONDS = 30
+# How long to wait for the engine of another run of the tests on this machine.
+_TURN_SECONDS = 900
 _BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 # Debian's own Docker has BuildKit in the client; a newer client without buildx has not.
 _CLIENTS = ("/usr/bin/docker", "docker")
@@ -69,6 +74,26 @@ class Engine:
             raise EngineError(f"docker {' '.join(arguments)}: {problem}")
         return said
 
+    def run(self, *arguments: str, seconds: float = 60) -> str:
+        """What `docker run` prints; a container that takes longer is ended, not left behind."""
+        name = container_name()
+        try:
+            return self.ask("run", "--rm", "--name", name, *arguments, seconds=seconds)
+        except subprocess.TimeoutExpired:
+            self.kill(name)
+            raise
+
+    def kill(self, *containers: str) -> None:
+        """End containers, those that have ended already too."""
+        with contextlib.suppress(EngineError, subprocess.TimeoutExpired):
+            self.ask("rm", "--force", *containers, seconds=60)
+
+    def kill_all(self, matching: str) -> None:
+        """End the containers that a filter of `docker ps` finds."""
+        found = self.ask("ps", "--all", "--quiet", "--filter", matching).split()
+        if found:
+            self.kill(*found)
+
     def has(self, image: str) -> bool:
         """Whether the image is here."""
         with contextlib.suppress(EngineError):
@@ -108,6 +133,11 @@ class Engine:
         return image
 
 
+def container_name() -> str:
+    """A name by which a container can be ended, whatever became of the client."""
+    return f"chalice-ci-{uuid.uuid4().hex}"
+
+
 def _argument(name: str, value: str) -> tuple[str, str]:
     return "--build-arg", f"{name}={value}"
 
@@ -130,9 +160,23 @@ def engine(cache: Path) -> Iterator[Engine]:
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "engine.lock").open("w") as lock:
         # Two daemons on one folder destroy it: the second user waits.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _take_turn(lock)
         with _own_engine(cache / "engine") as own:
             yield own
+
+
+def _take_turn(lock: IO[str]) -> None:
+    deadline = time.monotonic() + _TURN_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise NoEngine(
+                    f"another run of the tests has kept {lock.name} for {_TURN_SECONDS} s"
+                ) from None
+        time.sleep(0.5)
 
 
 def _machine_engine() -> Engine | None:
@@ -189,14 +233,14 @@ def _own_engine(data: Path) -> Iterator[Engine]:
     finally:
         _stop(daemon)
         for place in sorted(folder.glob("x/netns/*")):
-            subprocess.run(["umount", str(place)], check=False, capture_output=True)
+            _unmount(place)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait(found: Engine, daemon: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and daemon.poll() is None:
-        with contextlib.suppress(EngineError):
+        with contextlib.suppress(EngineError, subprocess.TimeoutExpired):
             found.ask("info", seconds=10)
             return
         time.sleep(0.1)
@@ -207,10 +251,17 @@ def _wait(found: Engine, daemon: subprocess.Popen[bytes], log: Path) -> None:
 def _stop(daemon: subprocess.Popen[bytes]) -> None:
     daemon.send_signal(signal.SIGTERM)
     try:
-        daemon.wait(30)
+        daemon.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         daemon.kill()
-        daemon.wait()
+        daemon.wait(_STOP_SECONDS)
+
+
+def _unmount(place: Path) -> None:
+    # What is still in use then is of no use to anybody else.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        command = ["umount", "--lazy", str(place)]
+        subprocess.run(command, check=False, capture_output=True, timeout=_STOP_SECONDS)
 
 
 # -- a base image without a registry --------------------------------------------------------------

@@ -14,14 +14,14 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from image.engine import Engine
+from image.engine import Engine, container_name
 
 ROOT = Path(__file__).parents[2]
 RUNNER = 1001
@@ -60,10 +60,15 @@ class Ended:
 
 
 class Step:
-    """A container that runs. `wait` for its end, or `cancel` it as the runner does."""
+    """A container that runs. `wait` for its end, or `cancel` it as the runner does.
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], job: Job) -> None:
-        self._job = job
+    One that takes longer than it may is ended by its name: its client's end would not end it.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], job: Job, end: Callable[[], None]
+    ) -> None:
+        self._job, self._end = job, end
         self._started = time.monotonic()
         self._first: list[float] = []
         self._texts: dict[str, list[str]] = {"out": [], "err": []}
@@ -77,8 +82,8 @@ class Step:
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._readers = [
-            threading.Thread(target=self._read, args=("out", self.process.stdout)),
-            threading.Thread(target=self._read, args=("err", self.process.stderr)),
+            threading.Thread(target=self._read, args=("out", self.process.stdout), daemon=True),
+            threading.Thread(target=self._read, args=("err", self.process.stderr), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -99,7 +104,9 @@ class Step:
         deadline = time.monotonic() + seconds
         while text not in self.said:
             assert self.process.poll() is None, f"ended before {text!r}: {self.said}"
-            assert time.monotonic() < deadline, f"no {text!r} after {seconds} s: {self.said}"
+            if time.monotonic() > deadline:
+                self._give_up()
+                raise AssertionError(f"no {text!r} after {seconds} s: {self.said}")
             time.sleep(0.02)
 
     def signal(self, number: int) -> None:
@@ -123,7 +130,7 @@ class Step:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self._give_up()
             raise AssertionError(f"still running after {seconds} s: {self.said}") from None
         ended = time.monotonic() - self._started
         for reader in self._readers:
@@ -140,6 +147,13 @@ class Step:
             environment=files["GITHUB_ENV"],
             path=files["GITHUB_PATH"],
         )
+
+    def _give_up(self) -> None:
+        self._end()
+        self.process.kill()
+        self.process.wait(30)
+        for reader in self._readers:
+            reader.join(10)
 
 
 class Job:
@@ -192,9 +206,10 @@ class Job:
         if post:
             variables |= {f"STATE_{name}": value for name, value in self._state.items()}
         given = action["runs"]["args"] if arguments is None else arguments
+        name = container_name()
         return Step(
             self._engine.command(
-                *("run", "--name", f"chalice-ci-{uuid.uuid4().hex}", "--label", "chalice-ci-tests"),
+                *("run", "--name", name, "--label", "chalice-ci-tests"),
                 *("--workdir", "/github/workspace", "--rm"),
                 *(part for name in variables for part in ("-e", name)),
                 *(("--entrypoint", action["runs"]["post-entrypoint"]) if post else ()),
@@ -204,6 +219,7 @@ class Job:
             ),
             self._engine.environ(variables),
             self,
+            lambda: self._engine.kill(name),
         )
 
     def run(self, image: str, *, seconds: float = 180, **how: Any) -> Ended:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from image.conftest import REVISION, VERSION
+from image.fixtures import REVISION, VERSION
 from support.commandline import git, hello
 from support.githttp import serving
 
@@ -22,8 +22,7 @@ PACKAGES = "/opt/chalice-ci/lib/python3.13/site-packages"
 def inside(docker, image, *command, options=()):
     """What a command in the image prints."""
     entry, *arguments = command
-    run = ("run", "--rm", "--network", "host", *options)
-    return docker.ask(*run, "--entrypoint", entry, image, *arguments)
+    return docker.run("--network", "host", *options, "--entrypoint", entry, image, *arguments)
 
 
 @pytest.mark.parametrize(("target", "limit"), [("action", 380), ("rehearsal", 480)])
@@ -137,8 +136,8 @@ def test_git_speaks_https(docker, images):
 
 def test_the_rehearsal_image_deploys_the_demo(docker, images, warm):
     """`cfn-lint` is left out of it: nothing that the embedded AWS does here may need it."""
-    said = docker.ask(
-        *("run", "--rm", *warm, *docker.network, "--workdir", "/tmp", images.rehearsal, "demo"),
+    said = docker.run(
+        *(*warm, *docker.network, "--workdir", "/tmp", images.rehearsal, "demo"),
         seconds=240,
     )
     assert "200" in said
