@@ -27,6 +27,7 @@ ADAPTERS = {
     "chalice_ci.uv": {"uv"},
     "chalice_ci.app.versions": {"packaging"},
     "chalice_ci.app.environment": {"packaging"},
+    "chalice_ci.app.resolution": {"packaging"},
     "chalice_ci.experimental": {"packaging"},
     "chalice_ci.package.requirements": {"packaging"},
     "chalice_ci.package.lock": {"packaging"},

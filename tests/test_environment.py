@@ -26,7 +26,6 @@ from chalice_ci.app.environment import (
     deployer_lock,
     make_app_environment,
     make_deployer_environment,
-    site_packages,
 )
 from chalice_ci.app.pythons import Interpreter, candidates, describe, find_python
 from chalice_ci.app.versions import (
@@ -36,6 +35,7 @@ from chalice_ci.app.versions import (
     resolve_app_versions,
     support_table,
 )
+from chalice_ci.app.virtualenv import layers, site_packages
 from chalice_ci.config import AppConfig
 from chalice_ci.errors import PackageError
 from chalice_ci.findings import Finding, Severity
@@ -311,7 +311,7 @@ def says(python: Path, code: str) -> str:
 
 
 IMPORTS = (
-    "import boto3, chalice, chalice.cli.factory, chalice.deploy.deployer, chalice.deploy.planner;"
+    "import boto3, chalice, chalice.package, chalice.deploy.deployer, chalice.deploy.planner;"
     "print(chalice.__version__)"
 )
 
@@ -328,7 +328,6 @@ def test_an_app_environment_has_chalice_boto3_and_the_requirements(
     assert says(python.executable, IMPORTS) == chalice
     assert says(python.executable, "import six; print(six.__version__)") == "1.16.0"
     assert (python.version, python.chalice, python.findings) == (version, chalice, ())
-    assert python.site_packages == site_packages(python.executable)
 
 
 def test_an_environment_is_used_again_and_another_one_for_other_requirements(
@@ -468,7 +467,7 @@ def test_nothing_of_a_dependency_runs_while_the_environment_is_made(
     python = environment(tmp_path / "app", "evilpth==1.0\n", **places)  # type: ignore[arg-type]
     again = environment(tmp_path / "app", "evilpth==1.0\n", **places)  # type: ignore[arg-type]
     assert python.executable == again.executable
-    assert (python.site_packages / "evilpth.pth").exists()
+    assert (site_packages(python.executable) / "evilpth.pth").exists()
     assert not canary.exists()
     assert says(python.executable, "print(1)") == "1"
     assert canary.exists()
@@ -490,7 +489,7 @@ def test_lines_that_cannot_be_packaged_are_left_out_of_loading_with_a_warning(
 
 def test_the_sources_are_compiled_because_loads_may_not_write(tmp_path: Path) -> None:
     python = environment(tmp_path)
-    compiled = python.site_packages / "chalice/__pycache__"
+    compiled = site_packages(python.executable) / "chalice/__pycache__"
     assert len(list(compiled.glob("app.cpython-*.pyc"))) == 1
 
 
@@ -534,7 +533,7 @@ def test_every_supported_pair_has_a_deployer(pair: tuple[str, str]) -> None:
 
 def test_a_lock_names_no_address_and_pins_by_hash() -> None:
     locks = sorted(path.name for path in resources.files("chalice_ci").joinpath("locks").iterdir())
-    assert locks == sorted(f"chalice-{version}.txt" for version in SUPPORTED)
+    assert locks == sorted(["boto3.txt", *(f"chalice-{version}.txt" for version in SUPPORTED)])
     for version in SUPPORTED:
         text = deployer_lock(version)
         assert f"chalice=={version} " in text

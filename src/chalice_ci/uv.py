@@ -96,13 +96,22 @@ class Uv:
     cache_dir: Path
     environ: Mapping[str, str]
 
-    def run(self, arguments: Sequence[str], *, cwd: Path, seconds: float = _SECONDS) -> str:
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        seconds: float = _SECONDS,
+        settings: Path | None = None,
+    ) -> str:
         """Run one command; the answer is its standard output.
 
+        `settings` is a uv.toml of ours; there is never another one.
         Raises NoSolution, Unreachable, TookTooLong or UvFailed; each tells what uv said.
         """
         self.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        command = [str(self.executable), "--no-config", "--color", "never", *arguments]
+        config = ("--no-config",) if settings is None else ("--config-file", str(settings))
+        command = [str(self.executable), *config, "--color", "never", *arguments]
         try:
             process = subprocess.Popen(
                 command,

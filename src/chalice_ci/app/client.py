@@ -28,6 +28,7 @@ from chalice_ci.app.sandbox import (
     run_confined,
     sandbox_folder,
 )
+from chalice_ci.app.virtualenv import layers
 from chalice_ci.graph import Expected, Loaded, LoadFailure, canonical, read_answer
 from chalice_ci.neutral import neutralise, one_line
 
@@ -191,8 +192,11 @@ def _environment(request: LoadRequest, own: Path) -> dict[str, str]:
 
 
 def _interpreter_paths(executable: Path) -> tuple[Path, ...]:
-    """What is needed of an environment and its base: never a whole prefix, it may be HOME."""
-    prefixes = dict.fromkeys((executable.parent.parent, executable.resolve().parent.parent))
+    """What is needed of an environment, those that it stands on and its base: never a whole prefix,
+    it may be HOME.
+    """
+    own = (executable.parent.parent, executable.resolve().parent.parent)
+    prefixes = dict.fromkeys((*own, *layers(executable)))
     parts = ("bin", "lib", "lib64", "pyvenv.cfg")
     return tuple(prefix / part for prefix in prefixes for part in parts)
 

@@ -23,8 +23,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Protocol, Self
@@ -152,7 +153,10 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Progress, in words: `number` of `total` operations; `seconds` since the operation started."""
+    """Progress, in words: `number` of `total` operations; `seconds` since the operation started.
+
+    Several operations may run at once; method and resource tell which one a step is of.
+    """
 
     state: StepState
     text: str
@@ -204,7 +208,7 @@ class Outcome:
 
     `resources` is what stands now, in full, whatever happened: record it. `error` is why the apply
     did not complete, `interruption` the KeyboardInterrupt or other exception that stopped it.
-    `calls` counts the changing calls that were made, `in_flight` is one whose result is unknown.
+    `calls` counts the changing calls that were made, `in_flight` are those whose result is unknown.
     `left_behind` are resources that were replaced by others of the same name and not deleted yet.
     """
 
@@ -213,7 +217,7 @@ class Outcome:
     calls: int
     error: UserError | None = None
     interruption: BaseException | None = None
-    in_flight: Call | None = None
+    in_flight: tuple[Call, ...] = ()
     left_behind: tuple[Mapping[str, object], ...] = ()
 
     @property
@@ -271,6 +275,8 @@ class Deployer:
         self._output = output
         self._poll_seconds = poll_seconds
         self._stopping_since: float | None = None
+        self._failed = False
+        self._output_from = 0
 
     @classmethod
     def start(
@@ -337,9 +343,19 @@ class Deployer:
     def output(self) -> str:
         """The end of what the child printed, stdout and stderr, safe for a log."""
         with self._output.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - _OUTPUT_BYTES))
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(self._output_from, end - _OUTPUT_BYTES))
             return neutralise(log.read())
+
+    def forget_output(self) -> None:
+        """Leave out of `output` what was printed so far: it was another job's."""
+        self._output_from = self._output.stat().st_size
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another job can use the child: it runs, was not stopped, and nothing failed."""
+        sound = not self._failed and self._stopping_since is None
+        return sound and self._process.poll() is None
 
     def stop(self) -> None:
         """Ask the child to end before its next call; what runs keeps its result."""
@@ -391,7 +407,9 @@ class Deployer:
             "expected": [[operation.method, operation.resource] for operation in expected],
             "poll_seconds": self._poll_seconds,
         }
-        return _Apply(self, target, gate, progress, limit_seconds).run(request)
+        outcome = _Apply(self, target, gate, progress, limit_seconds).run(request)
+        self._failed = not outcome.complete
+        return outcome
 
     def _question(self, request: Mapping[str, object], where: str) -> dict[str, Any]:
         try:
@@ -467,15 +485,14 @@ class _Apply:
         self._until = time.monotonic() + limit_seconds
         self._recorded: dict[str, dict[str, object]] = {}
         self._removed: set[str] = set()
-        self._call: Call | None = None
+        self._in_flight: dict[int, Call] = {}
         self._calls = 0
         self._refusal: UserError | None = None
         self._interruption: BaseException | None = None
         self._killed = False
         self._number = 0
         self._total = 0
-        self._started = 0.0
-        self._step: Step | None = None
+        self._running: dict[tuple[str, str], tuple[Step, float]] = {}
 
     def run(self, request: Mapping[str, object]) -> Outcome:
         self._guarded(lambda: self._deployer._send(request))
@@ -545,12 +562,12 @@ class _Apply:
         elif "ask" in message:
             call = Call(**message["ask"])
             if self._answer(lambda: self._gate.allow(call)):
-                self._call = call
+                self._in_flight[call.number] = call
                 self._calls += 1
         elif "done" in message:
             done = dict(message["done"])
-            call_done, self._call = self._call, None
-            if call_done is not None and done.pop("number") == call_done.number:
+            call_done = self._in_flight.pop(done.pop("number"), None)
+            if call_done is not None:
                 result = Result(**done)
                 if not self._guarded(lambda: self._gate.done(call_done, result)):
                     self._deployer.stop()
@@ -572,19 +589,24 @@ class _Apply:
     def _show(self, document: Mapping[str, Any]) -> None:
         state = StepState(document["state"])
         now = time.monotonic()
+        key = (document["method"], document["resource"])
         if state is StepState.STARTED:
             self._number += 1
-            self._started = now
+            number, started = self._number, now
+        else:
+            begun, started = self._running.pop(key)
+            number = begun.number
         step = Step(
             state=state,
             text=neutralise(words(document["method"], document["resource"], document["message"])),
             method=document["method"],
             resource=document["resource"],
-            number=self._number,
+            number=number,
             total=self._total,
-            seconds=now - self._started,
+            seconds=now - started,
         )
-        self._step = step if state is StepState.STARTED else None
+        if state is StepState.STARTED:
+            self._running[key] = (step, now)
         self._guarded(lambda: self._progress(step))
 
     def _answered(self, answer: Mapping[str, Any]) -> Outcome:
@@ -637,18 +659,10 @@ class _Apply:
         return False
 
     def _stopped_short(self, unswept: tuple[str, ...]) -> Outcome:
-        if self._step is not None:
-            failed = self._step
-            step = Step(
-                state=StepState.FAILED,
-                text=failed.text,
-                method=failed.method,
-                resource=failed.resource,
-                number=failed.number,
-                total=failed.total,
-                seconds=time.monotonic() - self._started,
-            )
-            self._guarded(lambda: self._progress(step))
+        for running, started in self._running.values():
+            seconds = time.monotonic() - started
+            failed = replace(running, state=StepState.FAILED, seconds=seconds)
+            self._guarded(partial(self._progress, failed))
         if self._refusal is None and self._interruption is None:
             self._refuse(
                 AWSError("the deploy was stopped before it was complete", where=self._target.where)
@@ -659,7 +673,7 @@ class _Apply:
             calls=self._calls,
             error=self._refusal,
             interruption=self._interruption,
-            in_flight=self._call,
+            in_flight=tuple(self._in_flight.values()),
             left_behind=tuple(
                 old
                 for old in self._target.resources
