@@ -73,7 +73,7 @@ class Source:
     def flag_writes(self) -> tuple[FlagWrite, ...]:
         """Every statement that writes experimental feature flags."""
         found = []
-        for file, tree in self._trees.items():
+        for file, tree in self.trees.items():
             for node in ast.walk(tree):
                 write = self._flag_write(file, node)
                 if write is not None:
@@ -84,7 +84,7 @@ class Source:
         """Every use of an attribute with one of these names (`app.on_ws_message`)."""
         found = [
             Mark(name=node.attr, at=Place(file=file, line=node.lineno))
-            for file, tree in self._trees.items()
+            for file, tree in self.trees.items()
             for node in ast.walk(tree)
             if isinstance(node, ast.Attribute) and node.attr in names
         ]
@@ -94,7 +94,7 @@ class Source:
         """Every place of a string constant that equals `text`; comments are not among them."""
         found = [
             Place(file=file, line=node.lineno)
-            for file, tree in self._trees.items()
+            for file, tree in self.trees.items()
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant) and node.value == text
         ]
@@ -102,7 +102,7 @@ class Source:
 
     def variables_read(self, file: str) -> tuple[str, ...]:
         """The environment variables that a file reads by their names, without a default."""
-        tree = self._trees.get(file)
+        tree = self.trees.get(file)
         if tree is None:
             return ()
         found = (_variable_read(node) for node in ast.walk(tree))
@@ -117,12 +117,13 @@ class Source:
         return lines[at.line - 1] if 0 < at.line <= len(lines) else None
 
     @functools.cached_property
-    def _trees(self) -> Mapping[str, ast.Module]:
+    def trees(self) -> Mapping[str, ast.Module]:
+        """The parsed files, without those that this Python cannot parse."""
         parsed = {file: _parse(self.files[file]) for file in sorted(self.files)}
         return {file: tree for file, tree in parsed.items() if tree is not None}
 
     def _binding(self, file: str, name: str, hops: int) -> Binding | None:
-        tree = self._trees.get(file)
+        tree = self.trees.get(file)
         if tree is None or hops == 0:
             return None
         last: tuple[ast.stmt, ast.stmt] | None = None
