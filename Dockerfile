@@ -43,6 +43,12 @@ RUN --mount=type=cache,target=/root/.cache \
       --target /package dist/*.whl \
  && rm --recursive /package/bin /package/.lock
 
+# The environments that a check or a deployment on this Python needs: nothing is fetched for them.
+# Not below the cache mount, so that equal files can be one file.
+FROM dependencies AS seed
+COPY --from=package /package /opt/chalice-ci/lib/python3.13/site-packages
+RUN /opt/chalice-ci/bin/python -I -m chalice_ci.app.seed
+
 # -- what is shipped ------------------------------------------------------------------------------
 
 FROM ${BASE} AS system
@@ -80,6 +86,7 @@ CMD ["--help"]
 
 FROM system AS rehearsal
 COPY --from=rehearsal-dependencies /opt/chalice-ci /opt/chalice-ci
+COPY --from=seed /opt/chalice-ci/share/chalice-ci /opt/chalice-ci/share/chalice-ci
 COPY --from=package /package /opt/chalice-ci/lib/python3.13/site-packages
 LABEL org.opencontainers.image.title="chalice-ci with the embedded AWS" \
       org.opencontainers.image.description="Rehearse deployments of AWS Chalice apps without an account." \
@@ -92,6 +99,7 @@ LABEL org.opencontainers.image.version="${VERSION}" \
 # Last, because it is the one that GitHub's runner builds.
 FROM system AS action
 COPY --from=dependencies /opt/chalice-ci /opt/chalice-ci
+COPY --from=seed /opt/chalice-ci/share/chalice-ci /opt/chalice-ci/share/chalice-ci
 COPY --from=package /package /opt/chalice-ci/lib/python3.13/site-packages
 LABEL org.opencontainers.image.title="chalice-ci" \
       org.opencontainers.image.description="Check, plan, preview and deploy AWS Chalice apps from CI." \

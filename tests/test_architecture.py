@@ -82,6 +82,7 @@ def test_only_the_entry_point_reads_the_environment_of_the_process():
     """What runs as a process of its own reads what it was started with."""
     own_processes = {
         "chalice_ci.__main__",
+        "chalice_ci.app.seed",
         "chalice_ci.local.__main__",
     }
     for module, path in modules():

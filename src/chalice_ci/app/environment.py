@@ -96,17 +96,14 @@ def make_app_environment(
     cannot be reached or Chalice itself cannot be had.
     """
     interpreter = _reachable(versions.interpreter, cache_dir)
-    lock = _base_lock(versions.chalice)
-    there = dict(_pins(lock, versions.python))
+    there = dict(_pins(_base_lock(versions.chalice), versions.python))
     with ThreadPoolExecutor(max_workers=1) as pool:
         making = pool.submit(
-            _locked_environment,
-            "app",
+            make_base_environment,
             versions.chalice,
-            lock,
-            interpreter,
             cache_dir=cache_dir,
             environ=environ,
+            interpreter=interpreter,
             brought=brought,
         )
         uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
@@ -129,6 +126,26 @@ def make_app_environment(
         version=versions.python,
         chalice=versions.chalice,
         findings=tuple(_told(resolution, versions)),
+    )
+
+
+def make_base_environment(
+    chalice_version: str,
+    *,
+    cache_dir: Path,
+    environ: Mapping[str, str],
+    interpreter: Interpreter,
+    brought: Path = BROUGHT,
+) -> Path:
+    """Make, or use again, what the environments of all apps stand on: its Python executable.
+
+    Raises PackageError for anything whose hash is not the expected one.
+    """
+    return _locked_environment(
+        *("app", chalice_version, _base_lock(chalice_version), interpreter),
+        cache_dir=cache_dir,
+        environ=environ,
+        brought=brought,
     )
 
 

@@ -65,7 +65,8 @@ def describe(python: Path) -> Interpreter | None:
             return None
         executable = Path(said["executable"])
         status = executable.stat()
-        identity = f"{executable}\n{said['full']}\n{status.st_size}\n{status.st_mtime_ns}"
+        # Whole seconds: a layer of an image keeps no more.
+        identity = f"{executable}\n{said['full']}\n{status.st_size}\n{int(status.st_mtime)}"
         return Interpreter(
             executable=executable,
             version=str(said["version"]),
