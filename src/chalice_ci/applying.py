@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ from chalice_ci.errors import (
 )
 from chalice_ci.findings import Severity
 from chalice_ci.inputs import ALLOWED_ACCOUNT
-from chalice_ci.ownership import Guard, check_place, clients_of, owner_of
+from chalice_ci.ownership import Guard, check_place, owner_of
 from chalice_ci.plan import (
     Action,
     Facts,
@@ -474,7 +475,7 @@ def _deployer(
     *,
     region: str | None = None,
     interpreter: Interpreter | None = None,
-) -> Deployer:
+) -> AbstractContextManager[Deployer]:
     python = make_deployer_environment(
         chalice,
         cache_dir=run.cache_dir,
@@ -482,10 +483,7 @@ def _deployer(
         interpreter=interpreter,
         running=run.world.python,
     )
-    work = run.work_dir / f"deployer-{job.app.name}-{job.stage}"
-    return Deployer.start(
-        python, environ=run.aws_environ, work_dir=work, region=region or run.region(job)
-    )
+    return run.deployers.lent(python, region or run.region(job))
 
 
 def _identified(run: Run, job: Job, deployer: Deployer) -> Identity:
@@ -500,7 +498,7 @@ def _identified(run: Run, job: Job, deployer: Deployer) -> Identity:
 
 
 def _guard(run: Run, target: Target, identity: Identity) -> Guard:
-    return Guard(owner_of(target, identity), clients_of(run.aws_environ, identity.region))
+    return Guard(owner_of(target, identity), run.clients(identity.region))
 
 
 def _recorded(run: Run, job: Job, app_name: str) -> Recorded | None:

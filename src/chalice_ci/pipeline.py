@@ -251,7 +251,7 @@ def _run(inputs: Inputs, world: World) -> Iterator[Run]:
             token=inputs.text(GITHUB_TOKEN) or world.env.get("GITHUB_TOKEN", ""),
             folder=_absolute(world, inputs.path(LOCAL_FORGE)),
         )
-        yield Run(
+        run = Run(
             world=world,
             inputs=inputs,
             checkout=checkout,
@@ -274,6 +274,8 @@ def _run(inputs: Inputs, world: World) -> Iterator[Run]:
             out=world.cwd / (inputs.path(OUT) or Path(OUT.default)),
             cloud=_cloud(checkout, cache_dir, world) if rehearsal else None,
         )
+        with run.deployers:
+            yield run
     finally:
         shutil.rmtree(work_dir, ignore_errors=True)
 

@@ -11,7 +11,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalice_ci.app.deployer import PackageFile
 from chalice_ci.errors import PlanRefused
-from chalice_ci.ownership import clients_of
 from chalice_ci.route import Job
 from chalice_ci.run import Run
 from chalice_ci.state.schema import StageState
@@ -58,7 +57,7 @@ def _live_digests(run: Run, state: StageState) -> dict[str, set[str]]:
 
 
 def _lambda(run: Run, arn: str) -> Any:
-    return clients_of(run.aws_environ, arn.split(":")[3])("lambda")
+    return run.clients(arn.split(":")[3])("lambda")
 
 
 def _hex(digest: str) -> str:

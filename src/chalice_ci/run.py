@@ -7,9 +7,11 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from chalice_ci.app.deployers import Deployers
 from chalice_ci.checkout import Checkout, GitReader, changed_files
 from chalice_ci.config import AppConfig, ProjectConfig
 from chalice_ci.context import Context
@@ -28,6 +30,7 @@ _KINDS = {"rest_api": "rest", "websocket_api": "websocket"}
 
 if TYPE_CHECKING:
     from chalice_ci.forge.local import LocalForge
+    from chalice_ci.ownership import Clients
 
 
 class Cloud(Protocol):
@@ -67,6 +70,19 @@ class Run:
             return self.world.env
         kept = {k: v for k, v in self.world.env.items() if not k.startswith("AWS_")}
         return {**kept, **self.cloud.environ}
+
+    @cached_property
+    def deployers(self) -> Deployers:
+        """The processes with AWS credentials; whoever makes the run closes them."""
+        return Deployers(self.aws_environ, self.work_dir)
+
+    @cached_property
+    def clients(self) -> Callable[[str], Clients]:
+        """Makes the boto3 clients of a region, once in a run: to read their models is slow."""
+        # Late: boto3 is only for verbs that reach AWS.
+        from chalice_ci.ownership import clients_of
+
+        return cache(partial(clients_of, self.aws_environ))
 
     @property
     def plan_file(self) -> Path | None:

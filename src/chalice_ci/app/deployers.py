@@ -1,0 +1,79 @@
+"""The deployers of one run: a child that did its job well is kept for the next job.
+
+To start Python, import Chalice and read AWS's models takes longer than deploying a small app. A
+deployer never holds anything of an app but the target of its current verb, so the apps and stages
+of a run can share one where Chalice, Python and region are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from chalice_ci.app.deployer import Deployer
+
+
+class Deployers:
+    """Lends deployers to one job at a time; a context manager that ends them all.
+
+    `environ` and `work_dir` are those of `Deployer.start`, the same for every child.
+    """
+
+    def __init__(self, environ: Mapping[str, str], work_dir: Path) -> None:
+        self._environ = environ
+        self._work_dir = work_dir
+        self._idle: dict[tuple[Path, str | None], list[Deployer]] = {}
+        self._started = 0
+
+    @contextlib.contextmanager
+    def lent(self, python: Path, region: str | None) -> Iterator[Deployer]:
+        """Lend a deployer in that Python and region: an idle one, else a new one.
+
+        One that failed, was stopped or has ended is not lent again. Raises AWSError when none can
+        be started.
+        """
+        idle = self._idle.setdefault((python, region), [])
+        deployer = self._sound(idle) or self._start(python, region)
+        try:
+            yield deployer
+        except BaseException:
+            deployer.close()
+            raise
+        if deployer.reusable:
+            deployer.forget_output()
+            idle.append(deployer)
+        else:
+            deployer.close()
+
+    def _sound(self, idle: list[Deployer]) -> Deployer | None:
+        while idle:
+            deployer = idle.pop()
+            if deployer.reusable:
+                return deployer
+            deployer.close()
+        return None
+
+    def _start(self, python: Path, region: str | None) -> Deployer:
+        self._started += 1
+        work_dir = self._work_dir / f"deployer-{self._started}"
+        return Deployer.start(python, environ=self._environ, work_dir=work_dir, region=region)
+
+    def close(self) -> None:
+        """End the children that are idle."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
