@@ -31,6 +31,11 @@ ADAPTERS = {
     "chalice_ci.experimental": {"packaging"},
     "chalice_ci.package.requirements": {"packaging"},
     "chalice_ci.package.lock": {"packaging"},
+    "chalice_ci.package.references": {"packaging"},
+    "chalice_ci.package.resolve": {"packaging"},
+    "chalice_ci.package.source": {"packaging"},
+    "chalice_ci.package.target": {"packaging"},
+    "chalice_ci.package.unsolved": {"packaging"},
     "chalice_ci.package.archive": {"packaging"},
     "chalice_ci.package.wheels": {"urllib3"},
 }

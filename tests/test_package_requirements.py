@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalice_ci.errors import PackageError
+from chalice_ci.findings import Place
+from chalice_ci.package.references import Kind, Reference
 from chalice_ci.package.requirements import Requirements, read_requirements
 from support.packages import build, project
 
@@ -86,6 +88,79 @@ def test_indexes_are_settings(tmp_path: Path) -> None:
     assert requirements.require_hashes
 
 
+def test_places_of_wheels_are_settings(tmp_path: Path) -> None:
+    """A folder of the project, a page of a server, and no index beside them."""
+    text = "--no-index\n-f wheels\n--find-links=https://example.org/links\n"
+    requirements = read(tmp_path, text, wheels__a_txt="")
+    assert requirements.problems == ()
+    assert requirements.no_index
+    assert requirements.link_folders == ("wheels",)
+    assert requirements.find_links == ("https://example.org/links",)
+
+
+SHA256 = "ab" * 32
+WHEEL = "https://r:secret@example.org/x-1.0-py3-none-any.whl"
+REFERENCES = {
+    f"x[a,b] @ {WHEEL}#sha256={SHA256} ; os_name=='x'": (
+        Reference(
+            kind=Kind.WHEEL,
+            address=WHEEL,
+            at=Place(file="requirements.txt", line=1),
+            name="x",
+            extras=("a", "b"),
+            marker="os_name=='x'",
+            sha256=SHA256,
+        )
+    ),
+    "git+https://example.org/x.git@v1#egg=Some_Name&subdirectory=a/b": Reference(
+        kind=Kind.REPOSITORY,
+        address="https://example.org/x.git",
+        at=Place(file="requirements.txt", line=1),
+        name="some-name",
+        revision="v1",
+        subdirectory="a/b",
+    ),
+    "-e ./lib[fast]": Reference(
+        kind=Kind.PATH,
+        address="lib",
+        at=Place(file="requirements.txt", line=1),
+        name="mine",
+        extras=("fast",),
+    ),
+    "--editable=lib": Reference(
+        kind=Kind.PATH, address="lib", at=Place(file="requirements.txt", line=1), name="mine"
+    ),
+    f"https://example.org/x-2.tar.gz --hash=sha256:{SHA256}": Reference(
+        kind=Kind.ARCHIVE,
+        address="https://example.org/x-2.tar.gz",
+        at=Place(file="requirements.txt", line=1),
+        sha256=SHA256,
+    ),
+}
+
+
+@pytest.mark.parametrize("line", REFERENCES)
+def test_a_requirement_may_name_a_place_where_building_is_allowed(
+    tmp_path: Path, line: str
+) -> None:
+    project(tmp_path, {"requirements.txt": line, "lib/pyproject.toml": "[project]\nname='Mine'\n"})
+    requirements = read_requirements(tmp_path, repo_root=tmp_path, build=[":all:"])
+    assert requirements.problems == ()
+    assert requirements.references == (REFERENCES[line],)
+    assert "secret" not in repr(requirements)
+
+
+def test_what_may_be_built_is_named(tmp_path: Path) -> None:
+    text = "git+https://example.org/x.git#egg=One.Name\n-e git+https://example.org/y#egg=two\n"
+    project(tmp_path, {"requirements.txt": f"{text}six\n--no-binary six,seven\n"})
+    requirements = read_requirements(tmp_path, repo_root=tmp_path, build=["one_name", "Six"])
+    assert [one.name for one in requirements.references] == ["one-name"]
+    assert requirements.from_source == ("six",)
+    assert [problem.at and problem.at.line for problem in requirements.problems] == [2, 4]
+    assert "package: {build: [two]}" in requirements.problems[0].fix
+    assert "package: {build: [seven]}" in requirements.problems[1].fix
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_files_with_a_byte_order_mark_are_read(tmp_path: Path, encoding: str) -> None:
     """PowerShell's `pip freeze > requirements.txt` writes UTF-16."""
@@ -100,25 +175,35 @@ REFUSED = {
     "-e .": "built from source",
     "--editable=./lib": "built from source",
     "-e git+https://example.org/x.git#egg=x": "built from source",
-    "git+https://example.org/x.git": "repository's source",
+    "git+https://example.org/x.git": "built from source",
+    "x @ git+https://example.org/x.git@main": "built from source",
+    "git+file:///srv/x": "only git over https",
     "x @ git+ssh://git@example.org/x.git": "repository's source",
     "hg+https://example.org/x": "repository's source",
     "./lib": "local path",
     "../lib": "local path",
     "/lib": "local path",
     "wheels/x-1.0-py3-none-any.whl": "local path",
-    "file:///etc/passwd": "an address",
+    "file:///etc/passwd": "outside the repository",
+    "file://elsewhere/x.whl": "another machine",
+    "ftp://example.org/x.whl": "no way to fetch",
+    "~/lib": "local path",
+    "nothing.tar.gz": "local path",
     "https://example.org/x.tgz": "an address",
-    "x @ https://example.org/x-1.0-py3-none-any.whl": "from an address",
-    "x @ file:///etc/passwd": "from an address",
+    "x @ https://example.org/x-1.0.tar.gz": "built from source",
+    "x @ https://example.org/": "neither a wheel nor an archive",
+    "x @ https://example.org/x.tar.gz#subdirectory=../..": "leads out of it",
+    "x @ file:///etc/passwd": "outside the repository",
+    "chalice @ https://example.org/chalice-1.0-py3-none-any.whl": "only its releases",
     "--no-binary :all:": "build from source",
     "--no-binary=evil": "build from source",
     "x --global-option=build": "only when it is built",
     "x --config-settings=a=b": "only when it is built",
     "x --hash=md5:00": "hash",
-    "--find-links ./wheels": "not supported",
-    "-f https://example.org/": "not supported",
-    "--no-index": "not supported",
+    "--find-links ./wheels": "cannot be read",
+    "--find-links ../": "outside the repository",
+    "-f": "no folder of the project",
+    "-f http://example.org/": "https",
     "--trusted-host example.org": "certificate",
     "--index-url http://example.org/simple": "https",
     "--index-url file:///srv/simple": "https",

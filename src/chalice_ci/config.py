@@ -19,6 +19,7 @@ from chalice_ci.experimental import CATALOGUE
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.positions import Problem, decode, did_you_mean, read_bytes, shown
 from chalice_ci.settings import (
+    AllOrSome,
     Amount,
     Choice,
     Key,
@@ -50,7 +51,8 @@ class AppConfig:
     """A Chalice app of the repository. `path` is POSIX and relative to the root, "." for the root.
 
     `python` ("3.12") and `chalice` ("1.34.0") override what is found out; `network` lets the app
-    use the network while it is loaded.
+    use the network while it is loaded. `build` names the dependencies that may be built from
+    source, `:all:` stands for each of them.
     """
 
     name: str
@@ -58,6 +60,7 @@ class AppConfig:
     python: str | None = None
     chalice: str | None = None
     network: bool = False
+    build: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +210,17 @@ LAMBDA_RESERVED_VARIABLES = (
 )
 """Lambda sets these itself and refuses a function that brings its own."""
 
+_BUILD = AllOrSome(
+    item=Text(
+        pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?",
+        words="the name of a distribution such as `future`",
+    )
+)
+_BUILD_SUMMARY = (
+    "The dependencies that may be built from source where they have no wheel; building runs their "
+    "code, shut in and without credentials."
+)
+
 _APP = Table(
     keys=(
         Key(
@@ -254,6 +268,13 @@ _APP = Table(
             ),
             summary="Exceptions for loading the app.",
             example="{network: true}",
+        ),
+        Key(
+            name="build",
+            kind=_BUILD,
+            summary=_BUILD_SUMMARY,
+            default="`package.build`",
+            example="[future, twilio]",
         ),
     )
 )
@@ -546,6 +567,13 @@ FILE = Table(
                         example="uv",
                     ),
                     Key(
+                        name="build",
+                        kind=_BUILD,
+                        summary=f"{_BUILD_SUMMARY} For all apps that have no `build` themselves.",
+                        default="`false`",
+                        example="true",
+                    ),
+                    Key(
                         name="max-size",
                         kind=Amount(
                             units={
@@ -691,12 +719,13 @@ def _apps(
     root: Path, values: Mapping[str, object], reading: Reading, start: Place
 ) -> tuple[AppConfig, ...]:
     declared = _mapping(values, "apps")
+    build = _texts(_mapping(values, "package"), "build")
     if not declared and "apps" not in reading.places:
         found = find_apps(root)
         if isinstance(found, Problem):
             reading.problem(found.what, start, found.fix)
             return ()
-        return tuple(AppConfig(name=app.name, path=app.path) for app in found)
+        return tuple(AppConfig(name=app.name, path=app.path, build=build) for app in found)
     apps = []
     absent: list[tuple[str, str, Place]] = []
     for name in declared:
@@ -716,6 +745,7 @@ def _apps(
                     python=_optional_text(fields, "python"),
                     chalice=_optional_text(fields, "chalice"),
                     network=_mapping(fields, "load").get("network") is True,
+                    build=_texts(fields, "build") if "build" in fields else build,
                 )
             )
     known = tuple(app.path for app in _found(root)) if absent else ()

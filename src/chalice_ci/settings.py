@@ -256,6 +256,37 @@ class ListOf:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AllOrSome:
+    """true for everything, false for nothing, or a list of what is meant; read as a list."""
+
+    item: Kind
+    everything: str = ":all:"
+
+    @property
+    def words(self) -> str:
+        """Both forms in words."""
+        return f"`true`, `false` or {ListOf(item=self.item).words}"
+
+    def read(self, node: Node, path: str, reading: Reading) -> list[object] | None:
+        """The items; `everything` alone for true, none for false."""
+        if isinstance(node, ListNode):
+            return ListOf(item=self.item).read(node, path, reading)
+        text = _text(node, path, self.words, reading)
+        if text is None:
+            return None
+        if text.lower() in ("true", "false"):
+            return [self.everything] if text.lower() == "true" else []
+        reading.problem(
+            f"`{path}` must be {self.words}, not {shown(text)}.", node.at, f"Write `[{text[:80]}]`."
+        )
+        return None
+
+    def schema(self) -> Schema:
+        """A boolean, or an array of unique items."""
+        return {"anyOf": [{"type": "boolean"}, ListOf(item=self.item).schema()]}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Key:
     """A key of a table: its kind, what it means, its default in words, and an example."""
 

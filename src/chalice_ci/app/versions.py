@@ -17,6 +17,7 @@ from chalice_ci.app.pythons import Interpreter, describe, find_python
 from chalice_ci.config import AppConfig
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.package.requirements import Requirements, read_requirements
+from chalice_ci.package.target import Target
 from chalice_ci.uv import UvFailed
 
 DEFAULT_CHALICE = "1.34.0"
@@ -76,29 +77,11 @@ def support_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def marker_environment(python: str, *, machine: str = "x86_64") -> dict[str, str]:
-    """What the markers of a requirement see in Lambda. `python` is "3.12"."""
-    return {
-        "implementation_name": "cpython",
-        "implementation_version": f"{python}.0",
-        "os_name": "posix",
-        "platform_machine": machine,
-        "platform_python_implementation": "CPython",
-        "platform_release": "",
-        "platform_system": "Linux",
-        "platform_version": "",
-        "python_full_version": f"{python}.0",
-        "python_version": python,
-        "sys_platform": "linux",
-        "extra": "",
-    }
-
-
-def applies(requirement: Requirement, python: str, *, machine: str = "x86_64") -> bool:
+def applies(requirement: Requirement, python: str) -> bool:
     """Whether a requirement's marker is true in Lambda."""
     if requirement.marker is None:
         return True
-    return requirement.marker.evaluate(marker_environment(python, machine=machine))
+    return requirement.marker.evaluate(Target(python=python).marker_environment())
 
 
 def resolve_app_versions(
@@ -119,7 +102,7 @@ def resolve_app_versions(
     asks for, else the default. A Python that is not here is fetched to `cache_dir` where the
     environment allows it.
     """
-    requirements = read_requirements(app_dir, repo_root=repo_root)
+    requirements = read_requirements(app_dir, repo_root=repo_root, build=app.build)
     warnings: list[Finding] = []
     asked, interpreter, refused = _python(
         app,

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalice_ci.errors import PackageError
 from chalice_ci.package.archive import Written, write_archive
-from chalice_ci.package.lock import Origins, Target, Wheel, lock_wheels, origins
+from chalice_ci.package.index import Origins, origins, with_index
+from chalice_ci.package.lock import Locking, Wheel
 from chalice_ci.package.manifest import Archive, Dependency, FileEntry, Manifest
 from chalice_ci.package.project import app_sources, vendor_sources
 from chalice_ci.package.requirements import Requirements
+from chalice_ci.package.resolve import Making, Resolved, resolve
+from chalice_ci.package.source import Builder
+from chalice_ci.package.target import Target
 from chalice_ci.package.wheels import Fetched, fetch_wheels
 from chalice_ci.uv import find_uv
 
@@ -41,6 +45,7 @@ class PackageRequest:
     `python` is "3.12", `interpreter` any Python for uv to look at. `chalice_dir` is an installed
     chalice package: its runtime files go into the zip, so take it from the deployer's environment,
     where a dependency of the app cannot have changed it. `max_size` bounds each zip, in bytes.
+    `allowed` names what may be built from source, by `build`.
     """
 
     app_dir: Path
@@ -52,15 +57,21 @@ class PackageRequest:
     architecture: str = "x86_64"
     automatic_layer: bool = False
     max_size: int | None = None
+    allowed: tuple[str, ...] = ()
+    build: Builder | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """The built archives; `layer` is None without automatic_layer, or when it would be empty."""
+    """The built archives; `layer` is None without automatic_layer, or when it would be empty.
+
+    `resolved` are the wheels in it.
+    """
 
     app: Archive
     layer: Archive | None
     manifest: Manifest
+    resolved: Resolved
 
     @property
     def archives(self) -> tuple[Archive, ...]:
@@ -83,13 +94,24 @@ def build_package(
     prefix = f"python/lib/python{request.python}/site-packages/" if request.automatic_layer else ""
     vendored = vendor_sources(request.app_dir, repo_root=request.repo_root, prefix=prefix)
     uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
-    wheels = lock_wheels(
+    uv = replace(uv, environ=with_index(uv.environ, request.requirements))
+    resolved = resolve(
         request.requirements,
-        Target(python=request.python, architecture=request.architecture),
-        python=request.interpreter.executable,
-        uv=uv,
-        cache_dir=cache_dir,
+        Locking(
+            target=Target(python=request.python, architecture=request.architecture),
+            python=request.interpreter.executable,
+            uv=uv,
+            cache_dir=cache_dir,
+        ),
+        Making(
+            repo_root=request.repo_root,
+            allowed=request.allowed,
+            build=request.build,
+            environ=environ,
+            origins=origins(uv),
+        ),
     )
+    wheels = resolved.wheels
     fetching = _Fetching(cache_dir=cache_dir, environ=environ, origins=origins(uv))
     places = {"cache_dir": cache_dir, "out_dir": out_dir}
     if request.automatic_layer:
@@ -117,6 +139,7 @@ def build_package(
         app=written[0].archive,
         layer=written[1].archive if len(written) > 1 else None,
         manifest=manifest,
+        resolved=resolved,
     )
 
 

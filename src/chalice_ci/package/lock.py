@@ -15,19 +15,21 @@ import secrets
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
-from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from chalice_ci.errors import PackageError
+from chalice_ci.package.index import with_index
+from chalice_ci.package.target import Target
+from chalice_ci.package.unsolved import Hopeless, NeedsSource, explained, lacks_wheel
 from chalice_ci.uv import NoSolution, Uv, UvFailed
 
 if TYPE_CHECKING:
@@ -39,66 +41,13 @@ _LOCK_SECONDS = 600
 _COMPILE_SECONDS = 180
 _MAX_ALONE = 100
 
-# glibc of Lambda's runtimes: Amazon Linux 2, then Amazon Linux 2023; as Chalice's packager has it.
-_GLIBC = {"3.10": (2, 26), "3.11": (2, 26)}
-_NEWER_GLIBC = (2, 34)
-_MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
-_LEGACY = {
-    "x86_64": {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"},
-    "aarch64": {17: "manylinux2014"},
-}
-_OLDEST = {"x86_64": 5, "aarch64": 17}
-
-_NO_WHEEL = re.compile(r"\b([A-Za-z0-9][\w.-]*)(==[^\s,]+)? has no (?:usable )?wheels")
-_NOT_FOUND = re.compile(r"\b([A-Za-z0-9][\w.-]*) was not found in the package registry")
-_NO_VERSION = re.compile(r"there (?:is|are) no versions? of ([A-Za-z0-9][\w.-]*?)(==[^\s,]+)?\b")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Where the package runs: `python` is "3.12", `architecture` "x86_64" or "arm64"."""
-
-    python: str
-    architecture: str = "x86_64"
-
-    @property
-    def machine(self) -> str:
-        """The architecture's name in wheel tags."""
-        return _MACHINES[self.architecture]
-
-    @property
-    def glibc(self) -> tuple[int, int]:
-        """The C library of Lambda's runtime."""
-        return _GLIBC.get(self.python, _NEWER_GLIBC)
-
-    @property
-    def uv_platforms(self) -> tuple[str, ...]:
-        """What uv is told, best first: it knows some C libraries only.
-
-        Where the exact one is unknown, the next newer one is tried first, as it may name the newest
-        version; when that has no wheel for the true one, the next older.
-        """
-        if self.glibc == (2, 34):
-            return (f"{self.machine}-manylinux_2_34",)
-        return (f"{self.machine}-manylinux_2_28", f"{self.machine}-manylinux_2_17")
-
-    def tags(self) -> Iterator[Tag]:
-        """The tags of wheels that run there, best first."""
-        platforms: list[str] = []
-        for minor in range(self.glibc[1], _OLDEST[self.machine] - 1, -1):
-            platforms.append(f"manylinux_2_{minor}_{self.machine}")
-            if minor in _LEGACY[self.machine]:
-                platforms.append(f"{_LEGACY[self.machine][minor]}_{self.machine}")
-        platforms.append(f"linux_{self.machine}")
-        major, minor = (int(part) for part in self.python.split("."))
-        interpreter = f"cp{major}{minor}"
-        yield from cpython_tags((major, minor), [interpreter], platforms)
-        yield from compatible_tags((major, minor), interpreter, platforms)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """A locked wheel. `direct` when requirements.txt names it."""
+    """A locked wheel, or source distribution. `direct` when requirements.txt names it.
+
+    `path` is set for what was built here or is in the project; `url` is empty then.
+    """
 
     name: str
     version: str
@@ -106,115 +55,78 @@ class Wheel:
     url: str
     sha256: str
     direct: bool = False
+    path: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origins:
-    """The indexes in use: where plain HTTP is allowed, and who gets which credentials.
+class Locking:
+    """What locking needs besides the requirements: where uv and its answers are, and the time.
 
-    Keys are ("https", "host:port") pairs. Never shown: `repr` leaves the credentials out.
+    `local` are wheels on this machine that uv may choose, too.
     """
 
-    insecure: frozenset[str]
-    credentials: Mapping[tuple[str, str], tuple[str, str]]
-
-    def __repr__(self) -> str:
-        return f"Origins({len(self.credentials)} with credentials)"
-
-
-def with_index(environ: Mapping[str, str], requirements: Requirements) -> dict[str, str]:
-    """The environment of uv with the indexes that requirements.txt names.
-
-    They are not options: a command line can be read by every process of the machine.
-    """
-    merged = dict(environ)
-    if requirements.index_url:
-        merged.pop("UV_INDEX_URL", None)
-        merged["UV_DEFAULT_INDEX"] = requirements.index_url
-    if requirements.extra_index_urls:
-        own = merged.pop("UV_EXTRA_INDEX_URL", "")
-        extra = (*requirements.extra_index_urls, own, merged.get("UV_INDEX", ""))
-        merged["UV_INDEX"] = " ".join(part for part in extra if part)
-    return merged
+    target: Target
+    python: Path
+    uv: Uv
+    cache_dir: Path
+    local: tuple[Wheel, ...] = ()
+    clock: Callable[[], float] = time.time
 
 
-def lock_wheels(
-    requirements: Requirements,
-    target: Target,
-    *,
-    python: Path,
-    uv: Uv,
-    cache_dir: Path,
-    clock: Callable[[], float] = time.time,
-) -> tuple[Wheel, ...]:
+def lock_wheels(requirements: Requirements, locking: Locking) -> tuple[Wheel, ...]:
     """Lock an app's requirements for Lambda, sorted by name.
 
-    Raises PackageError for requirements that cannot be packaged, a contradiction, or a missing
-    wheel.
+    Raises PackageError for requirements that cannot be packaged or a contradiction, NeedsSource
+    where a wheel is missing.
     """
     requirements.check()
-    lines = tuple(entry.text for entry in requirements.entries)
-    if not lines:
+    if not requirements.entries:
         return ()
-    bounds = tuple(entry.text for entry in requirements.constraints)
-    uv = replace(uv, environ=with_index(uv.environ, requirements))
     refused: PackageError | None = None
-    for platform in target.uv_platforms:
-        question = _Question(
-            lines=lines,
-            bounds=bounds,
-            pre=requirements.pre,
-            target=target,
-            platform=platform,
-            python=python,
-            uv=uv,
-        )
-        locked = question.answer(requirements, cache_dir, clock)
+    for question in _questions(requirements, locking):
+        locked = question.answer(requirements, locking)
         try:
-            return _chosen(locked, requirements, target)
+            return _chosen(locked, requirements, locking)
         except PackageError as error:
             refused = refused or error
     assert refused is not None
     raise refused
 
 
-def origins(uv: Uv) -> Origins:
-    """Who the indexes of this environment are."""
-    insecure: set[str] = set()
-    credentials: dict[tuple[str, str], tuple[str, str]] = {}
-    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"):
-        for word in uv.environ.get(name, "").split():
-            label, equals, address = word.partition("=")
-            if not equals or "/" in label:
-                label, address = "", word
-            with contextlib.suppress(ValueError):
-                parts = urlsplit(address)
-                host = parts.netloc.rpartition("@")[2]
-                if parts.scheme == "http":
-                    insecure.add(host)
-                user, password = parts.username, parts.password
-                if label:
-                    key = re.sub(r"[^A-Z0-9]", "_", label.upper())
-                    user = uv.environ.get(f"UV_INDEX_{key}_USERNAME", user)
-                    password = uv.environ.get(f"UV_INDEX_{key}_PASSWORD", password)
-                if user or password:
-                    credentials[(parts.scheme, host)] = unquote(user or ""), unquote(password or "")
-    return Origins(insecure=frozenset(insecure), credentials={**_netrc(uv.environ), **credentials})
+def lock_sources(
+    requirements: Requirements, locking: Locking, names: Collection[str]
+) -> tuple[Wheel, ...]:
+    """The source distributions that stand for `names`, which have no wheel.
 
-
-def _netrc(environ: Mapping[str, str]) -> dict[tuple[str, str], tuple[str, str]]:
-    """What the operator's netrc file, which uv uses too, knows; never without TLS."""
-    if not environ.get("NETRC"):
-        return {}
+    Nothing of them is looked at: uv is told that they need nothing, and would have to build them
+    to know more. What they need is known once they are wheels.
+    """
+    question = next(_questions(requirements, locking))
     try:
-        hosts = netrc(environ["NETRC"]).hosts
-    except (OSError, UnicodeDecodeError, NetrcParseError):
-        return {}
-    return {
-        ("https", host): (login, password or "")
-        for host, (login, _, password) in hosts.items()
-        if host != "default"
-    }
+        text = question.sources(frozenset(names), locking.cache_dir)
+    except NoSolution:
+        return ()
+    return tuple(_sdists(text, frozenset(names)))
+
+
+def question_key(requirements: Requirements, locking: Locking) -> str:
+    """Names what is asked, the local wheels aside."""
+    return next(_questions(requirements, replace(locking, local=()))).key
+
+
+def _questions(requirements: Requirements, locking: Locking) -> Iterator[_Question]:
+    for platform in locking.target.uv_platforms:
+        yield _Question(
+            lines=tuple(entry.text for entry in requirements.entries),
+            bounds=tuple(entry.text for entry in requirements.constraints),
+            pre=requirements.pre,
+            no_index=requirements.no_index,
+            local=locking.local,
+            target=locking.target,
+            platform=platform,
+            python=locking.python,
+            uv=replace(locking.uv, environ=with_index(locking.uv.environ, requirements)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,23 +136,30 @@ class _Question:
     lines: tuple[str, ...]
     bounds: tuple[str, ...]
     pre: bool
+    no_index: bool
+    local: tuple[Wheel, ...]
     target: Target
     platform: str
     python: Path
     uv: Uv
 
-    def answer(
-        self, requirements: Requirements, cache_dir: Path, clock: Callable[[], float]
-    ) -> str:
-        """The text of the lock."""
-        folder = cache_dir / "locks"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    @property
+    def key(self) -> str:
+        """Names the question; a hash, because the environment may hold a password."""
         told = [_FORMAT, self.lines, self.bounds, self.pre, self.platform, self.target.python]
+        local = [[wheel.filename, wheel.sha256] for wheel in self.local]
         environ = sorted(self.uv.environ.items())
-        key = hashlib.sha256(json.dumps([told, environ]).encode()).hexdigest()[:32]
+        said = json.dumps([told, self.no_index, local, environ])
+        return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+    def answer(self, requirements: Requirements, locking: Locking) -> str:
+        """The text of the lock."""
+        folder = locking.cache_dir / "locks"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = self.key
         path = folder / f"{key}.toml"
         with contextlib.suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-            if 0 <= clock() - path.stat().st_mtime < _LOCK_SECONDS:
+            if 0 <= locking.clock() - path.stat().st_mtime < _LOCK_SECONDS:
                 text = path.read_text(encoding="utf-8")
                 tomllib.loads(text)
                 return text
@@ -249,25 +168,25 @@ class _Question:
                 text = self._asked(Path(work))
             except NoSolution as error:
                 hopeless = self._hopeless(Path(work))
-                raise _explained(error, self.target, hopeless, requirements) from error
+                raise explained(error, self.target, hopeless, requirements) from error
         draft = folder / f".{key}.{secrets.token_hex(4)}"
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
         return text
 
-    def _hopeless(self, folder: Path) -> tuple[_Hopeless, ...]:
+    def _hopeless(self, folder: Path) -> tuple[Hopeless, ...]:
         """The lines that cannot be had even alone.
 
         uv stops at the first one; whoever mends a file wants to know all of them.
         """
 
-        def alone(line: str) -> _Hopeless | None:
+        def alone(line: str) -> Hopeless | None:
             own = Path(tempfile.mkdtemp(dir=folder))
             try:
                 replace(self, lines=(line,), bounds=())._asked(own, "--no-deps")
             except NoSolution as error:
-                later = self._next_version(line, own) if _NO_WHEEL.search(error.what) else ""
-                return _Hopeless(line=line, said=error.what, later=later)
+                later = self._next_version(line, own) if lacks_wheel(error.what) else ""
+                return Hopeless(line=line, said=error.what, later=later)
             except UvFailed:
                 return None
             return None
@@ -291,16 +210,38 @@ class _Question:
         versions = (str(one.get("version", "")) for one in tomllib.loads(lock).get("packages", ()))
         return next(versions, "")
 
-    def _asked(self, folder: Path, *options: str) -> str:
+    def sources(self, names: frozenset[str], cache_dir: Path) -> str:
+        """The text of a lock in which `names` are source distributions that need nothing."""
+        folder = cache_dir / "locks"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="lock-", dir=folder) as work:
+            config = Path(work) / "uv.toml"
+            config.write_text(
+                "".join(
+                    f"[[dependency-metadata]]\nname = {json.dumps(name)}\nrequires-dist = []\n"
+                    for name in sorted(names)
+                ),
+                encoding="utf-8",
+            )
+            options = [word for name in sorted(names) for word in ("--no-binary", name)]
+            others = tuple(wheel for wheel in self.local if wheel.name not in names)
+            return replace(self, local=others)._asked(Path(work), *options, config=config)
+
+    def _asked(self, folder: Path, *options: str, config: Path | None = None) -> str:
         source, answer = folder / "requirements.in", folder / "pylock.toml"
         source.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8")
         arguments = [
+            *(("--config-file", str(config)) if config is not None else ()),
             *("pip", "compile", "--quiet", str(source), "--python", str(self.python)),
             *("--python-version", self.target.python, "--python-platform", self.platform),
             *("--only-binary", ":all:", "--no-header"),
             *("--format", "pylock.toml", "--output-file", str(answer)),
             *options,
         ]
+        for parent in dict.fromkeys(w.path.parent for w in self.local if w.path is not None):
+            arguments += ["--find-links", str(parent)]
+        if self.no_index:
+            arguments.append("--no-index")
         if self.pre:
             arguments += ["--prerelease", "allow"]
         if self.bounds:
@@ -311,97 +252,33 @@ class _Question:
         return answer.read_text(encoding="utf-8")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Hopeless:
-    """A line that cannot be had, what uv says about it, and the next version that has a wheel."""
-
-    line: str
-    said: str
-    later: str = ""
-
-    @property
-    def has_no_wheel(self) -> bool:
-        return _NO_WHEEL.search(self.said) is not None
-
-
-def _explained(
-    error: NoSolution, target: Target, hopeless: tuple[_Hopeless, ...], requirements: Requirements
-) -> PackageError:
-    where = f"Python {target.python} on {target.architecture}"
-    file = _file(requirements)
-    if not hopeless:
-        # A dependency of a dependency, or a contradiction: uv tells who wants what.
-        what = _reason(error.what, where) or f"the requirements contradict each other for {where}"
-        return PackageError(
-            f"{what}. {error.what}",
-            where=file,
-            fix="Loosen or update one of the pins that are named, or put what you built into "
-            "`vendor/`.",
-        )
-    told = []
-    without = [one for one in hopeless if one.has_no_wheel]
-    if without:
-        listed = ", ".join(_listed(one, requirements) for one in without)
-        told.append(f"no wheel for Lambda ({where}): {listed}")
-    told += [
-        _reason(one.said, where) or f"`{one.line}` cannot be had for {where}: {one.said}"
-        for one in hopeless
-        if not one.has_no_wheel
-    ]
-    fixes = []
-    if without:
-        fixes.append(
-            "Pin a version that has a wheel, or put what you built into `vendor/`: nothing is "
-            "built from source, because building runs the dependency's code."
-        )
-    if len(without) < len(hopeless):
-        fixes.append(
-            "Look at the spelling and the version, or name the index that has it with "
-            "`--extra-index-url`."
-        )
-    return PackageError("; ".join(told) + ".", where=file, fix=" ".join(fixes))
-
-
-def _file(requirements: Requirements) -> str:
-    return requirements.files[0] if requirements.files else "requirements.txt"
-
-
-def _listed(one: _Hopeless, requirements: Requirements) -> str:
-    at = next((entry.at for entry in requirements.entries if entry.text == one.line), None)
-    about = [f"{at}"] if at else []
-    about += [f"{one.later} has one"] if one.later else []
-    return f"`{one.line}`" + (f" ({', '.join(about)})" if about else "")
-
-
-def _reason(said: str, where: str) -> str:
-    if match := _NOT_FOUND.search(said):
-        return f"`{match.group(1)}` is not in the package index"
-    if match := _NO_WHEEL.search(said):
-        return f"`{match.group(1)}{match.group(2) or ''}` has no wheel for Lambda ({where})"
-    if match := _NO_VERSION.search(said):
-        version = match.group(2) or ""
-        return f"there is no such version of `{match.group(1)}{version}` for {where}"
-    return ""
-
-
-def _chosen(text: str, requirements: Requirements, target: Target) -> tuple[Wheel, ...]:
+def _chosen(text: str, requirements: Requirements, locking: Locking) -> tuple[Wheel, ...]:
+    target = locking.target
     ranks = {tag: rank for rank, tag in enumerate(target.tags())}
+    local = {wheel.sha256: wheel for wheel in locking.local}
     wheels: list[Wheel] = []
     missing: list[str] = []
+    names: list[str] = []
     for package in tomllib.loads(text).get("packages", ()):
         name, version = str(package.get("name", "")), str(package.get("version", ""))
         entries = requirements.named(name)
+        own = next((local[one] for one in _local_hashes(package) if one in local), None)
+        if own is not None:
+            # Its hash, where one was asked for, was compared when it was made.
+            wheels.append(replace(own, direct=bool(entries)))
+            continue
         allowed = {value for entry in entries for kind, value in entry.hashes if kind == "sha256"}
         if requirements.require_hashes and not allowed:
             raise PackageError(
                 f"`{name}=={version}` is needed and has no hash, while others have one.",
-                where=_file(requirements),
+                where=requirements.file,
                 fix="Write every package with `--hash=sha256:…`, transitive ones too "
                 "(`uv pip compile --generate-hashes` or `pip-compile --generate-hashes`).",
             )
         candidates = list(_ranked(package, ranks, requirements.require_hashes, allowed))
         if not candidates:
             missing.append(f"{name}=={version}")
+            names.append(str(canonicalize_name(name)))
             continue
         _, _, filename, url, sha256 = min(candidates, key=lambda c: (c[0], c[1], c[2]))
         wheels.append(
@@ -417,13 +294,40 @@ def _chosen(text: str, requirements: Requirements, target: Target) -> tuple[Whee
     if missing:
         glibc = ".".join(str(part) for part in target.glibc)
         hashes = " with one of the hashes given" if requirements.require_hashes else ""
-        raise PackageError(
+        raise NeedsSource(
             f"no wheel for Lambda (Python {target.python}, {target.architecture}, glibc {glibc})"
             f"{hashes}: {', '.join(missing)}.",
-            where=_file(requirements),
+            where=requirements.file,
             fix="Pin a version that has one, or put what you built into `vendor/`.",
+            names=tuple(names),
         )
     return tuple(sorted(wheels, key=lambda wheel: wheel.name))
+
+
+def _local_hashes(package: Mapping[str, object]) -> Iterator[str]:
+    """The hashes of what uv found on this machine."""
+    archive, listed = package.get("archive"), package.get("wheels")
+    for one in (archive, *(listed if isinstance(listed, list) else ())):
+        if isinstance(one, dict) and ("path" in one or str(one.get("url", "")).startswith("file:")):
+            yield str((one.get("hashes") or {}).get("sha256", ""))
+
+
+def _sdists(text: str, names: frozenset[str]) -> Iterator[Wheel]:
+    for package in tomllib.loads(text).get("packages", ()):
+        name = str(canonicalize_name(str(package.get("name", ""))))
+        sdist = package.get("sdist")
+        if name not in names or not isinstance(sdist, dict):
+            continue
+        url = str(sdist.get("url", ""))
+        sha256 = str((sdist.get("hashes") or {}).get("sha256", ""))
+        if url and re.fullmatch(r"[0-9a-f]{64}", sha256):
+            yield Wheel(
+                name=name,
+                version=str(package.get("version", "")),
+                filename=str(sdist.get("name") or unquote(urlsplit(url).path.rpartition("/")[2])),
+                url=url,
+                sha256=sha256,
+            )
 
 
 def _ranked(

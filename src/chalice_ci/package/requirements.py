@@ -12,8 +12,9 @@ import codecs
 import re
 import shlex
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import tomllib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,16 @@ from packaging.utils import canonicalize_name
 
 from chalice_ci.errors import PackageError
 from chalice_ci.findings import Finding, Place, Severity
+from chalice_ci.package.references import (
+    EVERYTHING,
+    Kind,
+    Reference,
+    Refused,
+    is_reference,
+    may_be_built,
+    read_reference,
+)
+from chalice_ci.package.unsolved import opt_in
 from chalice_ci.uv import masked
 
 RULE = "requirements"
@@ -33,11 +44,7 @@ _MAX_PROBLEMS = 50
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
-_VCS = re.compile(r"(git|hg|svn|bzr)\+", re.IGNORECASE)
-_URL = re.compile(r"(https?|file|ftp):", re.IGNORECASE)
 _HASH = re.compile(r"(sha256|sha384|sha512):([0-9a-f]{64,128})")
-_NAME = re.compile(r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*@")
-_EGG = re.compile(r"[#&]egg=([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -52,6 +59,7 @@ _WHEELS_ONLY = (
     "Only wheels go into a package, because building runs the dependency's code. "
     "Pin a version that has a wheel, or put what you built into `vendor/`."
 )
+_NO_OPTIONS = "Take the option out: builds get none here."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +92,31 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """All that the files say, in their order. `problems` are errors that forbid packaging."""
+    """All that the files say, in their order. `problems` are errors that forbid packaging.
+
+    `references` say where they are instead of which version; `link_folders` are folders of the
+    project with wheels, relative to the repository's root, `find_links` such pages on servers;
+    `from_source` are packages whose wheels are not to be taken.
+    """
 
     entries: tuple[Entry, ...] = ()
     constraints: tuple[Entry, ...] = ()
+    references: tuple[Reference, ...] = ()
     index_url: str | None = None
     extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    link_folders: tuple[str, ...] = ()
+    no_index: bool = False
+    from_source: tuple[str, ...] = ()
     pre: bool = False
     require_hashes: bool = False
     files: tuple[str, ...] = ()
     problems: tuple[Finding, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """The file that the app begins with, for messages."""
+        return self.files[0] if self.files else "requirements.txt"
 
     def named(self, name: str) -> tuple[Entry, ...]:
         """The requirements of one package."""
@@ -115,10 +138,16 @@ class Requirements:
 @dataclass(kw_only=True)
 class _Reading:
     root: Path
+    build: Collection[str]
     entries: list[Entry] = field(default_factory=list)
     constraints: list[Entry] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
     index_url: str | None = None
     extra_index_urls: list[str] = field(default_factory=list)
+    find_links: list[str] = field(default_factory=list)
+    link_folders: list[str] = field(default_factory=list)
+    no_index: bool = False
+    from_source: list[str] = field(default_factory=list)
     pre: bool = False
     require_hashes: bool = False
     files: dict[tuple[Path, bool], str] = field(default_factory=dict)
@@ -138,21 +167,30 @@ class _Reading:
             )
 
 
-def read_requirements(app_dir: Path, *, repo_root: Path) -> Requirements:
+def read_requirements(
+    app_dir: Path, *, repo_root: Path, build: Collection[str] = ()
+) -> Requirements:
     """Read `requirements.txt` of an app and what it includes; no file means no requirements.
 
     Includes may lie anywhere in the repository, nowhere else. Places are relative to its root.
+    `build` names what may be built from source.
     """
     root = repo_root.resolve()
-    reading = _Reading(root=root)
+    allowed = frozenset(n if n == EVERYTHING else str(canonicalize_name(n)) for n in build)
+    reading = _Reading(root=root, build=allowed)
     path = app_dir / "requirements.txt"
     if path.exists() or path.is_symlink():
         _read_file(reading, path, Place(file=_shown(path, root)), constraint=False)
     return Requirements(
         entries=tuple(reading.entries),
         constraints=tuple(reading.constraints),
+        references=tuple(reading.references),
         index_url=reading.index_url,
         extra_index_urls=tuple(dict.fromkeys(reading.extra_index_urls)),
+        find_links=tuple(dict.fromkeys(reading.find_links)),
+        link_folders=tuple(dict.fromkeys(reading.link_folders)),
+        no_index=reading.no_index,
+        from_source=tuple(dict.fromkeys(reading.from_source)),
         pre=reading.pre,
         require_hashes=reading.require_hashes or any(entry.hashes for entry in reading.entries),
         files=tuple(dict.fromkeys(reading.files.values())),
@@ -265,6 +303,9 @@ def _read_line(reading: _Reading, line: str, at: Place, *, folder: Path, constra
         _read_option(reading, line, at, folder=folder, constraint=constraint)
         return
     text, options = _split_options(line)
+    if is_reference(text):
+        _reference(reading, text, options, at, folder=folder, constraint=constraint)
+        return
     entry = _entry(reading, text, options, at)
     if entry is None:
         return
@@ -285,28 +326,6 @@ def _split_options(line: str) -> tuple[str, list[str]]:
 
 def _entry(reading: _Reading, text: str, options: list[str], at: Place) -> Entry | None:
     shown = text[:120]
-    name, at_sign, address = text.partition("@")
-    subject = _subject(text)
-    if _VCS.match(text) or _VCS.match(address.strip()):
-        reading.problem(
-            at, f"{shown!r} is built from a repository's source.", _WHEELS_ONLY, subject
-        )
-        return None
-    if at_sign and _URL.match(address.strip()):
-        what = f"`{name.strip()[:80]}` comes from an address, not from an index."
-        reading.problem(at, what, _by_name(), subject)
-        return None
-    if text.startswith((".", "/", "~")) or text.endswith((".whl", ".zip", ".tar.gz")):
-        reading.problem(
-            at,
-            f"{shown!r} is a local path, which is built on the spot.",
-            "Put the package's folder into `vendor/`, or publish it as a wheel.",
-            subject,
-        )
-        return None
-    if _URL.match(text):
-        reading.problem(at, f"{shown!r} is an address, not a name.", _by_name(), subject)
-        return None
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
@@ -318,10 +337,13 @@ def _entry(reading: _Reading, text: str, options: list[str], at: Place) -> Entry
             shown,
         )
         return None
-    if requirement.url:
-        what = f"`{requirement.name}` comes from an address, not from an index."
-        reading.problem(at, what, _by_name(), subject)
-        return None
+    hashes = _hashes(reading, options, requirement.name, at)
+    return None if hashes is None else Entry(requirement=requirement, at=at, hashes=hashes)
+
+
+def _hashes(
+    reading: _Reading, options: list[str], name: str, at: Place
+) -> tuple[tuple[str, str], ...] | None:
     hashes: list[tuple[str, str]] = []
     words = iter(options)
     for word in words:
@@ -334,33 +356,112 @@ def _entry(reading: _Reading, text: str, options: list[str], at: Place) -> Entry
         elif option == "--hash":
             reading.problem(
                 at,
-                f"the hash of {requirement.name} is not one that counts.",
+                f"the hash of {name} is not one that counts.",
                 "Use `--hash=sha256:` and 64 hexadecimal digits.",
-                requirement.name,
+                name,
             )
             return None
         else:
             reading.problem(
                 at,
-                f"`{option[:40]}` of {requirement.name} has a meaning only when it is built.",
-                _WHEELS_ONLY,
-                requirement.name,
+                f"`{option[:40]}` of {name} has a meaning only when it is built.",
+                _NO_OPTIONS,
+                name,
             )
             return None
-    return Entry(requirement=requirement, at=at, hashes=tuple(hashes))
+    return tuple(hashes)
 
 
-def _subject(text: str) -> str:
-    """The package that a line is about, where it says so: `name @ …` or `…#egg=name`."""
-    name = _EGG.search(text) or _NAME.match(text)
-    return str(canonicalize_name(name.group(1))) if name else text[:120]
+def _reference(
+    reading: _Reading, text: str, options: list[str], at: Place, *, folder: Path, constraint: bool
+) -> None:
+    hashes = _hashes(reading, options, text[:80], at)
+    if hashes is None:
+        return
+    found = read_reference(text, at, hashes)
+    if isinstance(found, Reference) and found.is_local:
+        found = _in_project(reading, found, folder)
+    if isinstance(found, Refused):
+        reading.problem(at, found.what, found.fix, text[:120])
+        return
+    subject = found.name or text[:120]
+    if constraint:
+        reading.problem(
+            at,
+            f"{found.shown!r} is a place, and a constraint is a version.",
+            "Name it in requirements.txt itself.",
+            subject,
+        )
+    elif found.name == "chalice":
+        reading.problem(
+            at,
+            "Chalice is asked for by an address; only its releases are packaged.",
+            "Write `chalice==VERSION`.",
+            subject,
+        )
+    elif found.kind is not Kind.WHEEL and not may_be_built(found.name, reading.build):
+        reading.problem(
+            at,
+            f"{found.shown!r} is built from source ({_KINDS[found.kind]}).",
+            f"Pin a version that has a wheel, put what you built into `vendor/`, or "
+            f"{opt_in([found.name] if found.name else ())}.",
+            subject,
+        )
+    elif len(reading.references) >= _MAX_ENTRIES:
+        reading.problem(at, f"more than {_MAX_ENTRIES} requirements.", "Name fewer packages.")
+    else:
+        reading.references.append(found)
 
 
-def _by_name() -> str:
-    return (
-        "Name the package and its version, with the index that has it (`--extra-index-url`), "
-        "or put its files into `vendor/`."
+_KINDS = {
+    Kind.ARCHIVE: "an archive at an address",
+    Kind.REPOSITORY: "a repository",
+    Kind.PATH: "a local path",
+}
+
+
+def _in_project(reading: _Reading, found: Reference, folder: Path) -> Reference | Refused:
+    """The reference with its path relative to the repository's root."""
+    inside = _inside(reading, folder / found.address)
+    if isinstance(inside, Refused):
+        return inside
+    path = reading.root / inside
+    if found.kind is Kind.WHEEL or path.is_dir():
+        name = found.name or (_static_name(path) if path.is_dir() else None)
+        return replace(found, address=inside.as_posix(), name=name)
+    if path.name.endswith((".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz")):
+        return replace(found, address=inside.as_posix(), kind=Kind.ARCHIVE)
+    return Refused(
+        f"{inside.as_posix()[:120]!r} is neither a folder nor an archive.",
+        "Name the folder of a package, a wheel or a source distribution.",
     )
+
+
+def _inside(reading: _Reading, path: Path) -> Path | Refused:
+    """A path of the project, relative to the repository's root."""
+    shown = ascii(path.name)[1:-1][:120]
+    try:
+        inside = path.resolve(strict=True).relative_to(reading.root)
+    except (OSError, RuntimeError):
+        return Refused(f"the local path {shown!r} cannot be read.", "Name what is in the project.")
+    except ValueError:
+        return Refused(
+            f"the local path {shown!r} lies outside the repository.", "Put it into the repository."
+        )
+    if ".git" in inside.parts:
+        return Refused(f"{shown!r} belongs to git.", "Name a path of the project.")
+    return inside
+
+
+def _static_name(folder: Path) -> str | None:
+    """The name in a folder's pyproject.toml, when it stands there."""
+    text = _text(folder / "pyproject.toml")
+    try:
+        project = tomllib.loads(text or "").get("project")
+        name = project.get("name") if isinstance(project, dict) else None
+    except (ValueError, RecursionError):
+        return None
+    return str(canonicalize_name(name)) if isinstance(name, str) else None
 
 
 def _read_option(
@@ -389,18 +490,14 @@ def _read_option(
         case name if name in _WITHOUT_EFFECT:
             pass
         case "--editable":
-            what = f"`-e {value[:80]}` is built from source on the spot."
-            fix = "Put the package's folder into `vendor/` or `chalicelib/`."
-            reading.problem(at, what, fix, _subject(value))
+            text = value if is_reference(value) else f"./{value}"
+            _reference(reading, text, [], at, folder=folder, constraint=constraint)
         case "--no-binary":
-            what = f"`--no-binary {value[:80]}` asks for a build from source."
-            reading.problem(at, what, _WHEELS_ONLY, value[:80])
-        case "--find-links" | "--no-index":
-            reading.problem(
-                at,
-                f"`{option}` is not supported: packages come from an index, by name.",
-                "Name the index with `--index-url`, or put the files into `vendor/`.",
-            )
+            _no_binary(reading, value, at)
+        case "--find-links":
+            _find_links(reading, value, at, folder)
+        case "--no-index":
+            reading.no_index = True
         case "--trusted-host":
             reading.problem(
                 at,
@@ -413,6 +510,44 @@ def _read_option(
                 f"the option `{option[:40]}` is not known.",
                 "Take the line out, or say what it does with an option of pip's requirements.",
             )
+
+
+def _no_binary(reading: _Reading, value: str, at: Place) -> None:
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    for name in names or [value]:
+        normal = str(canonicalize_name(name))
+        if name == ":none:":
+            reading.from_source.clear()
+        elif name and name != EVERYTHING and may_be_built(normal, reading.build):
+            reading.from_source.append(normal)
+        else:
+            every = not name or name == EVERYTHING
+            reading.problem(
+                at,
+                f"`--no-binary {value[:80]}` asks for a build from source.",
+                "Name the packages that it is needed for."
+                if every
+                else f"{_WHEELS_ONLY} Or {opt_in([normal])}.",
+                value[:80],
+            )
+
+
+def _find_links(reading: _Reading, value: str, at: Place, folder: Path) -> None:
+    if "://" in value and not value.lower().startswith("file:"):
+        address = _index(reading, value, at)
+        if address is not None:
+            reading.find_links.append(address)
+        return
+    inside = _inside(reading, folder / value.removeprefix("file://")) if value else None
+    if isinstance(inside, Path) and (reading.root / inside).is_dir():
+        reading.link_folders.append(inside.as_posix())
+        return
+    why = inside.what if isinstance(inside, Refused) else "it is no folder of the project."
+    reading.problem(
+        at,
+        f"`--find-links {masked(value)[:80]}`: {why}",
+        "Name a folder of the project with wheels in it, or an https address.",
+    )
 
 
 def _option(words: list[str]) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import secrets
+import shutil
 import stat
 import struct
 import threading
@@ -25,7 +26,8 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chalice_ci.errors import PackageError
-from chalice_ci.package.lock import Origins, Wheel
+from chalice_ci.package.index import Origins
+from chalice_ci.package.lock import Wheel
 from chalice_ci.uv import ca_file, masked
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Fetched:
     members: tuple[Member, ...]
 
 
-class _Refused(Exception):
+class WheelRefused(Exception):
     """Why a wheel is not used."""
 
 
@@ -99,19 +101,48 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fetch_archive(
+    wanted: Wheel, *, cache_dir: Path, environ: Mapping[str, str], origins: Origins
+) -> tuple[Path, str]:
+    """Have a source distribution, or a wheel at an address, on disk: its path and its sha256.
+
+    Without a hash in `wanted` it is fetched each time. Raises PackageError like `fetch_wheels`.
+    """
+    folder = cache_dir / "sources"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if wanted.sha256:
+        path = folder / wanted.sha256
+        if not _is_whole(path, wanted.sha256):
+            _download(wanted, path, _Connections(environ, origins))
+        return path, wanted.sha256
+    draft = folder / f".{secrets.token_hex(8)}"
+    try:
+        sha256 = _download(wanted, draft, _Connections(environ, origins))
+        draft.replace(folder / sha256)
+    finally:
+        draft.unlink(missing_ok=True)
+    return folder / sha256, sha256
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        return file_sha256(path) == sha256
+    except FileNotFoundError:
+        return False
+
+
 def _have(wheel: Wheel, folder: Path, connections: _Connections) -> Fetched:
     path = folder / f"{wheel.sha256}.whl"
-    try:
-        whole = file_sha256(path) == wheel.sha256
-    except FileNotFoundError:
-        whole = False
-    if not whole:
+    whole = _is_whole(path, wheel.sha256)
+    if not whole and wheel.path is not None:
+        _copy(wheel, wheel.path, path)
+    elif not whole:
         _download(wheel, path, connections)
     members = _known_members(path) if whole else None
     if members is None:
         try:
-            members = tuple(_inspect(path))
-        except (_Refused, zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
+            members = tuple(inspect_wheel(path))
+        except (WheelRefused, zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
             raise PackageError(
                 f"the wheel of {wheel.name} {wheel.version} is not usable: {error}.",
                 where=wheel.filename,
@@ -139,7 +170,7 @@ class _Connections:
         host = parts.netloc.rpartition("@")[2]
         if parts.scheme == "https" or (parts.scheme == "http" and host in self._origins.insecure):
             return
-        raise _Refused(f"its address does not begin with https: {masked(url)[:200]}")
+        raise WheelRefused(f"its address does not begin with https: {masked(url)[:200]}")
 
     def open(self, url: str) -> urllib3.BaseHTTPResponse:
         """The response to a GET, its body unread."""
@@ -204,7 +235,24 @@ class _Connections:
         )
 
 
-def _download(wheel: Wheel, path: Path, connections: _Connections) -> None:
+def _copy(wheel: Wheel, source: Path, path: Path) -> None:
+    """Take a wheel of this machine: it must still be the one that was locked."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        shutil.copyfile(source, draft)
+        if file_sha256(draft) != wheel.sha256:
+            raise PackageError(
+                f"the wheel of {wheel.name} {wheel.version} changed while it was packaged.",
+                where=wheel.filename,
+                fix="Run again.",
+            )
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _download(wheel: Wheel, path: Path, connections: _Connections) -> str:
+    """Fetch to `path`; the answer is the sha256, which is the wanted one if one is wanted."""
     import urllib3
 
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -212,34 +260,40 @@ def _download(wheel: Wheel, path: Path, connections: _Connections) -> None:
         connections.check(wheel.url)
         response = connections.open(wheel.url)
         if response.status != 200:
-            raise _Refused(f"the server answered {response.status}")
+            raise WheelRefused(f"the server answered {response.status}")
         digest, size = hashlib.sha256(), 0
         with draft.open("wb") as file:
             for chunk in response.stream(_CHUNK):
                 size += len(chunk)
                 if size > _MAX_WHEEL:
-                    raise _Refused(f"it is larger than {_MAX_WHEEL // 1024 // 1024} MiB")
+                    raise WheelRefused(f"it is larger than {_MAX_WHEEL // 1024 // 1024} MiB")
                 digest.update(chunk)
                 file.write(chunk)
         response.release_conn()
-        if digest.hexdigest() != wheel.sha256:
-            raise _Refused("it is not what was locked: its hash is another one")
+        if wheel.sha256 and digest.hexdigest() != wheel.sha256:
+            raise WheelRefused("it is not what was locked: its hash is another one")
         draft.replace(path)
-    except (_Refused, OSError, urllib3.exceptions.HTTPError) as error:
+    except (WheelRefused, OSError, urllib3.exceptions.HTTPError) as error:
+        what = "the wheel" if wheel.filename.endswith(".whl") else "the source"
         raise PackageError(
-            f"the wheel of {wheel.name} {wheel.version} could not be fetched: "
+            f"{what} of {wheel.name} {wheel.version} could not be fetched: "
             f"{masked(str(error))[:500]}.",
             where=wheel.filename,
             fix="Look at the index and the connection, and run again.",
         ) from error
     finally:
         draft.unlink(missing_ok=True)
+    return digest.hexdigest()
 
 
 # --- looking into a wheel -------------------------------------------------------------------------
 
 
-def _inspect(path: Path) -> Iterator[Member]:
+def inspect_wheel(path: Path) -> Iterator[Member]:
+    """The members of a wheel, each one inflated and compared with what the directory says.
+
+    Raises WheelRefused, zipfile.BadZipFile, zlib.error or ValueError for what is not fit.
+    """
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         _check_bounds(infos)
@@ -250,7 +304,7 @@ def _inspect(path: Path) -> Iterator[Member]:
             if info.is_dir():
                 continue
             if info.filename in seen:
-                raise _Refused(f"{info.filename!r} is in it twice")
+                raise WheelRefused(f"{info.filename!r} is in it twice")
             seen.add(info.filename)
             offset = _data_offset(file, info)
             ranges.append((info.header_offset, offset + info.compress_size))
@@ -268,18 +322,18 @@ def _inspect(path: Path) -> Iterator[Member]:
         end = archive.start_dir
         for start, stop in reversed(ranges):
             if stop > end:
-                raise _Refused("its entries overlap")
+                raise WheelRefused("its entries overlap")
             end = start
 
 
 def _check_bounds(infos: Sequence[zipfile.ZipInfo]) -> None:
     if len(infos) > _MAX_MEMBERS:
-        raise _Refused(f"it has more than {_MAX_MEMBERS} entries")
+        raise WheelRefused(f"it has more than {_MAX_MEMBERS} entries")
     if sum(info.file_size for info in infos) > _MAX_UNPACKED:
-        raise _Refused(f"it unpacks to more than {_MAX_UNPACKED // 1024 // 1024} MiB")
+        raise WheelRefused(f"it unpacks to more than {_MAX_UNPACKED // 1024 // 1024} MiB")
     for info in infos:
         if info.file_size > _RATIO_FROM and info.file_size > info.compress_size * _MAX_RATIO:
-            raise _Refused(f"{info.filename[:80]!r} is a bomb: more than {_MAX_RATIO}:1")
+            raise WheelRefused(f"{info.filename[:80]!r} is a bomb: more than {_MAX_RATIO}:1")
 
 
 def _check_entry(info: zipfile.ZipInfo) -> None:
@@ -289,18 +343,18 @@ def _check_entry(info: zipfile.ZipInfo) -> None:
     parts = name.rstrip("/").split("/")
     bad = not name or len(name) > _MAX_NAME or name.startswith("/") or "\\" in name
     if bad or any(part in ("", ".", "..") for part in parts) or _has_control(name):
-        raise _Refused(f"{shown} is no name for a file in a package")
+        raise WheelRefused(f"{shown} is no name for a file in a package")
     if len(parts[0]) == 2 and parts[0][1] == ":":
-        raise _Refused(f"{shown} names a drive")
+        raise WheelRefused(f"{shown} names a drive")
     if info.flag_bits & 0x1:
-        raise _Refused(f"{shown} is encrypted")
+        raise WheelRefused(f"{shown} is encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _Refused(f"{shown} is compressed in an unknown way")
+        raise WheelRefused(f"{shown} is compressed in an unknown way")
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise _Refused(f"{shown} is a link or a device")
+        raise WheelRefused(f"{shown} is a link or a device")
     if info.is_dir() and info.file_size:
-        raise _Refused(f"{shown} is a folder with bytes in it")
+        raise WheelRefused(f"{shown} is a folder with bytes in it")
 
 
 def _has_control(name: str) -> bool:
@@ -316,13 +370,13 @@ def _data_offset(file: IO[bytes], info: zipfile.ZipInfo) -> int:
     file.seek(info.header_offset)
     header = file.read(_LOCAL.size)
     if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
-        raise _Refused(f"{info.filename!r} has no header")
+        raise WheelRefused(f"{info.filename!r} has no header")
     fields = _LOCAL.unpack(header)
     flags, method, name_length, extra_length = fields[2], fields[3], fields[9], fields[10]
     name = file.read(name_length)
     expected = info.orig_filename.encode("utf-8" if flags & 0x800 else "cp437", "replace")
     if name != expected or method != info.compress_type:
-        raise _Refused(f"{info.filename!r} has two different headers")
+        raise WheelRefused(f"{info.filename!r} has two different headers")
     return int(info.header_offset) + _LOCAL.size + int(name_length) + int(extra_length)
 
 
@@ -334,7 +388,7 @@ def _verify(file: IO[bytes], offset: int, info: zipfile.ZipInfo) -> str:
     while left:
         data = file.read(min(_CHUNK, left))
         if not data:
-            raise _Refused(f"{info.filename!r} is cut off")
+            raise WheelRefused(f"{info.filename!r} is cut off")
         left -= len(data)
         while data:
             if inflater is None:
@@ -343,16 +397,16 @@ def _verify(file: IO[bytes], offset: int, info: zipfile.ZipInfo) -> str:
                 out = inflater.decompress(data, _CHUNK)
                 data = inflater.unconsumed_tail
                 if inflater.unused_data:
-                    raise _Refused(f"{info.filename!r} hides bytes behind its end")
+                    raise WheelRefused(f"{info.filename!r} hides bytes behind its end")
             size += len(out)
             if size > info.file_size:
-                raise _Refused(f"{info.filename!r} is longer than it says")
+                raise WheelRefused(f"{info.filename!r} is longer than it says")
             crc = zlib.crc32(out, crc)
             digest.update(out)
     if inflater is not None and not inflater.eof:
-        raise _Refused(f"{info.filename!r} is cut off")
+        raise WheelRefused(f"{info.filename!r} is cut off")
     if size != info.file_size or crc != info.CRC:
-        raise _Refused(f"{info.filename!r} does not match its checksum")
+        raise WheelRefused(f"{info.filename!r} does not match its checksum")
     return digest.hexdigest()
 
 
