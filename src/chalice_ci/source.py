@@ -209,7 +209,7 @@ def read_source(root: Path, app_path: str) -> Source:
     for inside in _python_files(folder):
         if len(files) >= MAX_FILES:
             break
-        text = _read(folder / inside)
+        text = read_text(folder / inside)
         if text is not None:
             files[(PurePosixPath(app_path) / inside).as_posix()] = text
     return Source(files=files, app_path=app_path)
@@ -228,7 +228,8 @@ def _python_files(folder: Path) -> Iterator[str]:
                 yield (Path(where) / name).relative_to(folder).as_posix()
 
 
-def _read(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
+    """The text of a file; None for links, devices, what is too large and what is not UTF-8."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError):
@@ -336,7 +337,7 @@ def excerpts(root: Path) -> Callable[[Place], str | None]:
         try:
             if (root / path).resolve() != root.resolve() / path:
                 return None
-            text = _read(root / path)
+            text = read_text(root / path)
         except (OSError, ValueError):
             return None
         return None if text is None else Source(files={at.file: text}).line(at)
