@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import assert_never
 from urllib.parse import quote
 
 from chalice_ci.context import Context, RunOrder
@@ -19,6 +20,7 @@ from chalice_ci.report import markdown as md
 from chalice_ci.report.report import (
     Effect,
     Failure,
+    Intent,
     Isolation,
     Outcome,
     Report,
@@ -27,7 +29,7 @@ from chalice_ci.report.report import (
     Verdict,
     exit_code,
 )
-from chalice_ci.report.terminal import human_size
+from chalice_ci.report.sizes import human_size
 
 TITLE = "Chalice"
 RUNNING = "⏳"
@@ -214,15 +216,16 @@ class Page:
 
     def _good(self) -> str:
         results = self._report.results
-        live = [r for r in results if r.changed is not None and r.plan is not None]
+        live = [r for r in results if r.intent is Intent.DEPLOY and r.changed is not None]
         if not results:
             return "⏭️ nothing to do"
         if live:
             return "✅ preview deployed" if all(r.preview for r in live) else "✅ deployed"
-        if any(r.plan is not None for r in results):
+        if any(r.intent is Intent.PLAN and r.plan is not None for r in results):
             return "📝 planned"
-        if any(r.changed is not None for r in results):
-            return "🗑️ removed"
+        removed = [r for r in results if r.intent is Intent.REMOVE and r.changed is not None]
+        if removed:
+            return "🗑️ removed" if any(r.changed for r in removed) else "⏭️ nothing to remove"
         if self._report.verdict is Verdict.SKIPPED:
             return "⏭️ nothing done"
         return "✅ fit to deploy"
@@ -333,7 +336,7 @@ class Page:
         """A sentence for each stage whose plan deletes or replaces something."""
         sentences = []
         for result in self._report.results:
-            if result.changed is not None or result.failure is not None:
+            if result.intent is not Intent.PLAN or result.failure is not None:
                 continue
             told = [
                 f"{verb} {names}"
@@ -508,13 +511,25 @@ def _result_words(result: Result) -> str:
 def _good_words(result: Result) -> str:
     if result.skipped:
         return "⏭️ skipped"
-    if result.plan is not None:
-        if result.changed is None:
-            return "📝 planned"
-        return "✅ deployed" if result.changed else "✅ deployed, nothing to change"
-    if result.changed is not None:
-        return "🗑️ removed" if result.changed else "⏭️ nothing to remove"
-    return "✅ fit to deploy"
+    match result.intent:
+        case Intent.CHECK:
+            return "✅ fit to deploy"
+        case Intent.PACKAGE:
+            return "📦 packaged"
+        case Intent.PLAN:
+            return "📝 planned" if result.plan is not None else "⏭️ not planned"
+        case Intent.DEPLOY if result.changed is None:
+            return "⏭️ not deployed"
+        case Intent.DEPLOY:
+            return "✅ deployed" if result.changed else "✅ deployed, nothing to change"
+        case Intent.REMOVE:
+            return "🗑️ removed" if result.changed else "⏭️ nothing to remove"
+        case Intent.READ:
+            return "📄 as recorded"
+        case Intent.RECORD:
+            return "📄 recorded"
+        case _:
+            assert_never(result.intent)
 
 
 def _changes(result: Result) -> str:

@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterator
 
 from chalice_ci.findings import Finding, Place, Severity, in_order
 from chalice_ci.neutral import neutralise, without_commands
-from chalice_ci.report.report import Effect, Failure, Outcome, Report, Result, Verdict, owned
+from chalice_ci.report.report import (
+    Effect,
+    Failure,
+    Intent,
+    Outcome,
+    Report,
+    Result,
+    Verdict,
+    owned,
+)
+from chalice_ci.report.sizes import human_size
 
 Excerpt = Callable[[Place], "str | None"]
 
@@ -118,7 +128,9 @@ class _Page:
             seconds = f" ({operation.seconds:.1f} s)" if operation.seconds is not None else ""
             text = f"{operation.method} {operation.resource}{seconds} {operation.message}"
             yield from self._wrapped(text.strip(), f"    {mark} ")
-        if result.changed is not None:
+        if result.changed is not None and result.intent is Intent.REMOVE:
+            yield f"  removed     {'everything' if result.changed else 'nothing to remove'}"
+        elif result.changed is not None:
             yield f"  deployed    {'changed' if result.changed else 'nothing to change'}"
         for resource in result.resources:
             text = f"{resource.type} {resource.name}  {resource.identity}"
@@ -131,9 +143,9 @@ class _Page:
             yield from self._wrapped(text.rstrip(), "  ")
         if result.state is not None:
             state = result.state
-            changed = "recorded" if state.changed else "unchanged"
             name = _word(f"{state.store} {state.commit or state.version}".strip())
-            yield f"  state       {changed}: {name}"
+            changed = "recorded: " if state.changed else "unchanged: "
+            yield f"  state       {'' if result.intent is Intent.READ else changed}{name}"
         if result.timings:
             total = sum(timing.seconds for timing in result.timings)
             steps = ", ".join(f"{_word(t.step)} {t.seconds:.1f} s" for t in result.timings)
@@ -208,18 +220,6 @@ class _Page:
             )
             for piece in map(without_commands, wrapped):
                 yield self.style(style, piece) if style else piece
-
-
-def human_size(size: int) -> str:
-    """A size for people: "8.1 MB"; decimal units, as AWS's limits are written."""
-    if size < 1000:
-        return f"{size} B"
-    value = float(size)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 1000 or unit == "GB":
-            break
-    return f"{value:.1f} {unit}"
 
 
 def _word(text: str) -> str:
