@@ -58,8 +58,7 @@ SIGNS = {
     Intent.CHECK: "check",
     Intent.PLAN: "plan",
     Intent.DEPLOY: "deploy",
-    Intent.PREVIEW_UP: "up",
-    Intent.PREVIEW_DOWN: "down",
+    Intent.REMOVE: "down",
 }
 ALL = "check dev, staging, prod"
 WHOSE = (
@@ -100,7 +99,8 @@ def told(routed: Routed) -> str:
     """The tasks as the table writes them."""
     found: dict[str, list[str]] = {}
     for task in routed.tasks:
-        found.setdefault(SIGNS[task.intent], []).append(task.job.stage)
+        up = task.intent is Intent.DEPLOY and task.job.like is not None
+        found.setdefault("up" if up else SIGNS[task.intent], []).append(task.job.stage)
     return "; ".join(f"{sign} {', '.join(stages)}" for sign, stages in found.items())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -21,6 +22,7 @@ from chalice_ci.report.report import (
     Dependency,
     Effect,
     Failure,
+    Intent,
     Isolation,
     Operation,
     Outcome,
@@ -92,6 +94,8 @@ WARNING = Finding(rule="config", severity=Severity.WARNING, what="w")
 ERROR = replace(WARNING, severity=Severity.ERROR)
 RESULT = Result(app="orders", stage="dev")
 PLAN = Plan(digest="d" * 64)
+PLANNED: dict[str, Any] = {"intent": Intent.PLAN, "plan": PLAN}
+DEPLOYED: dict[str, Any] = {"intent": Intent.DEPLOY, "plan": PLAN, "changed": True}
 AWS = Failure(exit_code=ExitCode.AWS_FAILED, what="Lambda refused.")
 SMOKE = (Smoke(path="/", passed=True, status=200), Smoke(path="/x", passed=False, status=500))
 
@@ -108,29 +112,34 @@ SMOKE = (Smoke(path="/", passed=True, status=200), Smoke(path="/x", passed=False
             "❌ 1 error: AWS was not touched",
             "❌ 1 error",
         ),
-        ({"plan": PLAN}, "📝 planned", "📝 planned"),
-        ({"plan": PLAN, "changed": True}, "✅ deployed", "✅ deployed"),
+        ({"intent": Intent.PACKAGE}, "📦 packaged", "✅ fit to deploy"),
+        ({**PLANNED}, "📝 planned", "📝 planned"),
+        ({"intent": Intent.PLAN}, "⏭️ not planned", "✅ fit to deploy"),
+        ({**DEPLOYED}, "✅ deployed", "✅ deployed"),
+        ({**DEPLOYED, "changed": False}, "✅ deployed, nothing to change", "✅ deployed"),
+        ({**DEPLOYED, "preview": True}, "✅ deployed", "✅ preview deployed"),
         (
-            {"plan": PLAN, "changed": False},
-            "✅ deployed, nothing to change",
-            "✅ deployed",
+            {"intent": Intent.DEPLOY, "note": "AWS was not touched"},
+            "⏭️ not deployed: AWS was not touched",
+            "✅ fit to deploy",
         ),
+        ({"intent": Intent.REMOVE, "changed": True}, "🗑️ removed", "🗑️ removed"),
         (
-            {"plan": PLAN, "changed": True, "preview": True},
-            "✅ deployed",
-            "✅ preview deployed",
+            {"intent": Intent.REMOVE, "changed": False},
+            "⏭️ nothing to remove",
+            "⏭️ nothing to remove",
         ),
-        ({"changed": True}, "🗑️ removed", "🗑️ removed"),
-        ({"changed": False}, "⏭️ nothing to remove", "🗑️ removed"),
+        ({"intent": Intent.READ}, "📄 as recorded", "✅ fit to deploy"),
+        ({"intent": Intent.RECORD}, "📄 recorded", "✅ fit to deploy"),
         ({"skipped": True, "note": "dev failed"}, "⏭️ skipped: dev failed", "⏭️ nothing done"),
         ({"failure": AWS}, "❌ failed: aws-failed", "❌ 1 stage failed"),
         (
-            {"failure": AWS, "plan": PLAN, "operations": (DONE, OPERATION)},
+            {**DEPLOYED, "failure": AWS, "operations": (DONE, OPERATION)},
             "❌ failed: aws-failed, 1 of 2 steps done",
             "❌ 1 stage failed",
         ),
         (
-            {"plan": PLAN, "changed": True, "smoke": SMOKE},
+            {**DEPLOYED, "smoke": SMOKE},
             "✅ deployed, smoke 1/2",
             "✅ deployed",
         ),
@@ -181,12 +190,12 @@ def test_a_plan_that_deletes_or_replaces_asks_for_a_decision_and_names_what_is_l
         Operation(method="delete_function", resource="worker", effect=Effect.DELETE),
         Operation(method="delete_rule", resource="nightly", effect=Effect.REPLACE),
     )
-    planned = replace(RESULT, plan=PLAN, operations=operations)
+    planned = replace(RESULT, **PLANNED, operations=operations)
     body = of(planned)
     assert heading(body) == "⚠️ 1 decision needed"
     assert "deletes `worker` and deletes and creates again `nightly`" in body
     # What was done is done.
-    assert "[!WARNING]" not in of(replace(planned, changed=True))
+    assert "[!WARNING]" not in of(replace(planned, intent=Intent.DEPLOY, changed=True))
 
 
 def test_columns_that_nobody_needs_are_left_out() -> None:
@@ -200,7 +209,7 @@ def test_an_error_that_stands_in_no_alert_is_seen_without_a_click() -> None:
 
 def test_a_failed_smoke_check_is_seen_without_a_click() -> None:
     smoke = (Smoke(path="/x|y", passed=False, status=500, message="expected 200"),)
-    page = Page(of(replace(RESULT, plan=PLAN, changed=True, smoke=smoke)))
+    page = Page(of(replace(RESULT, **DEPLOYED, smoke=smoke)))
     assert "/x|y answered 500: expected 200" in page.shown
 
 
@@ -297,7 +306,7 @@ def many(results: int, findings: int, text: str) -> Report:
             Result(
                 app=f"app-{n}-{text}"[:60],
                 stage="dev",
-                plan=PLAN,
+                **PLANNED,
                 package=replace(
                     PACKAGE,
                     archives=(replace(PACKAGE.archives[0], sha256=f"{n:064x}"),),

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.report import terminal
-from chalice_ci.report.report import Report, Result
+from chalice_ci.report.report import Intent, RecordedState, Report, Result
 from support.hostile import obeyed
 from support.reports import EVIL, FULL, reports
 
@@ -138,3 +138,35 @@ def test_the_last_line_sums_up() -> None:
 )
 def test_sizes_are_written_as_awss_limits_are(size: int, text: str) -> None:
     assert terminal.human_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("intent", "changed", "line"),
+    [
+        (Intent.READ, False, "  state       branch chalice-state 71be2aa"),
+        (Intent.RECORD, True, "  state       recorded: branch chalice-state 71be2aa"),
+        (Intent.RECORD, False, "  state       unchanged: branch chalice-state 71be2aa"),
+    ],
+)
+def test_a_verb_that_reads_does_not_say_whether_it_wrote(
+    intent: Intent, changed: bool, line: str
+) -> None:
+    state = RecordedState(store="branch chalice-state", version="71be2aa", changed=changed)
+    shown = Result(app="a", stage="dev", intent=intent, state=state)
+    assert line in terminal.render(Report(verb="url", results=(shown,))).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("intent", "changed", "line"),
+    [
+        (Intent.DEPLOY, True, "  deployed    changed"),
+        (Intent.DEPLOY, False, "  deployed    nothing to change"),
+        (Intent.REMOVE, True, "  removed     everything"),
+        (Intent.REMOVE, False, "  removed     nothing to remove"),
+    ],
+)
+def test_what_was_done_to_aws_is_said_in_the_words_of_the_verb(
+    intent: Intent, changed: bool, line: str
+) -> None:
+    done = Result(app="a", stage="dev", intent=intent, changed=changed)
+    assert line in terminal.render(Report(verb="run", results=(done,))).splitlines()

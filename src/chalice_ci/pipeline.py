@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +42,7 @@ from chalice_ci.lifetime import finish_what_was_left, note_the_beginning, note_t
 from chalice_ci.output import write_failure, write_package, write_report
 from chalice_ci.recorded import import_state, pull_states, show_states, stage_urls
 from chalice_ci.report.progress import Progress
-from chalice_ci.report.report import Report, Result, exit_code
+from chalice_ci.report.report import Intent, Report, Result, exit_code
 from chalice_ci.route import Job, Wish, all_jobs, deploy_jobs, named_jobs, refuse_foreign_code
 from chalice_ci.run import Cloud, Run
 from chalice_ci.state.git import GitFailed, LocalRepository
@@ -73,7 +74,7 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
             write_failure(run, verb, error)
             note_the_end(run)
             raise
-        reaction = done if isinstance(done, Reaction) else Reaction(results=done)
+        reaction = done if isinstance(done, Reaction) else Reaction(results=_meant(verb, done))
         report = Report(
             verb=verb,
             commit=run.context.commit or run.checkout.commit or "",
@@ -202,6 +203,23 @@ _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Rea
         run, _wish(run), run.world.cwd / given["file"], force=bool(given["force"])
     ),
 }
+
+
+_INTENTS: Mapping[str, Intent] = {
+    "check": Intent.CHECK,
+    "package": Intent.PACKAGE,
+    "plan": Intent.PLAN,
+    "deploy": Intent.DEPLOY,
+    "delete": Intent.REMOVE,
+    "url": Intent.READ,
+    "state show": Intent.READ,
+    "state pull": Intent.READ,
+    "state import": Intent.RECORD,
+}
+
+
+def _meant(verb: str, results: tuple[Result, ...]) -> tuple[Result, ...]:
+    return tuple(replace(result, intent=_INTENTS[verb]) for result in results)
 
 
 # -- jobs -----------------------------------------------------------------------------------------

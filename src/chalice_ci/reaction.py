@@ -19,8 +19,8 @@ from chalice_ci.forge.port import Deployment, DeploymentState, Forge
 from chalice_ci.jobs import Reaction, acted, checked, empty, fails, fails_on, guarded, stopped_by
 from chalice_ci.report.comment import comment, in_progress
 from chalice_ci.report.page import Origin, Waiting
-from chalice_ci.report.report import Failure, Report, Result, Verdict
-from chalice_ci.route import Intent, Job, Routed, Task, Wish, route_event
+from chalice_ci.report.report import Failure, Intent, Report, Result, Verdict
+from chalice_ci.route import Job, Routed, Task, Wish, route_event
 from chalice_ci.run import Run
 from chalice_ci.smoke import reachable
 
@@ -28,8 +28,7 @@ _DOING = {
     Intent.CHECK: "checking…",
     Intent.PLAN: "planning…",
     Intent.DEPLOY: "deploying…",
-    Intent.PREVIEW_UP: "deploying…",
-    Intent.PREVIEW_DOWN: "deleting…",
+    Intent.REMOVE: "deleting…",
 }
 
 
@@ -63,7 +62,8 @@ def _do(run: Run, tasks: Sequence[Task], desk: Desk) -> tuple[Result, ...]:
             continue
         results[number] = guarded(run, task.job, partial(desk.perform, task))
     together = dict(zip(built, check_built(run, built.values()), strict=True))
-    return tuple((results | together)[number] for number in range(len(tasks)))
+    done = results | together
+    return tuple(replace(done[n], intent=task.intent) for n, task in enumerate(tasks))
 
 
 @dataclass(kw_only=True)
@@ -143,14 +143,13 @@ class Desk:
         match task.intent:
             case Intent.PLAN:
                 return acted(self.run, task.job, plan_stage)
-            case Intent.DEPLOY:
+            case Intent.DEPLOY if task.job.like is None:
                 return acted(self.run, task.job, deploy_stage)
-            case Intent.PREVIEW_UP:
+            case Intent.DEPLOY:
                 return self._preview_up(task.job)
-            case Intent.PREVIEW_DOWN:
+            case Intent.REMOVE:
                 return self._preview_down(task.job)
-            case Intent.CHECK:
-                raise AssertionError("checks are done together")
+        raise AssertionError(f"an event does not lead to {task.intent} alone")
 
     def _preview_up(self, job: Job) -> Result:
         deployment = self._started(job)

@@ -11,11 +11,11 @@ import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from chalice_ci.config import AppConfig, ProjectConfig, StageConfig
 from chalice_ci.context import Context, PullRequest, System
 from chalice_ci.errors import UsageError
+from chalice_ci.report.report import Intent
 
 PREVIEW = re.compile(r"pr-[0-9]{1,9}")
 """The name of a preview stage: `pr-` and the number of the pull request."""
@@ -34,16 +34,6 @@ class Job:
     def name(self) -> str:
         """How logs and reports call it."""
         return f"{self.app.name}/{self.stage}"
-
-
-class Intent(StrEnum):
-    """What an event wants of an app and stage."""
-
-    CHECK = "check"
-    PLAN = "plan"
-    DEPLOY = "deploy"
-    PREVIEW_UP = "preview-up"
-    PREVIEW_DOWN = "preview-down"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,10 +252,10 @@ class _Router:
         if preview is None or not self._wants_preview(pull):
             return Routed(tasks=checks)
         if preview.label is None or preview.label in pull.labels:
-            return Routed(tasks=(*checks, *self._preview(Intent.PREVIEW_UP, pull)))
+            return Routed(tasks=(*checks, *self._preview(Intent.DEPLOY, pull)))
         # GitHub leaves the label out when it was deleted from the repository.
         if self.context.action == "unlabeled" and self.context.label in (None, preview.label):
-            return Routed(tasks=(*checks, *self._preview(Intent.PREVIEW_DOWN, pull)))
+            return Routed(tasks=(*checks, *self._preview(Intent.REMOVE, pull)))
         note = f"No preview: the pull request does not have the label `{preview.label}`."
         return Routed(tasks=checks, notes=(note,))
 
@@ -274,7 +264,7 @@ class _Router:
             return Routed(notes=("The pull request is closed, and no preview is configured.",))
         if not self.context.trusted:
             return Routed(notes=(f"{self.context.trust} It never had a preview.",))
-        return Routed(tasks=self._preview(Intent.PREVIEW_DOWN, pull))
+        return Routed(tasks=self._preview(Intent.REMOVE, pull))
 
     def _all(self) -> tuple[Job, ...]:
         """Every stage that is checked; a preview has no place in it, its own build is looked at."""

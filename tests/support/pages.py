@@ -10,6 +10,7 @@ from chalice_ci.report.report import (
     Archive,
     Dependency,
     Effect,
+    Intent,
     Isolation,
     Operation,
     Outcome,
@@ -93,6 +94,7 @@ CANONICAL = Report(
             preview=True,
             isolation=FULL,
             package=PACKAGE,
+            intent=Intent.DEPLOY,
             plan=Plan(digest="b" * 64),
             findings=(SHARED_QUEUE,),
             operations=(
@@ -118,6 +120,7 @@ CANONICAL = Report(
             path="services/orders",
             isolation=FULL,
             package=PACKAGE,
+            intent=Intent.PLAN,
             plan=Plan(digest="c" * 64, path="orders-prod.plan"),
             operations=(
                 operation("create_function", "api_handler", Effect.CREATE, Outcome.PLANNED),

@@ -16,6 +16,7 @@ from chalice_ci.report.report import (
     Dependency,
     Effect,
     Failure,
+    Intent,
     Isolation,
     Operation,
     Outcome,
@@ -74,6 +75,7 @@ FULL = Report(
                 python="3.12",
                 architecture="x86_64",
             ),
+            intent=Intent.DEPLOY,
             plan=Plan(digest="b" * 64, path="orders-dev.plan", expires="2026-01-03T03:04:05Z"),
             operations=(
                 Operation(
@@ -235,6 +237,7 @@ class _Maker:
             findings=self.several(self.finding, 12),
             failure=self.failure() if self.flag() else None,
             skipped=self.flag(),
+            intent=self.random.choice(list(Intent)),
             preview=self.flag(),
             features=self.several(self.text),
             routes=self.maybe(self.number),

@@ -11,6 +11,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from chalice_ci.difference.document import to_document as difference_document
 from chalice_ci.errors import ExitCode
 from chalice_ci.findings import Finding, Severity, in_order
 from chalice_ci.report.report import (
@@ -77,6 +78,7 @@ def _result(result: Result) -> dict[str, Any]:
         "stage": result.stage,
         "path": result.path,
         "preview": result.preview,
+        "intent": result.intent.value,
         "verdict": result.verdict.value,
         "note": result.note,
         "account": result.account,
@@ -95,6 +97,7 @@ def _result(result: Result) -> dict[str, Any]:
         "plan": None
         if plan is None
         else {"digest": plan.digest, "path": plan.path, "expires": plan.expires},
+        "difference": None if result.changes is None else difference_document(result.changes),
         "changes": {effect.value: result.count(effect) for effect in Effect},
         "operations": [_operation(operation) for operation in result.operations],
         "changed": result.changed,

@@ -7,7 +7,8 @@ A pipeline makes one `Result` per app and stage and one `Report` for the run:
     Result(app="orders", stage="dev", failure=Failure.of(error))                # it went wrong
     Report(verb="check", results=(...), findings=configuration_findings)
 
-Only `app` and `stage` are required of a result: what a verb does not know stays empty. Results
+Only `app` and `stage` are required of a result: what a verb does not know stays empty, what it
+wants (`intent`) is filled in where its jobs are done. Results
 gain parts on the way with `dataclasses.replace`. Values of environment variables have no place
 here; texts may be hostile, the renderings make them harmless.
 """
@@ -35,6 +36,20 @@ class Verdict(StrEnum):
     """The run stopped: `failure` says where and why."""
     SKIPPED = "skipped"
     """Nothing was done: `note` says why."""
+
+
+class Intent(StrEnum):
+    """What a run wants of an app and stage."""
+
+    CHECK = "check"
+    PACKAGE = "package"
+    PLAN = "plan"
+    DEPLOY = "deploy"
+    REMOVE = "remove"
+    READ = "read"
+    """Show what is recorded."""
+    RECORD = "record"
+    """Take over a state that was recorded elsewhere."""
 
 
 class Outcome(StrEnum):
@@ -236,6 +251,7 @@ class Result:
 
     app: str
     stage: str
+    intent: Intent = Intent.CHECK
     findings: tuple[Finding, ...] = ()
     failure: Failure | None = None
     note: str = ""
