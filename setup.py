@@ -29,6 +29,7 @@ setup(
             "sample/orders/chalicelib/*",
             "locks/*.txt",
             "schemas/*.json",
+            "upgrade/*.toml",
         ]
     },
     install_requires=[
@@ -38,6 +39,7 @@ setup(
         "PyYAML>=6.0,<7",
         "junit-xml>=1.9,<2",
         "packaging>=25.0",
+        "squarify>=0.4.5,<0.5",
         "uv>=0.13,<0.14",
     ],
     extras_require={
