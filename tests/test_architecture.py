@@ -29,6 +29,8 @@ ADAPTERS = {
     "chalice_ci.app.environment": {"packaging"},
     "chalice_ci.app.resolution": {"packaging"},
     "chalice_ci.experimental": {"packaging"},
+    "chalice_ci.upgrade.catalogue": {"packaging"},
+    "chalice_ci.upgrade.findings": {"packaging"},
     "chalice_ci.package.requirements": {"packaging"},
     "chalice_ci.package.lock": {"packaging"},
     "chalice_ci.package.references": {"packaging"},

@@ -28,6 +28,9 @@ from chalice_ci.report.report import Failure, Result
 from chalice_ci.route import Job
 from chalice_ci.run import Run
 from chalice_ci.source import read_source
+from chalice_ci.upgrade.facts import AppFacts
+from chalice_ci.upgrade.findings import upgrade_findings
+from chalice_ci.upgrade.reading import StageAsked, read_facts
 
 FALLBACK_REGION = "us-east-1"
 """Where nothing names a region: boto3 clients at import need one, and nothing is called."""
@@ -340,8 +343,8 @@ def _config_findings(
     loaded = tuple(stage.loaded for stage in stages if isinstance(stage, Built))
     # Functions that only a stage has that could not be loaded are not unknown.
     complete = len(loaded) == len(stages)
-    return tuple(
-        check_chalice_config(
+    return (
+        *check_chalice_config(
             config,
             app=app,
             stages_wanted=tuple(_result(stage).stage for stage in stages),
@@ -350,8 +353,29 @@ def _config_findings(
             loaded_rules=_names(loaded, *_RULES),
             preview_like=run.config.preview.like if run.config.preview else None,
             chalice_version=loaded[0].chalice_version if loaded else None,
-        )
+        ),
+        *upgrade_findings(facts_of(run, app, config, stages)),
     )
+
+
+def facts_of(
+    run: Run, app: AppConfig, config: ChaliceConfig, stages: Iterable[Built | Result]
+) -> tuple[AppFacts, ...]:
+    """What a change of the Chalice version is judged by, for these stages of one app."""
+    previews = run.config.preview.like if run.config.preview else None
+    asked = (
+        StageAsked(
+            stage=result.stage,
+            like=previews if result.preview else None,
+            chalice=result.chalice,
+            python=result.python,
+            region=result.region,
+            loaded=stage.loaded if isinstance(stage, Built) else None,
+        )
+        for stage in stages
+        for result in (_result(stage),)
+    )
+    return read_facts(run.checkout.root, app, asked, config=config, apps=run.config.apps)
 
 
 def _names(loaded: tuple[Loaded, ...], *types: str) -> tuple[str, ...]:

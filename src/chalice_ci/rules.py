@@ -19,6 +19,7 @@ class Group(StrEnum):
 
     CONFIGURATION = "configuration"
     ENVIRONMENT = "Python and Chalice"
+    UPGRADE = "Chalice upgrades"
     LOAD = "load"
     EXPERIMENTAL = "experimental features"
     VALIDATION = "Chalice's own validation"
@@ -962,6 +963,180 @@ _ENVIRONMENT = (
     ),
 )
 
+_MOVED = "It is a warning: it does not fail the build unless `fail-on` says so."
+
+_UPGRADE = (
+    Rule(
+        name="route-parameter-names",
+        title="A route's parameters are not called like the view's arguments",
+        group=Group.UPGRADE,
+        severity=Severity.ERROR,
+        explanation=(
+            "Since Chalice 1.0.0b2 a view gets the parameters of its path by name, before it got\n"
+            "them in their order. Names that differ deploy without a word, and every request is\n"
+            "answered with status 500. Their order does not matter any more.\n"
+            "A view below a decorator that is not Chalice's is left alone: it may have other\n"
+            "arguments than it shows."
+        ),
+        before="@app.route('/orders/{order_id}')\ndef order(id):\n    return {}",
+        after="@app.route('/orders/{order_id}')\ndef order(order_id):\n    return {}",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="define-authorizer",
+        title="`define_authorizer` is gone",
+        group=Group.UPGRADE,
+        severity=Severity.ERROR,
+        explanation=(
+            "Chalice 0.8.1 deprecated it for authorizer objects, 1.0.0b1 removed it: importing\n"
+            "the app ends in an AttributeError."
+        ),
+        before=(
+            "app.define_authorizer(\n"
+            "    name='users', header='Authorization', auth_type='cognito_user_pools',\n"
+            "    provider_arns=[POOL],\n"
+            ")"
+        ),
+        after="users = CognitoUserPoolAuthorizer('users', provider_arns=[POOL])",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="authorizer-name",
+        title="A route names its authorizer by text",
+        group=Group.UPGRADE,
+        severity=Severity.ERROR,
+        explanation=(
+            "`authorizer_name` went with `define_authorizer` in Chalice 1.0.0b1: a route takes\n"
+            "the authorizer itself, and importing the app ends in a TypeError."
+        ),
+        before="@app.route('/orders', authorizer_name='users')\ndef orders():\n    return []",
+        after="@app.route('/orders', authorizer=users)\ndef orders():\n    return []",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="authorizer-id",
+        title="A route names its authorizer by API Gateway's id",
+        group=Group.UPGRADE,
+        severity=Severity.ERROR,
+        explanation=(
+            "Since Chalice 0.7.0 the whole API is one document, made from the app: an authorizer\n"
+            "that exists in API Gateway only cannot be named. `authorizer_id` and\n"
+            "`authorization_type` end in a TypeError when the app is imported."
+        ),
+        before=(
+            "@app.route('/orders', authorization_type='CUSTOM', authorizer_id='ab12cd')\n"
+            "def orders():\n"
+            "    return []"
+        ),
+        after=(
+            "gate = CustomAuthorizer('gate', authorizer_uri=GATE)\n\n\n"
+            "@app.route('/orders', authorizer=gate)\n"
+            "def orders():\n"
+            "    return []"
+        ),
+        allow=_NEVER,
+    ),
+    Rule(
+        name="raw-body-text",
+        title="The raw body of a request is used as text",
+        group=Group.UPGRADE,
+        severity=Severity.ERROR,
+        explanation=(
+            "Since Chalice 0.9.0 `raw_body` is bytes, because bodies can be binary. Split, joined\n"
+            "or searched with text it raises a TypeError while the request is answered; compared\n"
+            "with text it is never equal. What only makes another text (`f'{raw_body}'`, the keys\n"
+            "of `parse_qs`) is a warning. `json.loads`, `hmac` and `base64` take bytes."
+        ),
+        before="fields = app.current_request.raw_body.split('&')",
+        after="fields = app.current_request.raw_body.decode('utf-8').split('&')",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="deploy-positional-stage",
+        title="A script gives `chalice deploy` its stage without `--stage`",
+        group=Group.UPGRADE,
+        severity=Severity.ERROR,
+        explanation=(
+            "The argument named the stage of API Gateway, was deprecated in Chalice 0.7.0 and is\n"
+            "gone since 1.0.0b1: the command ends with exit code 2. Looked through are workflows,\n"
+            "CI files, Makefiles, `package.json`, `tox.ini`, Dockerfiles and shell scripts of the\n"
+            "repository. A stage of Chalice's is meant most of the time."
+        ),
+        before="chalice deploy prod",
+        after="chalice deploy --stage prod",
+        language="console",
+        allow=_NEVER,
+    ),
+    Rule(
+        name="policy-json",
+        title="`.chalice/policy.json` is not read",
+        group=Group.UPGRADE,
+        severity=Severity.ERROR,
+        explanation=(
+            "Since Chalice 0.7.0 each stage has a role and a policy of its own, in\n"
+            "`.chalice/policy-<stage>.json`; 1.0.0b2 stopped reading `policy.json` for dev.\n"
+            "Where the stage's own file is missing and `autogen_policy` is false, Chalice cannot\n"
+            "deploy. Where nothing reads the file, it is a warning: somebody may change it and\n"
+            "believe in it."
+        ),
+        before='{"autogen_policy": false, "stages": {"dev": {}}}',
+        after=(
+            '{"stages": {"dev": {"autogen_policy": false, "iam_policy_file": "policy-dev.json"}}}'
+        ),
+        language="json",
+        allow="Name the file in config.json: `iam_policy_file` may be any file in `.chalice`.",
+    ),
+    Rule(
+        name="v1-state",
+        title="The stage is recorded in the file of an old Chalice",
+        group=Group.UPGRADE,
+        severity=Severity.WARNING,
+        explanation=(
+            "Chalice before 1.2 kept all stages in `.chalice/deployed.json`. The first deployment\n"
+            "converts the stage's part and never writes that file again, so an older Chalice\n"
+            "cannot be used after it. Roles and rules are not in the old file: they are found by\n"
+            "their names."
+        ),
+        before="ls .chalice  # config.json  deployed.json",
+        after="chalice-ci state import .chalice/deployed.json --stage dev",
+        language="console",
+        allow="Import it, commit that `.chalice/deployed.json` is removed; until then it is said.",
+    ),
+    Rule(
+        name="resource-names",
+        title="What is deployed is not called `<app>-<stage>`",
+        group=Group.UPGRADE,
+        severity=Severity.WARNING,
+        explanation=(
+            "Since Chalice 0.7.0 every resource is called after the app and the stage, and looked\n"
+            "for under that name. A function that was deployed under another one (by an older\n"
+            "Chalice, or before `app_name` was changed) is neither updated nor deleted: the next\n"
+            "deployment makes a new one beside it."
+        ),
+        before='{"dev": {"api_handler_name": "orders"}}',
+        after='{"dev": {"api_handler_name": "orders-dev"}}',
+        language="json",
+        allow=_MOVED,
+    ),
+    Rule(
+        name="python-dropped",
+        title="A script or CI file asks for a Python that the app's Chalice dropped",
+        group=Group.UPGRADE,
+        severity=Severity.WARNING,
+        explanation=(
+            "Chalice dropped 2.7 in 1.24.0, 3.6 and 3.7 in 1.31.0, 3.8 in 1.32.0 and 3.9 in\n"
+            "1.33.0. There the newest Chalice cannot be installed, or it deploys for a newer\n"
+            "runtime than the one that it runs on. Only files count that use Chalice, and an\n"
+            "older `.python-version` or `Pipfile`: which environment they install is not known,\n"
+            "so it is a warning. The app's own Python is the rule `python-version`."
+        ),
+        before="# .github/workflows/deploy.yml\nwith: {python-version: '3.8'}",
+        after="# .github/workflows/deploy.yml\nwith: {python-version: '3.12'}",
+        language="yaml",
+        allow=_MOVED,
+    ),
+)
+
 _PACKAGE = (
     Rule(
         name="requirements",
@@ -1000,6 +1175,7 @@ RULES: dict[str, Rule] = {
     for rule in (
         *_CONFIGURATION,
         *_ENVIRONMENT,
+        *_UPGRADE,
         *_COMMITTED,
         *_LOAD,
         *_EXPERIMENTAL,
