@@ -40,6 +40,7 @@ ADAPTERS = {
     "chalice_ci.package.unsolved": {"packaging"},
     "chalice_ci.package.archive": {"packaging"},
     "chalice_ci.package.wheels": {"urllib3"},
+    "chalice_ci.report.treemap": {"squarify"},
 }
 LOCAL = {"moto", "werkzeug", "flask", "botocore", "boto3", "responses"}
 """The extra `local`: only its own package imports these, and the demo uses that package."""

@@ -1,7 +1,8 @@
 """The application graph of a stage: who calls what, and what of it is new, changed or gone. Pure.
 
-Nodes are what people think of (routes, functions, triggers, roles), not Chalice's resources. A graph
-of hundreds is no picture: `readable` keeps what changed and what that touches, and counts the rest.
+Nodes are what people think of (routes, functions, triggers, roles), not Chalice's resources. A
+graph of hundreds is no picture: `readable` keeps what changed and what that touches, and counts the
+rest.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def diagram_of(before: Snapshot | None, after: Snapshot) -> Diagram:
     edges = {edge for snapshot in (before, after) if snapshot for edge in _edges(snapshot)}
     shapes = list(Shape)
     return Diagram(
-        nodes=tuple(sorted(nodes, key=lambda node: (shapes.index(node.shape), node.label, node.id))),
+        nodes=tuple(
+            sorted(nodes, key=lambda node: (shapes.index(node.shape), node.label, node.id))
+        ),
         edges=tuple(sorted(e for e in edges if e.source in known and e.target in known)),
     )
 
@@ -167,9 +170,7 @@ def _edges(snapshot: Snapshot) -> Iterator[Edge]:
         yield Edge(source="api:rest", target=node)
         yield Edge(source=node, target=f"function:{HANDLER}")
     for trigger in snapshot.triggers:
-        yield Edge(
-            source=f"trigger:{' '.join(trigger.key)}", target=f"function:{trigger.function}"
-        )
+        yield Edge(source=f"trigger:{' '.join(trigger.key)}", target=f"function:{trigger.function}")
     for one in snapshot.functions:
         yield Edge(source=f"function:{one.name}", target=f"role:{one.role}")
         if one.managed_layer:

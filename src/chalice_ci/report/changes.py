@@ -226,7 +226,7 @@ def package_blocks(package: PackageChanges) -> Iterator[str]:
             f"{md.code(one.name, 100)} {human_delta(one.delta)}" for one in package.growth[:10]
         )
         yield f"Grew most, unpacked: {grown}"
-    for some in _pieces(package.files, ROWS):
+    for files in _pieces(package.files, ROWS):
         yield md.table(
             ("", "File", "Size"),
             tuple(
@@ -237,7 +237,7 @@ def package_blocks(package: PackageChanges) -> Iterator[str]:
                     if file.kind is Kind.REMOVED
                     else f"{human_size(file.size_after)} ({human_delta(file.delta)})",
                 )
-                for file in some
+                for file in files
             ),
         )
     if package.own_files > len(package.files):

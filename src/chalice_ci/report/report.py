@@ -20,7 +20,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from chalice_ci import __version__
+from chalice_ci.contents import Group
 from chalice_ci.difference.changes import Changes
+from chalice_ci.difference.diagram import Diagram
 from chalice_ci.errors import ExitCode, UserError
 from chalice_ci.findings import Finding, Place, Severity, in_order
 
@@ -272,6 +274,10 @@ class Result:
     changes: Changes | None = None
     """What is different from what is deployed or from the pull request's base; None when nobody
     asked."""
+    diagram: Diagram | None = None
+    """The application graph, with what is new, changed and gone where that is known."""
+    contents: tuple[Group, ...] = ()
+    """What fills the package, largest first."""
     plan: Plan | None = None
     operations: tuple[Operation, ...] = ()
     changed: bool | None = None
