@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +17,11 @@ import pytest
 
 from chalice_ci.app.environment import chalice_dir, make_deployer_environment
 from chalice_ci.app.pythons import Interpreter, describe, find_python
+from chalice_ci.app.wheel_builder import SandboxedBuilder
 from chalice_ci.package import Package, PackageRequest, build_package
+from chalice_ci.package.index import with_index
 from chalice_ci.package.requirements import read_requirements
+from chalice_ci.uv import find_uv
 
 # Runs in an environment that has Chalice; the packagers are called as its deployer calls them.
 _PACK = r"""
@@ -36,6 +40,8 @@ for kind in kinds:
         made[kind] = None
 print("\n" + json.dumps(made))
 """
+
+RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 Members = dict[str, tuple[int, int]]
 
@@ -91,24 +97,44 @@ def build(
     architecture: str = "x86_64",
     automatic_layer: bool = False,
     max_size: int | None = None,
+    allowed: tuple[str, ...] = (),
+    log: Callable[[str], None] = lambda _: None,
 ) -> Package:
-    """Our package of a project."""
+    """Our package of a project; what is `allowed` is built from source in the sandbox."""
     root = repo_root or app_dir
+    cache_dir = cache_dir or cache_folder()
+    environ = os.environ if environ is None else environ
+    requirements = read_requirements(app_dir, repo_root=root, build=allowed)
+    builder = None
+    if allowed:
+        uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
+        work_dir = Path(tempfile.mkdtemp(prefix="build-", dir=cache_folder().parent))
+        work_dir.chmod(0o711)
+        builder = SandboxedBuilder(
+            interpreter=running() if python == RUNNING else interpreter(python),
+            uv=replace(uv, environ=with_index(uv.environ, requirements)),
+            cache_dir=cache_folder(),
+            work_dir=work_dir,
+            confined=False,
+            log=log,
+        )
     return build_package(
         PackageRequest(
             app_dir=app_dir,
             repo_root=root,
-            requirements=read_requirements(app_dir, repo_root=root),
+            requirements=requirements,
             python=python,
             interpreter=running(),
             chalice_dir=chalice or installed_chalice(),
             architecture=architecture,
             automatic_layer=automatic_layer,
             max_size=max_size,
+            allowed=allowed,
+            build=builder,
         ),
-        cache_dir=cache_dir or cache_folder(),
+        cache_dir=cache_dir,
         out_dir=out_dir,
-        environ=os.environ if environ is None else environ,
+        environ=environ,
     )
 
 

@@ -16,7 +16,6 @@ import io
 import json
 import re
 import shutil
-import struct
 import tarfile
 import tempfile
 import tomllib
@@ -31,6 +30,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from chalice_ci.errors import PackageError
+from chalice_ci.package import elf
 from chalice_ci.package.lock import Wheel
 from chalice_ci.package.target import Target
 from chalice_ci.package.wheels import WheelRefused, file_sha256, inspect_wheel
@@ -47,8 +47,11 @@ _LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 _LEGACY_REQUIRES = ("setuptools>=40.8,<72", "wheel")
 _PLAIN_REQUIRES = ("setuptools>=40.8",)
 
-_GLIBC_SYMBOL = re.compile(rb"GLIBC_(\d+)\.(\d+)")
-_ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
+# What manylinux takes for given on every Linux (PEP 599), without the desktop's part of it.
+_IN_LAMBDA = re.compile(
+    r"(?:libc|libm|libdl|librt|libpthread|libresolv|libutil|libgcc_s|libstdc\+\+|libz)\.so\.\d+"
+    r"|ld-linux-(?:x86-64|aarch64)\.so\.\d"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,23 +314,25 @@ def _metadata(archive: zipfile.ZipFile, names: set[str]) -> tuple[str, str]:
 
 
 def _foreign(archive: zipfile.ZipFile, target: Target) -> Iterator[str]:
-    """Why its libraries do not run in Lambda: a tag `linux_x86_64` says nothing of the C library.
-
-    The versions of glibc's symbols that an object wants stand in it as text.
-    """
+    """Why its libraries do not run in Lambda: a tag such as `linux_x86_64` does not tell."""
+    own = {PurePosixPath(name).name for name in archive.namelist()}
     for info in archive.infolist():
         with archive.open(info) as file:
-            head = file.read(20)
-            if head[:4] != b"\x7fELF" or len(head) < 20:
+            data = file.read(len(elf.MAGIC))
+            if data != elf.MAGIC:
                 continue
-            data = head + file.read()
-        (machine,) = struct.unpack("<H", data[18:20])
-        if _ELF_MACHINES.get(machine) != target.machine:
-            yield f"{info.filename[:120]} is for another processor than {target.architecture}"
-        wanted = max(
-            ((int(major), int(minor)) for major, minor in _GLIBC_SYMBOL.findall(data)),
-            default=(0, 0),
-        )
-        if wanted > target.glibc:
-            has, needs = (".".join(str(part) for part in one) for one in (target.glibc, wanted))
-            yield f"{info.filename[:120]} needs glibc {needs}, and Lambda has {has}"
+            data += file.read()
+        shown = info.filename[:120]
+        try:
+            found = elf.read_object(data)
+        except ValueError as error:
+            yield f"{shown} is no library of Linux: {error}"
+            continue
+        if found.machine != target.machine:
+            yield f"{shown} is for {found.machine}, not for {target.architecture}"
+        if found.glibc > target.glibc:
+            has, needs = (".".join(map(str, one)) for one in (target.glibc, found.glibc))
+            yield f"{shown} needs glibc {needs}, and Lambda has {has}"
+        for name in found.needed:
+            if name not in own and not _IN_LAMBDA.fullmatch(name):
+                yield f"{shown} needs {name[:80]}, which Lambda does not have"
