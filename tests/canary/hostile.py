@@ -5,12 +5,14 @@
 """
 
 PRELUDE = r"""
-import base64, ctypes, errno, json, os, pathlib, signal, socket, subprocess, sys, threading, time
+import base64, ctypes, errno, json, os, pathlib, signal, socket, stat, subprocess, sys, threading
+import time
 from chalice import Chalice
 
 app = Chalice(app_name='canary')
 ARENA = json.loads(os.environ['ARENA'])
-MARK = b'kana' + b'rie'
+# How every secret of this arena begins, written so that the app itself does not hold it.
+MARK = ARENA['backwards'][::-1].encode()
 found = []
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,12 +55,15 @@ def index():
 
 PROBES = {
     "other processes": r"""
+def content(path):
+    # Not pipes: that would wait for ever, or take what the tests say to each other.
+    if stat.S_ISREG(os.stat(path).st_mode):
+        return open(path, 'rb').read(65536)
 for pid in ['self', 'thread-self', *pids()]:
     for name in ('environ', 'cmdline', 'maps', 'mem', 'stack', 'auxv', 'io', 'cwd/x', 'root/x'):
         attempt('%s/%s' % (pid, name), lambda: open('/proc/%s/%s' % (pid, name), 'rb').read(65536))
-    # Its own pipes would only keep it waiting.
     for fd in range(4 if pid in ('self', 'thread-self') else 0, 40):
-        attempt('%s/fd' % pid, lambda: open('/proc/%s/fd/%d' % (pid, fd), 'rb').read(65536))
+        attempt('%s/fd' % pid, lambda: content('/proc/%s/fd/%d' % (pid, fd)))
     attempt('%s/task' % pid, lambda: open('/proc/%s/task/%s/environ' % (pid, pid), 'rb').read())
     def memory():
         for line in open('/proc/%s/maps' % pid):
@@ -125,7 +130,8 @@ if libc.syscall(NUMBER, 2, 1, 0) >= 0:
 ring = ctypes.create_string_buffer(256)
 if libc.syscall(425, 8, ring) >= 0:
     found.append('io_uring')
-shell = 'exec 3<>/dev/tcp/127.0.0.1/%d && echo hello >&3 && echo kana""rie' % ARENA['tcp']
+shell = 'exec 3<>/dev/tcp/127.0.0.1/%d && echo hello >&3 && echo %s'
+shell %= (ARENA['tcp'], MARK.decode())
 attempt('bash', lambda: subprocess.run(['bash', '-c', shell], capture_output=True).stdout)
 attempt('curl', lambda: subprocess.run(
     ['curl', '-s', '--unix-socket', ARENA['unix'], 'http://x/'], capture_output=True).stdout)

@@ -8,6 +8,7 @@ or that we print, nothing of the app is left, and the end is a controlled one.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import secrets
@@ -32,6 +33,7 @@ SOURCE = Path(chalice_ci.__file__).parent
 DRIVER = Path(__file__).with_name("driver.py")
 WITHOUT_LANDLOCK = DRIVER.with_name("without_landlock.py")
 NOBODY = 65534
+PR_SET_DUMPABLE = 4
 LIMITS: dict[str, float] = {
     "wall_seconds": 8,
     "cpu_seconds": 8,
@@ -90,7 +92,7 @@ class Listener:
     def close(self) -> None:
         self._stop = True
         for thread in self._threads:
-            thread.join()
+            thread.join(10)
         for made in self._sockets:
             made.close()
 
@@ -101,7 +103,9 @@ class Arena:
     def __init__(self, root: Path, user: int) -> None:
         self.root, self.user = root, user
         self.token = secrets.token_hex(8)
-        self.secrets = [f"kanarie{secrets.token_hex(16)}" for _ in range(6)]
+        # Other tests run at the same time, as the same user: their canaries are not ours.
+        self.mark = f"kanarie{secrets.token_hex(4)}"
+        self.secrets = [f"{self.mark}{secrets.token_hex(16)}" for _ in range(6)]
         self.project, self.work = root / "project", root / "work"
         self.python = app_python()
         root.chmod(0o755)
@@ -146,6 +150,7 @@ class Arena:
             "project": str(self.project),
             "open_folder": str(self.root / "open"),
             "token": self.token,
+            "backwards": self.mark[::-1],
             "secret_files": [str(path) for path in self.secret_files],
             "command_files": [str(path) for path in self.command_files],
         }
@@ -258,11 +263,26 @@ def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
     else:
         user = os.geteuid()
     root = Path(tempfile.mkdtemp(prefix="chalice-ci-canary-"))
-    made = Arena(root, user)
-    yield made
-    made.listener.close()
+    with hidden() if user == os.geteuid() != 0 else contextlib.nullcontext():
+        made = Arena(root, user)
+        yield made
+        made.listener.close()
     made.untouched()
     shutil.rmtree(root)
+
+
+@contextlib.contextmanager
+def hidden() -> Iterator[None]:
+    """Nobody of our own user can look into this process, which knows the secrets too.
+
+    No more than the step that is played here lets others look into itself.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(PR_SET_DUMPABLE, ctypes.c_ulong(0), 0, 0, 0) == 0
+    try:
+        yield
+    finally:
+        assert libc.prctl(PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0) == 0
 
 
 @pytest.mark.parametrize("name", hostile.PROBES)
@@ -372,7 +392,7 @@ def test_a_daemon_that_outlives_a_killed_orchestrator_is_ended_too(arena: Arena)
     )
     assert eventually(lambda: len(running_with(f"daemon-{arena.token}")) == 3)
     driver.kill()
-    driver.wait()
+    driver.wait(30)
     assert eventually(lambda: running_with(arena.token) == [])
 
 
