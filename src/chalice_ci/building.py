@@ -15,6 +15,7 @@ from chalice_ci.app.deployer import PackageFile
 from chalice_ci.app.environment import genuine_chalice, make_app_environment
 from chalice_ci.app.pythons import Interpreter
 from chalice_ci.app.versions import Versions, resolve_app_versions
+from chalice_ci.app.wheel_builder import SandboxedBuilder
 from chalice_ci.chalice_config import ChaliceConfig, check_chalice_config, read_chalice_config
 from chalice_ci.check import Checked, check, check_together
 from chalice_ci.config import AppConfig
@@ -23,6 +24,7 @@ from chalice_ci.findings import Finding, Place, Severity, in_order
 from chalice_ci.graph import Loaded
 from chalice_ci.inputs import ALLOW_UNSANDBOXED, PYTHON_PATH
 from chalice_ci.package import Package, PackageRequest, build_package
+from chalice_ci.package.index import with_index
 from chalice_ci.report import report as model
 from chalice_ci.report.report import Failure, Result
 from chalice_ci.route import Job
@@ -31,6 +33,7 @@ from chalice_ci.source import read_source
 from chalice_ci.upgrade.facts import AppFacts
 from chalice_ci.upgrade.findings import upgrade_findings
 from chalice_ci.upgrade.reading import StageAsked, read_facts
+from chalice_ci.uv import find_uv
 
 FALLBACK_REGION = "us-east-1"
 """Where nothing names a region: boto3 clients at import need one, and nothing is called."""
@@ -188,8 +191,12 @@ class _Building:
         self._say(f"preparing Chalice {self.versions.chalice} on Python {self.versions.python}")
         with ThreadPoolExecutor(max_workers=1) as pool:
             packaging = pool.submit(self._package)
+            versions, wheels = self._as_packaged(packaging)
             python = make_app_environment(
-                self.versions, cache_dir=self.run.cache_dir, environ=self.run.world.env
+                versions,
+                cache_dir=self.run.cache_dir,
+                environ=self.run.world.env,
+                wheels=wheels,
             )
             layer_is_empty = False
             if self.config.automatic_layer(self._settings_stage):
@@ -215,6 +222,32 @@ class _Building:
             )
             package = _outcome(packaging)
         return self._put_together(loading, package, (*findings, *python.findings))
+
+    def _as_packaged(self, packaging: Future[Package]) -> tuple[Versions, tuple[Path, ...]]:
+        """What the app's environment is made of, and the folders of wheels that no index has.
+
+        Where something is built or brought, it waits for the package, so that it is built once.
+        """
+        requirements = self.versions.requirements
+        if self.job.app.build or requirements.references or requirements.link_folders:
+            early = _outcome(packaging)
+            if isinstance(early, Package):
+                made = (wheel.path for wheel in early.resolved.made)
+                folders = tuple(path.parent for path in made if path is not None)
+                return replace(self.versions, requirements=early.resolved.requirements), folders
+        return self.versions, ()
+
+    def _builder(self) -> SandboxedBuilder:
+        environ, cache_dir = self.run.world.env, self.run.cache_dir
+        uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
+        return SandboxedBuilder(
+            interpreter=self.versions.interpreter,
+            uv=replace(uv, environ=with_index(uv.environ, self.versions.requirements)),
+            cache_dir=cache_dir,
+            work_dir=self.run.work_dir,
+            confined=self._must_be_confined,
+            log=self._app_said,
+        )
 
     @property
     def _settings_stage(self) -> str:
@@ -258,6 +291,8 @@ class _Building:
                 automatic_layer=settings[0].automatic_layer(settings[1]),
                 chalice_dir=chalice,
                 max_size=self.run.config.package.max_size_bytes,
+                allowed=self.job.app.build,
+                build=self._builder() if self.job.app.build else None,
             ),
             cache_dir=self.run.cache_dir,
             out_dir=self.run.work_dir / "packages",

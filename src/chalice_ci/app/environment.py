@@ -89,10 +89,12 @@ def make_app_environment(
     environ: Mapping[str, str],
     clock: Callable[[], float] = time.time,
     brought: Path = BROUGHT,
+    wheels: tuple[Path, ...] = (),
 ) -> AppPython:
     """Make, or use again, the environment that loads an app.
 
-    `brought` is where environments are that need not be made. Raises PackageError when the index
+    `brought` is where environments are that need not be made, `wheels` are folders with wheels that
+    no index has. Raises PackageError when the index
     cannot be reached or Chalice itself cannot be had.
     """
     interpreter = _reachable(versions.interpreter, cache_dir)
@@ -107,7 +109,7 @@ def make_app_environment(
             brought=brought,
         )
         uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
-        uv = replace(uv, environ=with_index(uv.environ, versions.requirements))
+        uv = replace(uv, environ=with_index(uv.environ, versions.requirements, wheels))
         resolution = resolve(versions, interpreter, uv, cache_dir, clock, base=there)
         executable = making.result()
     rest = without(resolution.lock, there)

@@ -163,7 +163,11 @@ def contents(lock: str) -> list[list[object]]:
         [
             package.get("name"),
             package.get("version"),
-            sorted(json.dumps(wheel.get("hashes")) for wheel in package.get("wheels", ())),
+            sorted(
+                json.dumps(one.get("hashes"))
+                for one in (*package.get("wheels", ()), package.get("archive", {}))
+                if one
+            ),
         ]
         for package in tomllib.loads(lock).get("packages", ())
     ]

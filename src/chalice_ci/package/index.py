@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from netrc import NetrcParseError, netrc
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -39,8 +40,10 @@ class Origins:
         return f"Origins({len(self.credentials)} with credentials)"
 
 
-def with_index(environ: Mapping[str, str], requirements: Requirements) -> dict[str, str]:
-    """The environment of uv with the indexes that requirements.txt names.
+def with_index(
+    environ: Mapping[str, str], requirements: Requirements, wheels: tuple[Path, ...] = ()
+) -> dict[str, str]:
+    """The environment of uv with the indexes that requirements.txt names, and folders of wheels.
 
     They are not options: a command line can be read by every process of the machine.
     """
@@ -52,8 +55,8 @@ def with_index(environ: Mapping[str, str], requirements: Requirements) -> dict[s
         own = merged.pop("UV_EXTRA_INDEX_URL", "")
         extra = (*requirements.extra_index_urls, own, merged.get("UV_INDEX", ""))
         merged["UV_INDEX"] = " ".join(part for part in extra if part)
-    if requirements.find_links:
-        merged["UV_FIND_LINKS"] = ",".join(requirements.find_links)
+    if requirements.find_links or wheels:
+        merged["UV_FIND_LINKS"] = ",".join((*requirements.find_links, *map(str, wheels)))
     return merged
 
 

@@ -215,8 +215,8 @@ class _Question:
         folder = cache_dir / "locks"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lock-", dir=folder) as work:
-            config = Path(work) / "uv.toml"
-            config.write_text(
+            settings = Path(work) / "uv.toml"
+            settings.write_text(
                 "".join(
                     f"[[dependency-metadata]]\nname = {json.dumps(name)}\nrequires-dist = []\n"
                     for name in sorted(names)
@@ -225,13 +225,12 @@ class _Question:
             )
             options = [word for name in sorted(names) for word in ("--no-binary", name)]
             others = tuple(wheel for wheel in self.local if wheel.name not in names)
-            return replace(self, local=others)._asked(Path(work), *options, config=config)
+            return replace(self, local=others)._asked(Path(work), *options, settings=settings)
 
-    def _asked(self, folder: Path, *options: str, config: Path | None = None) -> str:
+    def _asked(self, folder: Path, *options: str, settings: Path | None = None) -> str:
         source, answer = folder / "requirements.in", folder / "pylock.toml"
         source.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8")
         arguments = [
-            *(("--config-file", str(config)) if config is not None else ()),
             *("pip", "compile", "--quiet", str(source), "--python", str(self.python)),
             *("--python-version", self.target.python, "--python-platform", self.platform),
             *("--only-binary", ":all:", "--no-header"),
@@ -248,7 +247,7 @@ class _Question:
             constraints = folder / "constraints.txt"
             constraints.write_text("".join(f"{b}\n" for b in self.bounds), encoding="utf-8")
             arguments += ["--constraint", str(constraints)]
-        self.uv.run(arguments, cwd=folder, seconds=_COMPILE_SECONDS)
+        self.uv.run(arguments, cwd=folder, seconds=_COMPILE_SECONDS, settings=settings)
         return answer.read_text(encoding="utf-8")
 
 
