@@ -19,17 +19,21 @@ import math
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 READS = {
-    "apigateway": {"GetAuthorizers", "GetDomainName", "GetRestApi", "GetRestApis"},
+    "apigateway": {
+        "GetAuthorizers", "GetDeployment", "GetDomainName", "GetRestApi", "GetRestApis", "GetStage",
+    },
     "apigatewayv2": {
         "GetApi", "GetApiMappings", "GetApis", "GetDomainName", "GetIntegrations", "GetRoutes",
-        "GetTags",
+        "GetStage", "GetTags",
     },
-    "iam": {"GetRole", "ListRolePolicies"},
+    "events": {"DescribeRule", "ListTargetsByRule"},
+    "iam": {"GetRole", "GetRolePolicy", "ListRolePolicies"},
     "lambda": {
         "GetEventSourceMapping", "GetFunction", "GetFunctionConfiguration", "GetLayerVersionByArn",
         "GetPolicy", "ListTags",
@@ -47,6 +51,10 @@ CREDENTIALS = {
     "sso-oidc": {"CreateToken"},
     "sts": {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"},
 }
+
+_THROTTLED = {"Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"}
+
+Seen = Callable[[str, str, Mapping[str, Any], Mapping[str, Any]], None]
 
 _LONG_TEXT = 2048
 _MANY_ITEMS = 500
@@ -67,13 +75,19 @@ class Stopped(Ended):
 
 
 class Pipe:
-    """The child's ends of the two pipes to its parent, and the wish to stop."""
+    """The child's ends of the two pipes to its parent, and the wish to stop.
+
+    Threads share it: messages are whole, and between a question and its answer nobody else asks.
+    """
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._read_fd = read_fd
         self._requests = os.fdopen(read_fd, "rb")
         self._answers = os.fdopen(write_fd, "wb", buffering=0)
         self._stop = False
+        self._halted = False
+        self._sending = threading.Lock()
+        self._asking = threading.Lock()
 
     def listen_to_signals(self) -> None:
         """From now on SIGTERM means: stop before the next call; SIGINT is the parent's business."""
@@ -95,24 +109,30 @@ class Pipe:
         data = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(self._answers.fileno(), view) :]
+            with self._sending:
+                while view:
+                    view = view[os.write(self._answers.fileno(), view) :]
         except (BrokenPipeError, OSError):
             raise Stopped("the parent is gone") from None
 
-    def ask(self, message: Mapping[str, Any]) -> None:
-        """Send a question and wait; raises Refused unless the answer is yes."""
-        self.check()
-        self.send(message)
-        answer = self.receive()
+    def ask(self, question: Callable[[], Mapping[str, Any]]) -> None:
+        """Send what `question` returns and wait; raises Refused unless the answer is yes."""
+        with self._asking:
+            self.check()
+            self.send(question())
+            answer = self.receive()
         if answer is None:
             raise Stopped("the parent is gone")
         if answer.get("allow") is not True:
             raise Refused("the parent refused")
 
+    def halt(self, halted: bool = True) -> None:
+        """Let no further call be made, because something failed beside it; or begin anew."""
+        self._halted = halted
+
     def check(self) -> None:
-        """Raise Stopped when SIGTERM came."""
-        if self._stop:
+        """Raise Stopped when SIGTERM came or the work was halted."""
+        if self._stop or self._halted:
             raise Stopped("terminated")
 
     def sleep(self, seconds: float) -> None:
@@ -123,25 +143,53 @@ class Pipe:
             left = until - time.monotonic()
             if left <= 0:
                 return
-            ready, _, _ = select.select([self._read_fd], [], [], min(left, _SLICE_SECONDS))
-            if ready:
-                # The parent never speaks unasked while work is going on: this is the end of file.
-                raise Stopped("the parent is gone")
+            self._end_with_the_parent()
+            time.sleep(min(left, _SLICE_SECONDS))
+
+    def _end_with_the_parent(self) -> None:
+        if not self._asking.acquire(blocking=False):
+            return
+        try:
+            ready, _, _ = select.select([self._read_fd], [], [], 0)
+        finally:
+            self._asking.release()
+        if ready:
+            # The parent never speaks unasked while work is going on: this is the end of file.
+            raise Stopped("the parent is gone")
 
 
 class Calls:
     """Watches the calls of one botocore session.
 
-    `where` says which instruction of the plan is being executed; None means that the plan is only
-    being made, so nothing may change. `seen` is told of each successful changing call:
-    (service, operation, parameters, response).
+    `where` says which instruction of the plan this thread executes; None means that the plan is
+    only being made, so nothing may change. `seen` is told of each successful changing call of this
+    thread: (service, operation, parameters, response). `throttled` counts calls that AWS made
+    wait.
     """
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self._number = 0
-        self.where: Mapping[str, str] | None = None
-        self.seen: Callable[[str, str, Mapping[str, Any], Mapping[str, Any]], None] | None = None
+        self._here = threading.local()
+        self.throttled = 0
+
+    @property
+    def where(self) -> Mapping[str, str] | None:
+        """The instruction that this thread executes."""
+        return getattr(self._here, "where", None)
+
+    @where.setter
+    def where(self, where: Mapping[str, str] | None) -> None:
+        self._here.where = where
+
+    @property
+    def seen(self) -> Seen | None:
+        """Who is told of this thread's calls."""
+        return getattr(self._here, "seen", None)
+
+    @seen.setter
+    def seen(self, seen: Seen | None) -> None:
+        self._here.seen = seen
 
     def watch(self, session: Any) -> None:
         """Register with a botocore session that has not made a client yet."""
@@ -163,16 +211,19 @@ class Calls:
             return
         if self.where is None:
             raise Refused(f"{service}:{operation} changes something, the plan only reads")
-        self._number += 1
         call = {
-            "number": self._number,
             "service": service,
             "operation": operation,
             "params": summary(context.get("chalice_ci_params")),
             **self.where,
         }
-        self._pipe.ask({"ask": call})
-        context["chalice_ci_call"] = self._number
+
+        def question() -> Mapping[str, Any]:
+            self._number += 1
+            context["chalice_ci_call"] = self._number
+            return {"ask": {"number": self._number, **call}}
+
+        self._pipe.ask(question)
 
     def _after(
         self,
@@ -182,16 +233,18 @@ class Calls:
         context: Any = None,
         **_event: Any,
     ) -> None:
+        metadata = parsed.get("ResponseMetadata") or {}
+        error = parsed.get("Error") or {}
+        if metadata.get("RetryAttempts") or error.get("Code") in _THROTTLED:
+            self.throttled += 1
         number = (context or {}).get("chalice_ci_call")
         if number is None:
             return
         status = http_response.status_code
-        error = parsed.get("Error") or {}
         ok = status < 300
         if ok and self.seen is not None:
             service, operation = _names(model)
             self.seen(service, operation, context.get("chalice_ci_params") or {}, parsed)
-        metadata = parsed.get("ResponseMetadata") or {}
         self._pipe.send(
             {
                 "done": {
