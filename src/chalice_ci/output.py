@@ -17,6 +17,7 @@ from chalice_ci.inputs import FORMAT
 from chalice_ci.report import document, junit, terminal
 from chalice_ci.report.annotations import file_command
 from chalice_ci.report.annotations import render as render_annotations
+from chalice_ci.report.html import html
 from chalice_ci.report.page import Origin
 from chalice_ci.report.report import Archive, Failure, Report, Result, exit_code
 from chalice_ci.report.summary import summary
@@ -25,7 +26,7 @@ from chalice_ci.source import excerpts
 
 
 def write_report(run: Run, report: Report, *, fail_on: Severity, comment_url: str = "") -> None:
-    """Print the report and write report.json, for `check` also junit.xml; on GitHub the step
+    """Print the report and write report.json and report.html, for `check` also junit.xml; on GitHub the step
     summary and the outputs.
     """
     text = document.render(report, fail_on=fail_on)
@@ -53,6 +54,7 @@ def _write_files(
     run: Run, report: Report, text: str, *, fail_on: Severity, comment_url: str
 ) -> None:
     _write(run, "report.json", text)
+    _write(run, "report.html", html(report))
     if report.verb in ("check", "run"):
         _write(run, "junit.xml", junit.render(report))
     origin = Origin.of(run.context, notes=report.notes)

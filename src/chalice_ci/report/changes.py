@@ -109,7 +109,9 @@ def risks(name: str, changes: Changes) -> Iterator[Told]:
     for risk in Risk:
         for item in changes.items:
             for one in item.risks:
-                if one.risk is risk:
+                # A wildcard is told as one, and not again as what it widens.
+                told_worse = risk is Risk.WIDENED and item.has(Risk.WILDCARD)
+                if one.risk is risk and not told_worse:
                     yield Told(name=name, change=item, risk=risk, why=one.why)
 
 

@@ -190,7 +190,7 @@ def _changes(changes: Changes) -> Iterator[Markup]:
         yield element("p", "Routes, functions, triggers and permissions are as they were.")
     risky = [
         (item, one) for risk in Risk for item in changes.items for one in item.risks
-        if one.risk is risk
+        if one.risk is risk and not (risk is Risk.WIDENED and item.has(Risk.WILDCARD))
     ]  # fmt: skip
     for item, one in risky[:ITEMS]:
         kind = "error" if one.risk is Risk.DESTRUCTIVE else "warning"

@@ -51,7 +51,8 @@ del { color: var(--removed); } ins { color: var(--added); text-decoration: none;
 }
 .alert.error { border-left-color: var(--removed); }
 .alert.warning { border-left-color: var(--changed); }
-.key { font-weight: 700; margin-right: 12px; }
+.key { font-weight: 700; margin-right: 12px; } td > .key { margin: 0; }
+td:has(> .key:only-child) { width: 34px; }
 .key.added { color: var(--added); } .key.changed { color: var(--changed); }
 .key.removed { color: var(--removed); }
 svg { width: 100%; height: auto; display: block; margin: 8px 0; }

@@ -15,8 +15,11 @@ from typing import assert_never
 from urllib.parse import quote
 
 from chalice_ci.context import Context, RunOrder
+from chalice_ci.difference.changes import Baseline, BaselineKind, Changes
 from chalice_ci.findings import Finding, Place, Severity
+from chalice_ci.report import changes, upgrades
 from chalice_ci.report import markdown as md
+from chalice_ci.report.mermaid import mermaid
 from chalice_ci.report.report import (
     Effect,
     Failure,
@@ -26,17 +29,21 @@ from chalice_ci.report.report import (
     Report,
     Result,
     Smoke,
+    Upgrade,
     Verdict,
     exit_code,
 )
-from chalice_ci.report.sizes import human_size
+from chalice_ci.report.sizes import human_delta, human_size
 
 TITLE = "Chalice"
 RUNNING = "⏳"
 DECISIONS = frozenset({"experimental-feature", "experimental-not-allowed"})
 """The rules that ask a person to decide something, rather than to mend it."""
 
+OPENED = 6
+"""Parts of a difference that are shown without a click when there is only one."""
 Measure = Callable[[str], int]
+_NO_CHANGES = Changes(baseline=Baseline(kind=BaselineKind.NONE))
 
 
 # -- where it comes from ---------------------------------------------------------------------------
@@ -130,7 +137,7 @@ def _section(
             break
     if not blocks:
         return
-    head = f"<details{' open' if opened else ''}><summary>{md.text(title, 120)}</summary>"
+    head = f"<details{' open' if opened else ''}><summary>{md.text(title, 240)}</summary>"
     yield _Section(
         blocks=tuple(blocks),
         total=total,
@@ -175,9 +182,12 @@ class Page:
         sections = [
             *self._alerts(room),
             *self._finding_section(room),
+            *self._change_sections(room),
+            *self._upgrade_sections(room),
             *self._operation_section(room),
             *self._smoke_section(room),
             *self._package_section(room),
+            *self._graph_sections(room),
         ]
         needs = [measure(s.shown(len(s.blocks), self._rest)) + 2 for s in sections]
         made = [""] * len(sections)
@@ -316,7 +326,18 @@ class Page:
             ("stage", "stages"),
             room=room,
         )
-        notes = [told for note in self._origin.notes if (told := md.prose(note))]
+        risky = [
+            told
+            for results in self._compared()
+            for told in changes.risks(_stages(results), results[0].changes or _NO_CHANGES)
+        ]
+        yield from _section(
+            changes.risk_alerts(risky), len(set(risky)), ("risk", "risks"), room=room
+        )
+        notes = [
+            *(told for note in self._origin.notes if (told := md.prose(note))),
+            *(_not_compared(results) for results in self._compared(known=False)),
+        ]
         yield from _section(
             (md.alert("NOTE", note) for note in notes),
             len(notes),
@@ -338,6 +359,8 @@ class Page:
         for result in self._report.results:
             if result.intent is not Intent.PLAN or result.failure is not None:
                 continue
+            if result.changes is not None and result.changes.destructive:
+                continue  # told with the reasons, among the risks
             told = [
                 f"{verb} {names}"
                 for verb, effect in (
@@ -352,6 +375,64 @@ class Page:
         return sentences
 
     # -- the details
+
+    def _compared(self, *, known: bool = True) -> list[list[Result]]:
+        """The results that were compared with something, those together that differ alike."""
+        groups: dict[object, list[Result]] = {}
+        for result in self._report.results:
+            if result.changes is not None and result.changes.known is known:
+                groups.setdefault((result.app, result.changes), []).append(result)
+        return list(groups.values())
+
+    def _change_sections(self, room: int) -> Iterator[_Section]:
+        for results in self._compared():
+            found = results[0].changes or _NO_CHANGES
+            if found.empty:
+                continue
+            against = f"Compared with {changes.compared_with(found.baseline)}."
+            blocks = [against, *changes.item_blocks(found)]
+            package = found.package
+            parts = [changes.headline(found)]
+            if package is not None and (told := changes.package_headline(package)):
+                blocks += changes.package_blocks(package)
+                parts.append(f"Package {told}")
+            yield from _section(
+                blocks,
+                len(blocks),
+                ("part", "parts"),
+                room=room,
+                title=f"{_names_of(results)}: {' · '.join(part for part in parts if part)}",
+                opened=len(self._compared()) == 1 and len(blocks) <= OPENED,
+            )
+
+    def _graph_sections(self, room: int) -> Iterator[_Section]:
+        for results in self._compared():
+            drawn = results[0].diagram
+            if drawn is None or not drawn.changed:
+                continue
+            yield from _section(
+                (f"```mermaid\n{mermaid(drawn)}\n```",),
+                1,
+                ("graph", "graphs"),
+                room=room,
+                title=f"Graph of {_names_of(results)}",
+            )
+
+    def _upgrade_sections(self, room: int) -> Iterator[_Section]:
+        groups: dict[tuple[str, Upgrade], list[Result]] = {}
+        for result in self._report.results:
+            if result.upgrade is not None:
+                groups.setdefault((result.app, result.upgrade), []).append(result)
+        for (_, upgrade), results in groups.items():
+            blocks = [*upgrades.blocks(upgrade, place=self._place)]
+            yield from _section(
+                blocks,
+                len(blocks),
+                ("note", "notes"),
+                room=room,
+                title=f"{_names_of(results)}: {upgrades.headline(upgrade)}",
+                opened=upgrades.breaks(upgrade),
+            )
 
     def _finding_section(self, room: int) -> Iterator[_Section]:
         found = self._findings
@@ -433,8 +514,9 @@ class Page:
     def _place(self, at: Place) -> str:
         label = md.code(str(at))
         parts = at.file.split("/")
+        # `main:chalice-ci.yml` is a file of another commit.
         plain = re.fullmatch("[0-9a-f]{7,64}", self._origin.commit) and not (
-            {"", ".", ".."} & set(parts)
+            {"", ".", ".."} & set(parts) or ":" in at.file
         )
         if not (plain and self._origin.repository_url):
             return label
@@ -486,6 +568,24 @@ def _grouped(findings: tuple[Finding, ...]) -> list[tuple[Finding, tuple[str, ..
     return [(finding, tuple(found)) for finding, found in stages.items()]
 
 
+def _stages(results: list[Result]) -> str:
+    """The app and its stages, in bold."""
+    return md.strong(_names_of(results))
+
+
+def _names_of(results: list[Result]) -> str:
+    stages = ", ".join(result.stage for result in results[:6])
+    more = f" and {len(results) - 6} more" if len(results) > 6 else ""
+    return f"{results[0].app}/{stages}{more}"
+
+
+def _not_compared(results: list[Result]) -> str:
+    baseline = (results[0].changes or _NO_CHANGES).baseline
+    return f"{_stages(results)} is not compared: {md.prose(baseline.problem)} " + md.prose(
+        baseline.fix
+    )
+
+
 def _result_words(result: Result) -> str:
     """The result in an emoji and a few words."""
     errors = [f for f in result.findings if f.severity is Severity.ERROR]
@@ -534,7 +634,7 @@ def _good_words(result: Result) -> str:
 
 def _changes(result: Result) -> str:
     if result.plan is None and not result.operations:
-        return ""
+        return "" if result.changes is None else changes.counts(result.changes)
     created, updated, replaced, deleted = (
         result.count(effect)
         for effect in (Effect.CREATE, Effect.UPDATE, Effect.REPLACE, Effect.DELETE)
@@ -553,7 +653,10 @@ def _package(result: Result, seen: dict[tuple[str, str], str]) -> str:
     if package.digest and name in seen:
         return f"same as {seen[name]}"
     seen[name] = md.text(result.stage, 64)
-    return f"{human_size(package.size)} {md.code(package.digest[:8])}".rstrip()
+    delta = ""
+    if result.changes is not None and result.changes.package is not None:
+        delta = f" ({human_delta(result.changes.package.delta)})"
+    return f"{human_size(package.size)}{delta} {md.code(package.digest[:8])}".rstrip()
 
 
 def _address(address: str) -> str:
