@@ -26,8 +26,8 @@ from chalice_ci.source import excerpts
 
 
 def write_report(run: Run, report: Report, *, fail_on: Severity, comment_url: str = "") -> None:
-    """Print the report and write report.json and report.html, for `check` also junit.xml; on GitHub the step
-    summary and the outputs.
+    """Print the report and write report.json and report.html, for `check` also junit.xml; on GitHub
+    the step summary and the outputs.
     """
     text = document.render(report, fail_on=fail_on)
     form = run.inputs.text(FORMAT)
