@@ -1076,8 +1076,8 @@ _UPGRADE = (
             "Since Chalice 0.7.0 each stage has a role and a policy of its own, in\n"
             "`.chalice/policy-<stage>.json`; 1.0.0b2 stopped reading `policy.json` for dev.\n"
             "Where the stage's own file is missing and `autogen_policy` is false, Chalice cannot\n"
-            "deploy. Where nothing reads the file, it is a warning: somebody may change it and\n"
-            "believe in it."
+            "deploy. Where another file is read, it is a warning, because somebody may change\n"
+            "this one and believe in it; where the policy is generated, a notice."
         ),
         before='{"autogen_policy": false, "stages": {"dev": {}}}',
         after=(

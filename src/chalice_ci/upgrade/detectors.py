@@ -29,7 +29,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from chalice_ci.findings import Place
+from chalice_ci.findings import Place, Severity
 from chalice_ci.upgrade.facts import AppFacts
 from chalice_ci.upgrade.python_calls import RouteView
 from chalice_ci.upgrade.raw_bodies import raw_bodies_as_text
@@ -46,14 +46,14 @@ class Touch:
     """One thing of an app that a note is about.
 
     `subject` is its name, `what` a sentence where the note's own is not enough, `fix` what to
-    write instead. `fails` is False where it only behaves differently.
+    write instead. `severity` is given where it weighs less than its rule.
     """
 
     subject: str = ""
     at: Place | None = None
     what: str = ""
     fix: str = ""
-    fails: bool = True
+    severity: Severity | None = None
 
 
 Detector = Callable[[AppFacts], Iterator[Touch]]
@@ -95,7 +95,8 @@ def authorizer_id(facts: AppFacts) -> Iterator[Touch]:
 def raw_body(facts: AppFacts) -> Iterator[Touch]:
     """Bodies that are used as text."""
     for use in raw_bodies_as_text(facts.source):
-        yield Touch(subject="raw_body", at=use.at, what=use.what, fails=use.fails)
+        severity = None if use.fails else Severity.WARNING
+        yield Touch(subject="raw_body", at=use.at, what=use.what, severity=severity)
 
 
 def route_parameter_names(facts: AppFacts) -> Iterator[Touch]:
@@ -178,20 +179,15 @@ def policy_json(facts: AppFacts) -> Iterator[Touch]:
         return
     stage = facts.settings_stage
     wanted = f".chalice/policy-{stage}.json"
-    generated = facts.setting("autogen_policy") is not False
     at = facts.path(POLICY_JSON)
-    if generated:
-        why = "the policy is generated from the source"
-        fix = f'Remove the file, or name it: `"autogen_policy": false` and `{wanted}`.'
-    elif wanted in facts.files:
-        why = f"{wanted} is read instead"
-        fix = "Remove the file."
-    elif facts.setting("iam_policy_file"):
-        why = f"{facts.setting('iam_policy_file')} is read instead"
-        fix = "Remove the file."
-    elif facts.setting("manage_iam_role") is False:
-        why = "the role is not managed by Chalice"
-        fix = "Remove the file."
+    named = facts.setting("iam_policy_file")
+    if facts.setting("manage_iam_role") is False:
+        why, severity = "the role is not Chalice's to manage", Severity.NOTICE
+    elif facts.setting("autogen_policy") is not False:
+        why, severity = "the policy is generated from the source", Severity.NOTICE
+    elif named or wanted in facts.files:
+        read = f".chalice/{named}" if named else wanted
+        why, severity = f"{read} is read instead", Severity.WARNING
     else:
         yield Touch(
             subject=stage,
@@ -200,7 +196,13 @@ def policy_json(facts: AppFacts) -> Iterator[Touch]:
             fix=f"Rename policy.json to policy-{stage}.json, once for each stage.",
         )
         return
-    yield Touch(subject=stage, at=at, what=f"It is never read: {why}.", fix=fix, fails=False)
+    yield Touch(
+        subject="policy.json",
+        at=at,
+        what=f"policy.json is not read: {why}.",
+        fix="Remove the file.",
+        severity=severity,
+    )
 
 
 def v1_state(facts: AppFacts) -> Iterator[Touch]:
@@ -214,7 +216,7 @@ def v1_state(facts: AppFacts) -> Iterator[Touch]:
         file=facts.path(DEPLOYED_JSON).file,
         line=_line_of(facts.files[DEPLOYED_JSON], f'"{facts.stage}"'),
     )
-    yield Touch(subject=facts.stage, at=at, fails=False)
+    yield Touch(subject=facts.stage, at=at)
 
 
 def resource_names(facts: AppFacts) -> Iterator[Touch]:
@@ -234,7 +236,6 @@ def resource_names(facts: AppFacts) -> Iterator[Touch]:
             subject=name,
             at=Place(file=facts.path(file).file, line=_line_of(facts.files[file], name)),
             what=f"The recorded function {name} is not called {wanted}.",
-            fails=False,
         )
 
 
@@ -309,10 +310,12 @@ def python_asked(facts: AppFacts, version: str) -> Iterator[Touch]:
         found = True
         yield Touch(subject=version, at=Place(file=facts.path(".python-version").file, line=1))
     for script in facts.scripts:
-        for asked in script.pythons:
-            if asked.version == version and (script.commands or script.is_pipfile):
-                found = True
-                yield Touch(subject=version, at=asked.at)
+        if not (script.commands or script.is_pipfile):
+            continue
+        # Once for each file: a matrix repeats itself.
+        for asked in [one for one in script.pythons if one.version == version][:1]:
+            found = True
+            yield Touch(subject=version, at=asked.at)
     if not found and facts.python == version:
         yield Touch(subject=version)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from chalice_ci import rules
-from chalice_ci.findings import Finding, Severity, in_order
+from chalice_ci.findings import Finding, in_order
 from chalice_ci.upgrade.catalogue import Note, notes
 from chalice_ci.upgrade.detectors import (
     Touch,
@@ -113,10 +113,11 @@ def _finding(rule: str, check: _Check, touch: Touch, facts: AppFacts) -> Finding
         fix=touch.fix or check.fix,
         detail=f"Since Chalice {note.version}: {note.what} {note.why}",
         subject=touch.subject,
-        stage=facts.stage if check.of_stage else "",
+        # What weighs less than its rule is about the file, not about the stage.
+        stage=facts.stage if check.of_stage and touch.severity is None else "",
         at=touch.at,
         link=note.link,
-        severity=None if touch.fails else Severity.WARNING,
+        severity=touch.severity,
     )
 
 
