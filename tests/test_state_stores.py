@@ -140,6 +140,35 @@ class TestEveryStore:
         store.write(DEV, StageState(), expected=ABSENT, message=message("dev"))
         assert store.read(DEV).state == StageState()
 
+    def test_a_snapshot_is_kept_replaced_and_removed_with_the_state(self, place: Place) -> None:
+        store = place.open()
+        assert store.snapshot(DEV) is None
+        first = store.write(
+            DEV, marked("a"), expected=ABSENT, message=message("dev"), snapshot=b"1\n"
+        )
+        assert place.open().snapshot(DEV) == b"1\n"
+        second = store.write(
+            DEV, marked("a"), expected=first.version, message=message("dev"), snapshot=b"2\n"
+        )
+        assert second.changed, "the same state, but something else was deployed"
+        assert second.version == first.version
+        assert place.open().snapshot(DEV) == b"2\n"
+        again = store.write(
+            DEV, marked("a"), expected=first.version, message=message("dev"), snapshot=b"2\n"
+        )
+        assert not again.changed
+        store.write(DEV, StageState(), expected=first.version, message=message("dev"))
+        assert place.open().snapshot(DEV) is None
+        assert place.open().read(DEV).state == StageState()
+        assert [key.stage for key in place.open().keys()] == ["dev"]  # noqa: SIM118
+
+    def test_a_snapshot_is_not_written_over_a_state_that_moved(self, place: Place) -> None:
+        store = place.open()
+        store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"), snapshot=b"1\n")
+        with pytest.raises(StateMoved):
+            store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"), snapshot=b"2\n")
+        assert place.open().snapshot(DEV) == b"1\n"
+
     def test_names_that_differ_in_case_only_are_refused(self, place: Place) -> None:
         store = place.open()
         store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))

@@ -643,6 +643,30 @@ class GitHubData:
             Operation(doing="list the files of a commit", permission=_READ_CONTENTS), read
         )
 
+    def file(self, path: str, *, branch: str, commit: str) -> str | None:
+        """The text of a file of a branch, of the commit when the branch is gone; None without it.
+
+        Raises ForgeError for what is no file of text.
+        """
+        # That the ref can be read shows the permission: what is not found then is not there.
+        at = self.ref(f"heads/{branch}") or commit
+
+        def read() -> str:
+            found = self._api.repo.get_contents(path, ref=at)
+            if isinstance(found, list) or found.type != "file" or found.encoding != "base64":
+                raise _Garbled
+            try:
+                return base64.b64decode(_text(found.content)).decode("utf-8", "replace")
+            except binascii.Error as error:
+                raise _Garbled from error
+
+        try:
+            return self._api.call(
+                Operation(doing=f"read {path} of {branch}", permission=_READ_CONTENTS), read
+            )
+        except NotFound:
+            return None
+
     def blob(self, oid: str) -> bytes:
         """A file's content."""
 
@@ -657,8 +681,8 @@ class GitHubData:
 
         return self._api.call(Operation(doing="read a file", permission=_READ_CONTENTS), read)
 
-    def create_tree(self, base: str | None, files: Mapping[str, bytes]) -> str:
-        """A tree with these files replaced. Making it again gives the same one."""
+    def create_tree(self, base: str | None, files: Mapping[str, bytes | None]) -> str:
+        """A tree with these files replaced or removed. Making it again gives the same one."""
         elements = [
             InputGitTreeElement(path, "100644", "blob", **self._content(data))
             for path, data in files.items()
@@ -708,8 +732,12 @@ class GitHubData:
             return error.said
         return ""
 
-    def _content(self, data: bytes) -> dict[str, str]:
-        """Text goes with the tree, which saves a request; anything else as a blob."""
+    def _content(self, data: bytes | None) -> dict[str, Any]:
+        """Text goes with the tree, which saves a request; anything else as a blob. A file without
+        an object is one that is removed.
+        """
+        if data is None:
+            return {"sha": None}
         try:
             return {"content": data.decode("utf-8")}
         except UnicodeDecodeError:

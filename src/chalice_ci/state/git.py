@@ -36,6 +36,7 @@ from typing import NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from chalice_ci.errors import ForgeError, StateNotRecorded, UsageError
+from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
 from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v1, parse_v2, render
 from chalice_ci.state.store import (
     ABSENT,
@@ -53,6 +54,8 @@ FAILURES = 4
 GIT_SECONDS = 120.0
 
 _T = TypeVar("_T")
+_Files = tuple[bytes, bytes | None]
+"""A state and the snapshot beside it."""
 _AUTHOR = ("chalice-ci", "chalice-ci@noreply.invalid")
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
 _SCP_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![/\\]{2}).+")
@@ -137,16 +140,18 @@ class ObjectStore(Protocol):
         """The file at `path`, None if there is none; links and folders raise StateDamaged."""
         ...
 
-    def content(self, blob: Blob, path: str) -> bytes:
-        """The bytes of a file; raises StateDamaged above the bound of a state."""
+    def content(self, blob: Blob, path: str, *, limit: int = MAX_BYTES) -> bytes:
+        """The bytes of a file; raises StateDamaged above `limit` bytes."""
         ...
 
     def files(self, commit: str) -> tuple[str, ...]:
         """The paths of all files at a commit."""
         ...
 
-    def commit(self, parent: str | None, files: Mapping[str, bytes], message: str) -> str:
-        """A commit on top of `parent` with these files replaced; no ref is moved."""
+    def commit(self, parent: str | None, files: Mapping[str, bytes | None], message: str) -> str:
+        """A commit on top of `parent` with these files replaced (None: removed, if they are there);
+        no ref is moved.
+        """
         ...
 
 
@@ -292,11 +297,11 @@ class Objects:
             return Blob(oid=oid, size=int(size))
         return None
 
-    def content(self, blob: Blob, path: str) -> bytes:
-        """The bytes of a file; raises StateDamaged above the bound of a state."""
-        if blob.size > MAX_BYTES:
+    def content(self, blob: Blob, path: str, *, limit: int = MAX_BYTES) -> bytes:
+        """The bytes of a file; raises StateDamaged above `limit` bytes."""
+        if blob.size > limit:
             raise StateDamaged(
-                f"The file has {blob.size} bytes; the bound is {MAX_BYTES}.",
+                f"The file has {blob.size} bytes; the bound is {limit}.",
                 where=path,
                 fix="Restore the file that Chalice wrote.",
             )
@@ -307,7 +312,7 @@ class Objects:
         out = self.ask("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
         return tuple(name.decode("utf-8", "surrogateescape") for name in out.split(b"\0") if name)
 
-    def commit(self, parent: str | None, files: Mapping[str, bytes], message: str) -> str:
+    def commit(self, parent: str | None, files: Mapping[str, bytes | None], message: str) -> str:
         """A commit on top of `parent` with these files replaced; no ref is moved."""
         index = self._scratch / f"index-{os.getpid()}-{threading.get_ident()}"
         variables = {"GIT_INDEX_FILE": str(index)}
@@ -316,6 +321,9 @@ class Objects:
                 self.ask("read-tree", parent, variables=variables)
             lines = []
             for path, data in files.items():
+                if data is None:
+                    lines.append(b"0 %s\t%s\0" % (b"0" * 40, os.fsencode(path)))
+                    continue
                 oid = self.ask("hash-object", "-w", "--no-filters", "--stdin", data=data)
                 lines.append(b"100644 %s\t%s\0" % (oid.strip(), os.fsencode(path)))
             self.ask(
@@ -616,8 +624,31 @@ class GitStore:
         with self._turn, _readable(self._repository):
             return self._patiently(lambda: self._read(key))
 
-    def write(self, key: StateKey, state: StageState, *, expected: str, message: str) -> Written:
-        """One commit with the state, or none if it is there already.
+    def snapshot(self, key: StateKey) -> bytes | None:
+        """The snapshot at the branch's head."""
+
+        def found() -> bytes | None:
+            head = self._repository.head(self._ref)
+            blob = self._repository.objects.blob(head, key.snapshot_file) if head else None
+            if blob is None:
+                return None
+            return self._repository.objects.content(
+                blob, key.snapshot_file, limit=MAX_SNAPSHOT_BYTES
+            )
+
+        with self._turn, _readable(self._repository):
+            return self._patiently(found)
+
+    def write(
+        self,
+        key: StateKey,
+        state: StageState,
+        *,
+        expected: str,
+        message: str,
+        snapshot: bytes | None = None,
+    ) -> Written:
+        """One commit with the state and its snapshot, or none if both are there already.
 
         A state that is there already counts as written, whatever `expected` says: so a push whose
         answer was lost can be repeated.
@@ -627,7 +658,7 @@ class GitStore:
         with self._turn:
             try:
                 return self._patiently(
-                    lambda: self._write(key, new, expected, _skipping_ci(message), ours)
+                    lambda: self._write(key, (new, snapshot), expected, _skipping_ci(message), ours)
                 )
             except GitFailed as error:
                 raise StateNotRecorded(
@@ -667,8 +698,9 @@ class GitStore:
         return Stored(state=parse_v2(raw, where=self._where(key)), version=blob.oid)
 
     def _write(
-        self, key: StateKey, new: bytes, expected: str, message: str, ours: set[str]
+        self, key: StateKey, files: _Files, expected: str, message: str, ours: set[str]
     ) -> Written:
+        new, snapshot = files
         repository = self._repository
         reason = ""
         for attempt in range(self._attempts):
@@ -676,14 +708,18 @@ class GitStore:
                 self._sleep(self._jitter() * min(2.0, 0.05 * 2 ** min(attempt, 6)))
             head = repository.head(self._ref)
             blob = repository.objects.blob(head, key.file) if head else None
-            if blob is not None and blob.oid == git_blob_id(new, len(blob.oid)):
+            beside = repository.objects.blob(head, key.snapshot_file) if head else None
+            if _is(blob, new) and blob is not None and _is(beside, snapshot):
                 changed = head in ours
                 return Written(changed=changed, version=blob.oid, commit=head if changed else None)
             if expected != (ABSENT if blob is None else blob.oid):
                 raise moved(key, where=repository.name)
             if head and blob is None:
                 refuse_case_collision(key, self._keys(head))
-            commit = repository.objects.commit(head, {key.file: new}, message)
+            changes: dict[str, bytes | None] = {key.file: new}
+            if not _is(beside, snapshot):
+                changes[key.snapshot_file] = snapshot
+            commit = repository.objects.commit(head, changes, message)
             ours.add(commit)
             advance = repository.advance(self._ref, new=commit, old=head)
             if advance.done:
@@ -729,6 +765,13 @@ def import_from_commit(
             if state is not None:
                 return Imported(state=state, file=file, commit=head)
     return None
+
+
+def _is(blob: Blob | None, data: bytes | None) -> bool:
+    """Whether a file's content is this already; None is no file."""
+    if blob is None or data is None:
+        return blob is None and data is None
+    return blob.oid == git_blob_id(data, len(blob.oid))
 
 
 class _Refusal(Enum):

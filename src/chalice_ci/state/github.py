@@ -68,8 +68,8 @@ class GitDataApi(Protocol):
         """A file's content."""
         ...
 
-    def create_tree(self, base: str | None, files: Mapping[str, bytes]) -> str:
-        """A tree: the base's with these files replaced; its id."""
+    def create_tree(self, base: str | None, files: Mapping[str, bytes | None]) -> str:
+        """A tree: the base's with these files replaced, or removed (None); its id."""
         ...
 
     def create_commit(self, message: str, *, tree: str, parent: str | None) -> str:
@@ -108,11 +108,11 @@ class GitHubObjects:
             )
         return Blob(oid=entry.sha, size=entry.size)
 
-    def content(self, blob: Blob, path: str) -> bytes:
-        """The bytes of a file; raises StateDamaged above the bound of a state."""
-        if blob.size > MAX_BYTES:
+    def content(self, blob: Blob, path: str, *, limit: int = MAX_BYTES) -> bytes:
+        """The bytes of a file; raises StateDamaged above `limit` bytes."""
+        if blob.size > limit:
             raise StateDamaged(
-                f"The file has {blob.size} bytes; the bound is {MAX_BYTES}.",
+                f"The file has {blob.size} bytes; the bound is {limit}.",
                 where=path,
                 fix="Restore the file that Chalice wrote.",
             )
@@ -136,7 +136,7 @@ class GitHubObjects:
             )
         return tuple(entry.path for entry in listing.entries if entry.mode != "040000")
 
-    def commit(self, parent: str | None, files: Mapping[str, bytes], message: str) -> str:
+    def commit(self, parent: str | None, files: Mapping[str, bytes | None], message: str) -> str:
         """A commit on top of `parent` with these files replaced; no ref is moved."""
         base = None if parent is None else self._tree_of(parent)
         tree = self._api.create_tree(base, files)

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chalice_ci.errors import StateNotRecorded, UsageError
+from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
 from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v2, render
 from chalice_ci.state.store import (
     ABSENT,
@@ -85,26 +86,48 @@ class LocalStore:
             return Stored(state=None, version=ABSENT)
         return Stored(state=parse_v2(raw, where=key.file), version=_version(raw))
 
+    def snapshot(self, key: StateKey) -> bytes | None:
+        """The snapshot in the file beside it."""
+        return self._bytes(self._path(key, key.snapshot_file), key, limit=MAX_SNAPSHOT_BYTES)
+
     def version(self, key: StateKey) -> str:
         """The version of the file, whatever is in it."""
         raw = self._bytes(self._path(key), key)
         return ABSENT if raw is None else _version(raw)
 
-    def write(self, key: StateKey, state: StageState, *, expected: str, message: str) -> Written:
-        """Replace the file; `message` is not kept, a folder has no history."""
+    def write(
+        self,
+        key: StateKey,
+        state: StageState,
+        *,
+        expected: str,
+        message: str,
+        snapshot: bytes | None = None,
+    ) -> Written:
+        """Replace the file; `message` is not kept, a folder has no history.
+
+        Two files cannot be replaced at once: the old snapshot goes before the new state comes, so
+        that killed in between there is none rather than a wrong one.
+        """
         del message
         new = render(state)
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            path = self._path(key)
+            path, beside = self._path(key), self._path(key, key.snapshot_file)
             with self._locked(key):
                 old = self._bytes(path, key)
-                if old == new:
+                same = self._bytes(beside, key, limit=MAX_SNAPSHOT_BYTES) == snapshot
+                if old == new and same:
                     return Written(changed=False, version=_version(new))
                 if expected != (ABSENT if old is None else _version(old)):
                     raise moved(key, where=str(path))
                 refuse_case_collision(key, self.keys())
-                self._replace(path, new)
+                if not same:
+                    beside.unlink(missing_ok=True)
+                if old != new:
+                    self._replace(path, new)
+                if not same and snapshot is not None:
+                    self._replace(beside, snapshot)
         except OSError as error:
             raise StateNotRecorded(
                 f"The state could not be written: {error.strerror or error}. "
@@ -125,9 +148,11 @@ class LocalStore:
             found += [StateKey.of_file(f"{relative}/{name}") for name in files]
         return tuple(sorted((key for key in found if key), key=lambda key: key.file))
 
-    def _path(self, key: StateKey) -> Path:
-        """The file of a key; refused when it is a link or its folder leads out of the root."""
-        path = self._root / key.file
+    def _path(self, key: StateKey, file: str = "") -> Path:
+        """The file of a key, or one beside it; refused when it is a link or its folder leads out of
+        the root.
+        """
+        path = self._root / (file or key.file)
         try:
             beneath = path.parent.resolve().is_relative_to(self._root.resolve())
         except (OSError, RuntimeError):  # a loop of links
@@ -140,7 +165,7 @@ class LocalStore:
             )
         return path
 
-    def _bytes(self, path: Path, key: StateKey) -> bytes | None:
+    def _bytes(self, path: Path, key: StateKey, *, limit: int = MAX_BYTES) -> bytes | None:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
@@ -157,7 +182,7 @@ class LocalStore:
                     "This is not a file.", where=key.file, fix="Remove what is in its place."
                 )
             with os.fdopen(os.dup(descriptor), "rb") as file:
-                return file.read(MAX_BYTES + 1)
+                return file.read(limit + 1)
         finally:
             os.close(descriptor)
 

@@ -3,6 +3,9 @@
 A store keeps one state per app and stage.  `write` is a compare-and-swap on that state alone:
 writers of other stages never disturb each other, of two writers of the same stage one is told
 that the state moved.  Writing what is already there writes nothing.
+
+Beside Chalice's file a snapshot may stand: what was deployed, for a later difference.  It goes with
+the state, in one step: a state whose snapshot is not known has none.
 """
 
 from __future__ import annotations
@@ -59,6 +62,11 @@ class StateKey:
         return f"{folder}.chalice/deployed/{self.stage}.json"
 
     @property
+    def snapshot_file(self) -> str:
+        """The path of the snapshot beside the state; Chalice does not look at it."""
+        return f"{self.file.removesuffix('.json')}.snapshot.json"
+
+    @property
     def v1_file(self) -> str:
         """Where Chalice before 1.2 kept all stages of the app."""
         folder = "" if self.app_path == "." else f"{self.app_path}/"
@@ -100,10 +108,23 @@ class StateStore(Protocol):
         """The state now. Raises StateDamaged for a file that Chalice did not write."""
         ...
 
-    def write(self, key: StateKey, state: StageState, *, expected: str, message: str) -> Written:
+    def snapshot(self, key: StateKey) -> bytes | None:
+        """The snapshot beside the state, unread; None when there is none."""
+        ...
+
+    def write(
+        self,
+        key: StateKey,
+        state: StageState,
+        *,
+        expected: str,
+        message: str,
+        snapshot: bytes | None = None,
+    ) -> Written:
         """Replace the version `expected` (as `read` gave it), or raise StateMoved.
 
-        Raises StateNotRecorded when the store refuses or fails; the old state stands then.
+        The snapshot is replaced with it, and removed when none is given. Raises StateNotRecorded
+        when the store refuses or fails; the old state stands then.
         `message` says why, for stores that keep a history.
         """
         ...
