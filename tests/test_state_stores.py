@@ -40,6 +40,11 @@ class Place:
     address: str
     work_dir: Path
 
+    @property
+    def over_http(self) -> bool:
+        """Whether a server takes the writes."""
+        return self.kind == "github" or self.address.startswith("http:")
+
     def open(self) -> StateStore:
         return open_store(self.kind, self.address, self.work_dir)
 
@@ -182,8 +187,10 @@ class TestEveryStore:
         assert store.keys() == (DEV,)
 
     def test_of_many_writers_of_different_stages_none_is_lost(self, place: Place) -> None:
-        stages = [f"pr-{number}" for number in range(WRITERS)]
-        assert race(place, [(stage, stage, ABSENT) for stage in stages]) == ["written"] * WRITERS
+        # Over HTTP each of them waits for all others, and that much longer.
+        writers = WRITERS // 2 if place.over_http else WRITERS
+        stages = [f"pr-{number}" for number in range(writers)]
+        assert race(place, [(stage, stage, ABSENT) for stage in stages]) == ["written"] * writers
         store = place.open()
         found = store.keys()
         assert {key.stage for key in found} == set(stages)
@@ -212,26 +219,16 @@ class TestEveryStore:
 
 def race(place: Place, writes: list[tuple[str, str, str]]) -> list[str]:
     """Start a process for each (stage, mark, expected), let them go at once; their answers."""
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, str(WRITER), place.kind, place.address, str(place.work_dir)),
-                *(".", stage, mark, expected),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for stage, mark, expected in writes
-    ]
-    for process in processes:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin
-        process.stdin.write("\n")
-        process.stdin.flush()
-    return [process.communicate(timeout=120)[0].strip() for process in processes]
+    done = subprocess.run(
+        [sys.executable, str(WRITER), place.kind, place.address, str(place.work_dir)],
+        input=json.dumps([(".", *write) for write in writes]),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    answers: list[str] = json.loads(done.stdout)
+    return answers
 
 
 class TestNames:
@@ -382,7 +379,7 @@ class TestAFolder:
 
     def test_a_real_limit_on_the_size_of_files_leaves_the_old_state(self, tmp_path: Path) -> None:
         old = LocalStore(tmp_path).write(DEV, marked("old"), expected=ABSENT, message="")
-        arguments = ["local", str(tmp_path), str(tmp_path), ".", "dev", "new", old.version]
+        arguments = ["local", str(tmp_path), str(tmp_path)]
         code = (
             "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64));"
@@ -390,7 +387,11 @@ class TestAFolder:
             "import statewriter; statewriter.main()"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code], input="\n", capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            input=json.dumps([[".", "dev", "new", old.version]]),
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert "File too large" in done.stdout
         assert LocalStore(tmp_path).read(DEV).state == marked("old")
