@@ -72,7 +72,7 @@ class Note:
     @property
     def anchor(self) -> str:
         """The section of docs/upgrades.md: the note's own, else its release's."""
-        return self.name or anchor_of(self.version)
+        return anchor_of(self.name or self.version)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +88,13 @@ class TouchedNote:
         return tuple(sorted({touch.at for touch in self.touches if touch.at is not None}))
 
 
-def anchor_of(version: str) -> str:
-    """The anchor of a release's section, as GitHub makes it of the heading.
+def anchor_of(heading: str) -> str:
+    """The anchor of a note's or a release's section, as GitHub makes it of the heading.
 
-    >>> anchor_of("1.34.0")
-    '1340'
+    >>> anchor_of("python-3.9")
+    'python-39'
     """
-    return version.replace(".", "")
+    return heading.replace(".", "")
 
 
 @functools.cache
