@@ -16,7 +16,7 @@ from cmarkgfm.cmark import Options
 VOID = {"br"}
 WRITTEN = {
     *("h3", "p", "br", "strong", "code", "pre", "sub", "span", "a", "blockquote", "ul", "li"),
-    *("details", "summary", "table", "thead", "tbody", "tr", "th", "td"),
+    *("details", "summary", "table", "thead", "tbody", "tr", "th", "td", "del"),
 }
 ATTRIBUTES = {("a", "href"), ("details", "open"), ("pre", "lang")}
 LIVE = re.compile(

@@ -8,6 +8,23 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
+from chalice_ci.contents import Group, Part
+from chalice_ci.difference.changes import (
+    Area,
+    Baseline,
+    BaselineKind,
+    Change,
+    Changes,
+    DependencyChange,
+    Detail,
+    FileChange,
+    Growth,
+    Kind,
+    PackageChanges,
+    Risk,
+    Risky,
+)
+from chalice_ci.difference.diagram import Diagram, Edge, Node, Shape
 from chalice_ci.errors import ExitCode
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.report.report import (
@@ -28,6 +45,8 @@ from chalice_ci.report.report import (
     Result,
     Smoke,
     Timing,
+    Upgrade,
+    UpgradeNote,
 )
 from chalice_ci.rules import RULES
 
@@ -229,6 +248,98 @@ class _Maker:
             **self.texts("method", "resource", "resource_type", "message"),
         )
 
+    def kind(self) -> Kind:
+        return self.random.choice(list(Kind))
+
+    def change(self) -> Change:
+        return Change(
+            area=self.random.choice(list(Area)),
+            kind=self.kind(),
+            details=self.several(
+                lambda: Detail(
+                    name=self.text(), before=self.maybe(self.text), after=self.maybe(self.text)
+                )
+            ),
+            risks=self.several(
+                lambda: Risky(risk=self.random.choice(list(Risk)), why=self.text()), 2
+            ),
+            **self.texts("subject", "function"),
+        )
+
+    def package_changes(self) -> PackageChanges:
+        def sizes(*names: str) -> dict[str, int]:
+            return {name: self.number() for name in names}
+
+        return PackageChanges(
+            dependencies=self.several(
+                lambda: DependencyChange(
+                    kind=self.kind(),
+                    direct=self.flag(),
+                    **self.texts("name", "before", "after"),
+                    **sizes("size_before", "size_after", "packed_before", "packed_after"),
+                )
+            ),
+            files=self.several(
+                lambda: FileChange(
+                    kind=self.kind(),
+                    **self.texts("path", "slot", "dependency"),
+                    **sizes("size_before", "size_after"),
+                )
+            ),
+            growth=self.several(
+                lambda: Growth(kind="file", name=self.text(), **sizes("before", "after"))
+            ),
+            **sizes("size_before", "size_after", "unpacked_before", "unpacked_after"),
+            **sizes("files_added", "files_changed", "files_removed", "own_files"),
+        )
+
+    def changes(self) -> Changes:
+        return Changes(
+            baseline=Baseline(
+                kind=self.random.choice(list(BaselineKind)),
+                problem=self.text() if self.flag() else "",
+                **self.texts("commit", "fix"),
+            ),
+            items=self.several(self.change, 6),
+            package=self.maybe(self.package_changes),
+        )
+
+    def diagram(self) -> Diagram:
+        nodes = tuple(
+            Node(
+                id=str(number),
+                shape=self.random.choice(list(Shape)),
+                label=self.text(),
+                state=self.maybe(self.kind),
+            )
+            for number in range(self.random.randint(0, 9))
+        )
+        ids = [node.id for node in nodes]
+        return Diagram(
+            nodes=nodes,
+            edges=tuple(
+                Edge(source=self.random.choice(ids), target=self.random.choice(ids)) for _ in ids
+            ),
+        )
+
+    def group(self) -> Group:
+        return Group(
+            name=self.text(),
+            parts=self.several(lambda: Part(name=self.text(), size=self.number()), 5),
+        )
+
+    def upgrade(self) -> Upgrade:
+        return Upgrade(
+            downgrade=self.flag(),
+            notes=self.several(
+                lambda: UpgradeNote(
+                    at=self.several(self.place),
+                    **self.texts("version", "topic", "impact", "what", "why", "link", "anchor"),
+                )
+            ),
+            **self.texts("before", "after", "unknown"),
+        )
+
     def smoke(self) -> Smoke:
         return Smoke(path=self.text(), passed=self.flag(), message=self.text())
 
@@ -249,6 +360,10 @@ class _Maker:
             plan=self.maybe(lambda: Plan(**self.texts("digest", "path", "expires"))),
             operations=self.several(self.operation),
             changed=self.maybe(self.flag),
+            changes=self.maybe(self.changes),
+            diagram=self.maybe(self.diagram),
+            contents=self.several(self.group),
+            upgrade=self.maybe(self.upgrade),
             resources=self.several(lambda: Resource(**self.texts("type", "name", "identity"))),
             urls=self.several(lambda: URL(**self.texts("kind", "address"))),
             smoke=self.several(self.smoke),
