@@ -31,6 +31,8 @@ _TURN_SECONDS = 900
 _BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 # Debian's own Docker has BuildKit in the client; a newer client without buildx has not.
 _CLIENTS = ("/usr/bin/docker", "docker")
+_RUNNING: set[Path] = set()
+"""Where this process has an engine: it would wait for itself for ever."""
 
 
 class EngineError(Exception):
@@ -157,12 +159,18 @@ def engine(cache: Path) -> Iterator[Engine]:
         raise NoEngine(
             f"no Docker engine runs, and without {missing or 'root'} none can be started"
         )
+    if cache in _RUNNING:
+        raise NoEngine(f"this process already has an engine in {cache}")
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "engine.lock").open("w") as lock:
         # Two daemons on one folder destroy it: the second user waits.
         _take_turn(lock)
-        with _own_engine(cache / "engine") as own:
-            yield own
+        _RUNNING.add(cache)
+        try:
+            with _own_engine(cache / "engine") as own:
+                yield own
+        finally:
+            _RUNNING.discard(cache)
 
 
 def _take_turn(lock: IO[str]) -> None:
