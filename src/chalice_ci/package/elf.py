@@ -64,6 +64,8 @@ def _read(data: bytes) -> Object:
         if tag == _NEEDED and strings is not None:
             place = _place(strings, loaded) + value
             end = data.find(b"\0", place)
+            if end < 0:
+                raise ValueError("its strings are cut off")
             needed.append(data[place:end][:200].decode("ascii", "replace"))
     wanted = max(((int(a), int(b)) for a, b in _GLIBC.findall(data)), default=(0, 0))
     return Object(

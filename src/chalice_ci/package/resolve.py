@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from chalice_ci.errors import PackageError
 from chalice_ci.package.index import Origins
@@ -53,6 +54,10 @@ class Making:
     build: Builder | None
     environ: Mapping[str, str]
     origins: Origins
+
+    def may_build(self, name: str) -> bool:
+        """Whether a distribution may be built; `name` is normalised."""
+        return may_be_built(name, {*self.allowed, *map(canonicalize_name, self.allowed)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,7 @@ def _next(
     known: set[str],
 ) -> list[Wheel]:
     """The source distributions to build next; the error itself when there are none."""
-    names = [name for name in error.names if may_be_built(name, making.allowed)]
+    names = [name for name in error.names if making.may_build(name)]
     if not names or making.build is None:
         raise error
     found = lock_sources(requirements, locking, names)

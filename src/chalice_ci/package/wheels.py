@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from chalice_ci.errors import PackageError
 from chalice_ci.package.index import Origins
@@ -180,6 +180,9 @@ class _Connections:
         host = parts.netloc.rpartition("@")[2]
         headers = {"Accept-Encoding": "identity", "User-Agent": "chalice-ci"}
         known = self._origins.credentials.get((parts.scheme, host))
+        if parts.username is not None:
+            known = unquote(parts.username), unquote(parts.password or "")
+            url = urlunsplit(parts._replace(netloc=host))
         if known is not None:
             token = base64.b64encode(":".join(known).encode()).decode("ascii")
             headers["Authorization"] = f"Basic {token}"
@@ -276,7 +279,7 @@ def _download(wheel: Wheel, path: Path, connections: _Connections) -> str:
     except (WheelRefused, OSError, urllib3.exceptions.HTTPError) as error:
         what = "the wheel" if wheel.filename.endswith(".whl") else "the source"
         raise PackageError(
-            f"{what} of {wheel.name} {wheel.version} could not be fetched: "
+            f"{what} of {wheel.name} {wheel.version}".rstrip() + " could not be fetched: "
             f"{masked(str(error))[:500]}.",
             where=wheel.filename,
             fix="Look at the index and the connection, and run again.",
