@@ -19,7 +19,7 @@ from chalice_ci.state.github import GitHubRepository, Tree
 from chalice_ci.state.schema import StateDamaged, render
 from chalice_ci.state.store import ABSENT, StateKey
 from offline_github.emulate import ADMIN, BOT, OWNER
-from offline_github.gateway import Failure, OfflineGitHub, offline_github, report
+from offline_github.gateway import Failure, Fault, OfflineGitHub, offline_github, report
 from support.statewriter import github_address, marked, message
 
 DEV = StateKey(app_path=".", stage="dev")
@@ -397,3 +397,39 @@ class TestFaults:
         assert store.read(DEV).version == again.version
         with pytest.raises(StateMoved):
             store.write(DEV, marked("c"), expected=first.version, message=message("dev"))
+
+
+class TestFilesOfABranch:
+    """What the configuration of a pull request's base is read with."""
+
+    def test_a_file_is_read_as_it_is_on_the_branch_now(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        store_of(running, repository).write(
+            ORDERS, marked("größe"), expected=ABSENT, message=message("dev")
+        )
+        data = GitHubData(api_of(running, repository))
+        running.seen.clear()
+        found = data.file(ORDERS.file, branch="chalice-state", commit="f" * 40)
+        assert found == render(marked("größe")).decode()
+        assert len(running.seen) == 2
+        assert data.file("chalice-ci.yml", branch="chalice-state", commit="f" * 40) is None
+
+    def test_of_a_branch_that_is_gone_the_commit_counts(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        store = store_of(running, repository)
+        written = store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        assert written.commit is not None
+        data = GitHubData(api_of(running, repository))
+        found = data.file(DEV.file, branch="no-such-branch", commit=written.commit)
+        assert found == render(marked("a")).decode()
+
+    def test_a_token_that_may_not_read_is_told_the_permission(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        running.faults.append(Fault(failure=Failure.NO_PERMISSION, method="GET"))
+        data = GitHubData(api_of(running, repository))
+        with pytest.raises(NotPermitted) as refused:
+            data.file("chalice-ci.yml", branch="main", commit="f" * 40)
+        assert "contents: read" in refused.value.fix

@@ -125,8 +125,60 @@ def test_a_pull_request_from_its_opening_to_its_end(tmp_path, repository, forge,
     assert functions(account) == []
     assert forge.deployments("pr-1") == ()
     assert len(forge.comments(1)) == 1
+    forge.update_pull_request(1, is_open=False)
     again = react(repository, env | account, forge=forge)
     assert again.code == 0
+
+    # Somebody runs the push's run again: the preview stays gone.
+    pull = pull_request(repository)
+    late = event(repository, tmp_path, "pull_request", action="synchronize", run=2, pull=pull)
+    late["GITHUB_RUN_ATTEMPT"] = "2"
+    revived = react(repository, late | account, forge=forge)
+    assert revived.code == 0, revived.out + revived.err
+    assert functions(account) == []
+    assert forge.deployments("pr-1") == ()
+
+
+def test_a_pull_request_does_not_widen_its_own_rights(tmp_path, repository, forge, account):
+    git(repository, "switch", "--quiet", "main")
+    write(repository, {"chalice-ci.yml": f"{YML}experimental: {{allow: []}}\n"})
+    commit(repository)
+    git(repository, "switch", "--quiet", "--create", "feature")
+    wide = YML.replace("{like: dev}", "{like: prod}")
+    write(
+        repository,
+        {"app.py": FIXED, "chalice-ci.yml": f"{wide}experimental: {{allow: [WEBSOCKETS]}}\n"},
+    )
+    commit(repository)
+    opened(forge, repository)
+    pull = pull_request(repository)
+    env = event(repository, tmp_path, "pull_request", action="opened", pull=pull)
+    refused = react(repository, env | account, "--format", "json", forge=forge)
+    assert refused.code == 1, refused.out + refused.err
+    document = json.JSONDecoder().raw_decode(refused.out)[0]
+    by_stage = {r["stage"]: r for r in document["results"]}
+    assert by_stage.keys() == {"dev", "prod", "pr-1"}
+    for result in by_stage.values():
+        (found,) = [f for f in result["findings"] if f["severity"] == "error"]
+        assert found["rule"] == "experimental-not-allowed"
+        assert "main:chalice-ci.yml:6:23" in found["fix"]
+    (note,) = [note for note in document["notes"] if "decided by main" in note]
+    assert "`preview`, `experimental.allow`" in note
+    assert note[:40] in forge.sticky_comment(1).body
+    assert functions(account) == []
+
+
+def test_a_pull_request_whose_base_is_not_there_is_refused_with_the_way_out(
+    tmp_path, repository, forge
+):
+    opened(forge, repository)
+    pull = pull_request(repository)
+    pull["base"]["sha"] = "f" * 40
+    env = event(repository, tmp_path, "pull_request", action="opened", pull=pull)
+    refused = react(repository, env, forge=forge)
+    assert refused.code == 2
+    assert "fetch-depth: 0" in refused.err
+    assert "Traceback" not in refused.err
 
 
 def test_a_fork_is_checked_and_nothing_more(tmp_path, repository, forge, account):

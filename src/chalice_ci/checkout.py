@@ -124,6 +124,38 @@ def _conventional_default(read: GitReader) -> str | None:
     return None
 
 
+def base_commit(read: GitReader, *, head: str, base: str) -> str | None:
+    """The commit that a pull request would be merged into, None when it was not fetched.
+
+    The first parent of the merge that the forge made of `head`, if that is what is checked out: it
+    is newer than `base`, what the event says.
+    """
+    made = read("rev-parse", "--verify", "--quiet", "HEAD^2") == head
+    first = read("rev-parse", "--verify", "--quiet", "HEAD^1") if made else None
+    for commit in (first, base):
+        if commit and read("cat-file", "-e", f"{commit}^{{commit}}") is not None:
+            return commit
+    return None
+
+
+def file_of(read: GitReader, commit: str, path: str) -> str | None:
+    """The text of a file in a commit that is here, None when the commit has no such file.
+
+    Raises UsageError when git cannot say.
+    """
+    entry = read("ls-tree", "-z", "--full-tree", commit, "--", path)
+    if entry == "":
+        return None
+    text = None if entry is None else read("cat-file", "blob", f"{commit}:{path}")
+    if text is None:
+        raise UsageError(
+            f"git cannot read {path} of the commit {commit[:12]}.",
+            where="git",
+            fix="Check the repository out again.",
+        )
+    return text
+
+
 def changed_files(checkout: Checkout, read: GitReader, path: str) -> tuple[str, ...]:
     """Files below `path` whose bytes differ from the commit's, or that it has and the tree has not.
 

@@ -660,6 +660,37 @@ def read_project_config(root: Path, file: Path | None = None) -> ProjectConfig:
     return _built(values, found, shown_as, reading.places)
 
 
+def read_committed_config(text: str | None, shown_as: str) -> ProjectConfig:
+    """The configuration of another commit; `text` is None when that commit has no file.
+
+    Nothing is looked for on disk: its folders are the other commit's as well, so an app has the
+    path that is written and apps that are not declared are unknown. Raises ConfigError.
+    """
+    if text is None:
+        return ProjectConfig()
+    node, problems = read_yaml(text, shown_as)
+    reading = Reading()
+    values: dict[str, object] = {}
+    if node is not None:
+        reading.places[""] = node.at
+        values = FILE.read(node, "", reading) or {}
+    reading.problems.extend((*problems, *_wrong_needs(values, reading)))
+    reading.problems.extend(_wrong_state(values, reading))
+    if reading.problems:
+        _refuse(tuple(reading.problems), shown_as)
+    declared = _mapping(values, "apps")
+    apps = (_committed_app(name, _mapping(declared, name)) for name in declared)
+    return _built(values, tuple(apps), shown_as, reading.places)
+
+
+def _committed_app(name: str, fields: Mapping[str, object]) -> AppConfig:
+    return AppConfig(
+        name=name,
+        path=PurePosixPath(_optional_text(fields, "path") or ".").as_posix(),
+        network=_mapping(fields, "load").get("network") is True,
+    )
+
+
 def _without_file(root: Path) -> ProjectConfig:
     other = root / "chalice-ci.yaml"
     if other.exists():

@@ -91,6 +91,7 @@ class Context:
     says that the ref is gone; `label` is the one that was just added or removed.
 
     Without trust there is no credential and no step in AWS; `trust` is the reason in words.
+    `superseded` says why a pull request's preview is not this run's any more, empty when it is.
     """
 
     system: System = System.LOCAL
@@ -113,6 +114,7 @@ class Context:
     api_url: str = ""
     trusted: bool = True
     trust: str = ""
+    superseded: str = ""
 
     @property
     def repository_url(self) -> str:

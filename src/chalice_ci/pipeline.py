@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from chalice_ci.base_policy import Files, Governed, governed, read_base
 from chalice_ci.building import Built, app_name_of, build, check_built, known_stages
 from chalice_ci.checkout import Checkout, GitReader, read_checkout
-from chalice_ci.config import read_project_config
+from chalice_ci.config import ProjectConfig, read_project_config
 from chalice_ci.context import Context, parse_payload, read_context
+from chalice_ci.discovery import glimpse
 from chalice_ci.errors import ExitCode, PlanRefused, UsageError, UserError
 from chalice_ci.forge.select import connect
 from chalice_ci.inputs import (
@@ -81,7 +83,7 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
             started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             seconds=round(time.monotonic() - clock, 3),
             results=reaction.results,
-            notes=reaction.notes,
+            notes=(*run.notes, *reaction.notes),
         )
         write_report(run, report, fail_on=fails_on(run), comment_url=reaction.comment_url)
         note_the_end(run)
@@ -269,6 +271,11 @@ def _run(inputs: Inputs, world: World) -> Iterator[Run]:
             token=inputs.text(GITHUB_TOKEN) or world.env.get("GITHUB_TOKEN", ""),
             folder=_absolute(world, inputs.path(LOCAL_FORGE)),
         )
+        git = None if checkout.git_dir is None else reader(checkout.git_dir)
+        policy = _governed(config, context, checkout, files=connection.files, git=git)
+        config = policy.config
+        for note in policy.notes:
+            progress.say(note)
         run = Run(
             world=world,
             inputs=inputs,
@@ -284,7 +291,8 @@ def _run(inputs: Inputs, world: World) -> Iterator[Run]:
             ),
             context=context,
             forge=connection.forge,
-            git=None if checkout.git_dir is None else reader(checkout.git_dir),
+            git=git,
+            notes=policy.notes,
             approvals=connection.approvals,
             progress=progress,
             cache_dir=cache_dir,
@@ -296,6 +304,27 @@ def _run(inputs: Inputs, world: World) -> Iterator[Run]:
             yield run
     finally:
         shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def _governed(
+    own: ProjectConfig,
+    context: Context,
+    checkout: Checkout,
+    *,
+    files: Files | None,
+    git: GitReader | None,
+) -> Governed:
+    """The configuration that holds: of a pull request the base's, where it decides rights."""
+    pull = context.pull_request
+    if pull is None or (own.file is not None and PurePosixPath(own.file).is_absolute()):
+        return Governed(config=own)
+    known = {
+        stage
+        for app in own.apps
+        for stage in glimpse(checkout.root / app.path, checkout.root).stages or ()
+    }
+    base = read_base(own, pull, files=files, git=git)
+    return governed(own, base, branch=pull.base_branch, known=known)
 
 
 def _payload(env: Mapping[str, str]) -> Mapping[str, object] | None:

@@ -17,6 +17,7 @@ from chalice_ci.context import Context, RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UserError
 from chalice_ci.forge.port import Deployment, DeploymentState, Forge
 from chalice_ci.jobs import Reaction, acted, checked, empty, fails, fails_on, guarded, stopped_by
+from chalice_ci.present import at_present
 from chalice_ci.report.comment import comment, in_progress
 from chalice_ci.report.page import Origin, Waiting
 from chalice_ci.report.report import Failure, Intent, Report, Result, Verdict
@@ -33,7 +34,8 @@ _DOING = {
 
 
 def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reaction:
-    """Do what the event asks for."""
+    """Do what the event asks for, as far as things still are as it says."""
+    context = at_present(context, forge)
     routed = route_event(run.config, known_stages(run), context, wish)
     for note in routed.notes:
         run.progress.say(note)
@@ -44,7 +46,7 @@ def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reacti
     except Exception as problem:
         desk.abandon(problem)
         raise
-    url = desk.conclude(results, routed.notes)
+    url = desk.conclude(results, (*run.notes, *routed.notes))
     return Reaction(results=results, notes=(*routed.notes, *desk.troubles), comment_url=url)
 
 

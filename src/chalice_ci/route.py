@@ -242,9 +242,13 @@ class _Router:
         for another one, so the next event has to do their work. For the same reason an event that
         changes nothing for us checks too: its verdict replaces the last one in the branch rules.
         """
-        if self.context.action == "closed" or not pull.open:
+        closed = self.context.action == "closed" or not pull.open
+        if closed and not self.context.superseded:
             return self._closed(pull)
-        checks = self._tasks(Intent.CHECK, self._all())
+        # A closed one's checkout is of the commit before the merge or after it: nobody can say.
+        checks = () if closed else self._tasks(Intent.CHECK, self._all())
+        if self.context.superseded:
+            return Routed(tasks=checks, notes=(self.context.superseded,))
         preview = self.config.preview
         if not self.context.trusted:
             told = " It gets no preview." if preview is not None else ""

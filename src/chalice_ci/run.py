@@ -61,6 +61,8 @@ class Run:
     forge: Forge | None = None
     approvals: LocalForge | None = None
     git: GitReader | None = None
+    notes: tuple[str, ...] = ()
+    """What of the configuration does not hold yet, in sentences."""
     cloud: Cloud | None = None
 
     @property

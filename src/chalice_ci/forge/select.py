@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chalice_ci.base_policy import Files
 from chalice_ci.context import Context, System
 from chalice_ci.forge.port import Forge
 
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """A forge, who approves where the CI system has no gate of its own, and GitHub's API for the
-    state store when that is where the run is.
+    """A forge, who approves where the CI system has no gate of its own, GitHub's API for the state
+    store when that is where the run is, and the files of the repository as the forge has them.
     """
 
     forge: Forge | None = None
     approvals: LocalForge | None = None
     api: GitHubApi | None = None
+    files: Files | None = None
 
 
 def connect(
@@ -31,8 +33,7 @@ def connect(
 ) -> Connection:
     """The folder that plays the forge, GitHub with a token, or nothing.
 
-    A run that is not trusted gets nothing: its token can only read, and nothing of a fork's may
-    speak for the repository.
+    A run that is not trusted only reads files: nothing of a fork's may speak for the repository.
     """
     # Late: most runs need neither, and PyGithub takes a while.
     if folder is not None:
@@ -40,9 +41,14 @@ def connect(
 
         local = LocalForge(folder)
         return Connection(forge=local, approvals=local)
-    if context.system is not System.GITHUB or not token or not context.trusted:
+    if context.system is not System.GITHUB or not token:
         return Connection()
-    from chalice_ci.forge.github import GitHubForge, open_github
+    if not context.trusted and context.pull_request is None:
+        return Connection()
+    from chalice_ci.forge.github import GitHubData, GitHubForge, open_github
 
     api = open_github(env, token=token)
-    return Connection(forge=GitHubForge(api), api=api)
+    files = GitHubData(api)
+    if not context.trusted:
+        return Connection(files=files)
+    return Connection(forge=GitHubForge(api), api=api, files=files)
