@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator
 
+from chalice_ci.difference.changes import Changes, Detail, Kind, PackageChanges, Risk
 from chalice_ci.findings import Finding, Place, Severity, in_order
 from chalice_ci.neutral import neutralise, without_commands
 from chalice_ci.report.report import (
@@ -18,10 +19,11 @@ from chalice_ci.report.report import (
     Outcome,
     Report,
     Result,
+    Upgrade,
     Verdict,
     owned,
 )
-from chalice_ci.report.sizes import human_size
+from chalice_ci.report.sizes import human_delta, human_size
 
 Excerpt = Callable[[Place], "str | None"]
 
@@ -46,6 +48,11 @@ _MARKS = {
     Outcome.FAILED: "✗",
     Outcome.NOT_REACHED: "-",
 }
+
+
+_SIGNS = {Kind.ADDED: "+", Kind.CHANGED: "~", Kind.REMOVED: "-"}
+MAX_CHANGES = 60
+"""More are not read on a terminal."""
 
 
 def _no_excerpt(_at: Place) -> str | None:
@@ -117,6 +124,10 @@ class _Page:
             for archive in package.archives:
                 slot = _word(archive.slot)
                 yield f"              {slot} sha256 {_word(archive.sha256)} {_word(archive.path)}"
+        if result.changes is not None:
+            yield from self._changes(result.changes)
+        if result.upgrade is not None:
+            yield from self._upgrade(result.upgrade)
         if result.plan is not None:
             yield f"  plan        sha256 {_word(result.plan.digest)} {_word(result.plan.path)}"
         if result.operations:
@@ -150,6 +161,53 @@ class _Page:
             total = sum(timing.seconds for timing in result.timings)
             steps = ", ".join(f"{_word(t.step)} {t.seconds:.1f} s" for t in result.timings)
             yield f"  time        {total:.1f} s ({steps})"
+
+    def _changes(self, changes: Changes) -> Iterator[str]:
+        baseline = changes.baseline
+        if not changes.known:
+            yield from self._wrapped(f"changes     unknown: {baseline.problem}", "  ")
+            yield from self._wrapped(baseline.fix, "    ")
+            return
+        counts = " ".join(f"{_SIGNS[kind]}{changes.count(kind)}" for kind in Kind)
+        at = f" {_word(baseline.commit[:7])}" if baseline.commit else ""
+        yield f"  changes     {counts} against {baseline.kind.value}{at}"
+        for item in changes.items[:MAX_CHANGES]:
+            runs = f" -> {item.function}" if item.function not in ("", item.subject) else ""
+            told = f"{item.area.value} {item.subject}{runs}"
+            yield from self._wrapped(told, f"    {_SIGNS[item.kind]} ")
+            for detail in item.details:
+                yield from self._wrapped(_detail(detail), "        ")
+            for risky in item.risks:
+                style = "error" if risky.risk is Risk.DESTRUCTIVE else "warning"
+                yield from self._wrapped(
+                    f"{risky.risk.value}: {risky.why}", "      ! ", style=style
+                )
+        if len(changes.items) > MAX_CHANGES:
+            yield f"    … and {len(changes.items) - MAX_CHANGES} more, in report.json"
+        if changes.package is not None:
+            yield from self._package_changes(changes.package)
+
+    def _package_changes(self, package: PackageChanges) -> Iterator[str]:
+        files = f"+{package.files_added} ~{package.files_changed} -{package.files_removed}"
+        before, after = human_size(package.size_before), human_size(package.size_after)
+        delta = human_delta(package.delta)
+        yield f"    package {before} -> {after} ({delta}), files {files}"
+        for one in package.dependencies[:MAX_CHANGES]:
+            versions = " -> ".join(part for part in (one.before, one.after) if part)
+            direct = ", direct" if one.direct else ""
+            told = f"{one.name} {versions} ({human_delta(one.delta)}{direct})"
+            yield from self._wrapped(told, f"    {_SIGNS[one.kind]} ")
+        if len(package.dependencies) > MAX_CHANGES:
+            yield f"    … and {len(package.dependencies) - MAX_CHANGES} more, in report.json"
+
+    def _upgrade(self, upgrade: Upgrade) -> Iterator[str]:
+        yield f"  Chalice     {_word(upgrade.before)} -> {_word(upgrade.after)}"
+        if upgrade.unknown:
+            yield from self._wrapped(upgrade.unknown, "    ")
+        for note in upgrade.notes:
+            where = ", ".join(str(at) for at in note.at[:3])
+            told = f"{note.version} {note.topic}: {note.what} {where}"
+            yield from self._wrapped(told.rstrip(), "    - ")
 
     def findings(self, findings: tuple[Finding, ...]) -> Iterator[str]:
         for finding in findings:
@@ -220,6 +278,14 @@ class _Page:
             )
             for piece in map(without_commands, wrapped):
                 yield self.style(style, piece) if style else piece
+
+
+def _detail(detail: Detail) -> str:
+    if detail.before is None and detail.after is None:
+        return f"{detail.name}: changed"
+    if detail.before is None:
+        return f"{detail.name}: {detail.after}"
+    return f"{detail.name}: {detail.before} -> {detail.after or 'none'}"
 
 
 def _word(text: str) -> str:
