@@ -9,7 +9,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from chalice_ci import snapshot_document
 from chalice_ci.building import Built
+from chalice_ci.contents import contents_of
 from chalice_ci.context import System
 from chalice_ci.errors import UserError
 from chalice_ci.findings import Severity
@@ -114,7 +116,7 @@ def _append(run: Run, variable: str, text: str) -> None:
 
 
 def write_package(run: Run, built: Built | Result) -> Result:
-    """One folder per app and stage: the archives, the template and the manifest."""
+    """One folder per app and stage: the archives, the template, the manifest and the snapshot."""
     if isinstance(built, Result):
         return built
     folder = run.out / built.job.app.name / built.job.stage
@@ -126,12 +128,14 @@ def write_package(run: Run, built: Built | Result) -> Result:
         shutil.copyfile(built.packages[archive.slot].path, target)
         archives.append(replace(archive, path=target.relative_to(run.out).as_posix()))
     (folder / "manifest.json").write_text(built.package.manifest.to_json(), encoding="utf-8")
+    (folder / "snapshot.json").write_bytes(snapshot_document.render(built.snapshot))
     if built.loaded.template is not None:
         template = json.dumps(built.loaded.template, indent=2, sort_keys=True) + "\n"
         (folder / "sam.json").write_text(template, encoding="utf-8")
     run.hand_over(run.out)
     run.progress.say(f"wrote {run.shown(folder)}", job=built.job.name)
-    return _with_archives(built.result, tuple(archives))
+    result = replace(built.result, contents=contents_of(built.snapshot))
+    return _with_archives(result, tuple(archives))
 
 
 def _with_archives(result: Result, archives: tuple[Archive, ...]) -> Result:
