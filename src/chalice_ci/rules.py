@@ -1109,9 +1109,11 @@ _UPGRADE = (
         severity=Severity.WARNING,
         explanation=(
             "Since Chalice 0.7.0 every resource is called after the app and the stage, and looked\n"
-            "for under that name. A function that was deployed under another one (by an older\n"
-            "Chalice, or before `app_name` was changed) is neither updated nor deleted: the next\n"
-            "deployment makes a new one beside it."
+            "for under that name. What was deployed under another one (by an older Chalice, or\n"
+            "before `app_name` was changed) is not updated: the next deployment makes a new\n"
+            "function. Plain Chalice then forgets the old one, or deletes it when it stands\n"
+            "among the `lambda_functions` of the old state file; chalice-ci refuses to touch what\n"
+            "does not carry the app's name."
         ),
         before='{"dev": {"api_handler_name": "orders"}}',
         after='{"dev": {"api_handler_name": "orders-dev"}}',

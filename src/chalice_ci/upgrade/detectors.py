@@ -231,15 +231,20 @@ def resource_names(facts: AppFacts) -> Iterator[Touch]:
     else:
         file = DEPLOYED_JSON
         recorded = _v1_functions((facts.document(file) or {}).get(facts.stage), expected)
-    for name, wanted in recorded:
+    for name, wanted, consequence in recorded:
         yield Touch(
             subject=name,
             at=Place(file=facts.path(file).file, line=_line_of(facts.files[file], name)),
-            what=f"The recorded function {name} is not called {wanted}.",
+            what=f"The recorded function {name} is not called {wanted}: {consequence}",
         )
 
 
-def _v2_functions(document: Mapping[str, object], expected: str) -> Iterator[tuple[str, str]]:
+_STAYS = "the next deployment makes a new one beside it and forgets this one."
+# Chalice cuts the expected prefix off by its length, whatever stands there.
+_SWEPT = "the next deployment makes a new one, and Chalice deletes this one."
+
+
+def _v2_functions(document: Mapping[str, object], expected: str) -> Iterator[tuple[str, str, str]]:
     resources = document.get("resources")
     for resource in resources if isinstance(resources, list) else ():
         if not isinstance(resource, dict) or resource.get("resource_type") != "lambda_function":
@@ -248,19 +253,19 @@ def _v2_functions(document: Mapping[str, object], expected: str) -> Iterator[tup
         wanted = expected if name == "api_handler" else f"{expected}-{name}"
         match = _FUNCTION_ARN.fullmatch(str(resource.get("lambda_arn")))
         if match is not None and match[1] != wanted:
-            yield match[1], wanted
+            yield match[1], wanted, _STAYS
 
 
-def _v1_functions(stage: object, expected: str) -> Iterator[tuple[str, str]]:
+def _v1_functions(stage: object, expected: str) -> Iterator[tuple[str, str, str]]:
     if not isinstance(stage, dict):
         return
     handler = stage.get("api_handler_name")
     if isinstance(handler, str) and handler and handler != expected:
-        yield handler, expected
+        yield handler, expected, _STAYS
     others = stage.get("lambda_functions")
     for name in others if isinstance(others, dict) else ():
         if not str(name).startswith(f"{expected}-"):
-            yield str(name), f"{expected}-…"
+            yield str(name), f"{expected}-…", _SWEPT
 
 
 def _texts(value: object) -> frozenset[str]:

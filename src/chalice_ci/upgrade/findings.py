@@ -82,8 +82,8 @@ _CHECKS: Mapping[str, _Check] = {
     "resource-names": _Check(
         detector=resource_names,
         fix=(
-            "Keep it, and delete the old function by hand after the next deployment; or call the "
-            "app and the stage as what is deployed."
+            "Call the app and the stage as what is deployed, or remove the old function by hand "
+            "once the new one serves."
         ),
         of_stage=True,
     ),
