@@ -96,7 +96,7 @@ def test_todays_chalice_answers_500_where_the_note_says_so(name, method, path, f
 
 def test_todays_chalice_refuses_the_positional_stage(tmp_path, monkeypatch):
     monkeypatch.chdir(write(tmp_path, {"app.py": HEAD}))
-    ran = CliRunner().invoke(chalice_cli, ["deploy", "prod"])
+    ran = CliRunner().invoke(chalice_cli, ["deploy", "prod"], obj={})
     assert ran.exit_code == 2
     assert "unexpected extra argument" in ran.output
 
@@ -188,6 +188,7 @@ def test_the_loaded_app_knows_the_prefix_of_a_blueprint(tmp_path):
         function="view",
         cors=False,
         authorizer=None,
+        authorizer_function=None,
         api_key=False,
         content_types=("application/json",),
         at=Place(file="app.py", line=10),
@@ -225,7 +226,7 @@ def test_other_functions_may_have_arguments_of_these_names(tmp_path):
 BODY = b"a=1&b=2"
 
 
-def tried(expression: str, statements: str = "") -> object:
+def tried(expression: str) -> object:
     """What a use of a body really does with bytes."""
     source = (
         "import json, re\nfrom io import BytesIO, StringIO\nfrom urllib.parse import parse_qs\n"
@@ -235,9 +236,7 @@ def tried(expression: str, statements: str = "") -> object:
     class Request:
         raw_body = BODY
 
-    exec(source, names)
     names["request"] = Request()
-    exec(statements, names)
     return eval(expression, names)
 
 
@@ -458,9 +457,8 @@ def test_a_policy_that_nobody_reads(config, others, severity, tmp_path):
     files[".chalice/config.json"] = json.dumps({"app_name": "orders", **config})
     said = found(tmp_path, files)
     assert [one.severity.value for one in said] == ([] if severity is None else [severity])
-    assert [one.stage for one in said] == (
-        [] if severity is None else ["dev"] * 1 if severity == "error" else [""]
-    )
+    # Only the error is about the stage; the file is the same in all of them.
+    assert all(one.stage == ("dev" if severity == "error" else "") for one in said)
 
 
 V1 = {
@@ -565,7 +563,7 @@ def test_a_dropped_python_in_ci_names_the_release(chalice, version, release, tmp
         (".python-version", "3.8.1\n", 1),
         (
             ".github/workflows/ci.yml",
-            "python-version: ['3.8', '3.9', '3.12']\n  chalice deploy\n",
+            "python-version: ['3.8', '3.9']\n  chalice deploy\n",
             2,
         ),
         # No use of Chalice: what it installs is something else.
