@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 import zipfile
@@ -521,6 +522,25 @@ def test_an_interrupted_deploy_ends_at_a_call_and_is_recorded(tmp_path, number, 
         assert "iam_role" in recorded
         live = functions(dict(slow.environ))
         assert bool(live) == ("lambda_function" in recorded)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("module", ["click", "chalice_ci.cli", "chalice_ci.streams"])
+def test_a_signal_while_we_are_being_imported_ends_without_a_trace(module, number, code):
+    script = f"""
+import os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Finder())
+import chalice_ci.__main__
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == code
+    assert done.stderr == "Interrupted before anything was begun.\n"
 
 
 # -- the embedded AWS from the command line -------------------------------------------------------

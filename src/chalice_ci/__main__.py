@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
-import sys
-import tempfile
-import traceback
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
-import click
+_ENDINGS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+"""The signals that end a run, and its exit codes then."""
 
-from chalice_ci import __version__
-from chalice_ci.cli import Runner, command_line
-from chalice_ci.errors import ExitCode, UserError, refused_by_machine
-from chalice_ci.inputs import Inputs
-from chalice_ci.streams import Steady, take_over
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"Interrupted before anything was begun.\n")
+    os._exit(_ENDINGS[signal.Signals(number)])
+
+
+# Before anything else is imported, which takes longer than a finger on Ctrl-C.
+for _number in _ENDINGS:
+    signal.signal(_number, _leave)
+
+import errno  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+import traceback  # noqa: E402
+from collections.abc import Mapping, Sequence  # noqa: E402
+from datetime import UTC, datetime  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import NoReturn  # noqa: E402
+
+import click  # noqa: E402
+
+from chalice_ci import __version__  # noqa: E402
+from chalice_ci.cli import Runner, command_line  # noqa: E402
+from chalice_ci.errors import ExitCode, UserError, refused_by_machine  # noqa: E402
+from chalice_ci.inputs import Inputs  # noqa: E402
+from chalice_ci.streams import Steady, take_over  # noqa: E402
 
 
 class Terminated(BaseException):
@@ -29,12 +43,17 @@ class Terminated(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with a code of the table."""
-    signal.signal(signal.SIGTERM, _terminate)
-    # As PID 1 in a container SIGINT has no default handler either.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     out, _ = take_over()
     code = _guarded(list(sys.argv[1:] if argv is None else argv), os.environ)
-    sys.exit(int(_heard(out, code, os.environ)))
+    code = _heard(out, code, os.environ)
+    _hear_no_more()
+    sys.exit(int(code))
+
+
+def _hear_no_more() -> None:
+    """All is done: nothing may come between the code and the end of the process."""
+    for number in _ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -44,6 +63,9 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def _guarded(argv: list[str], env: Mapping[str, str]) -> ExitCode | int:
     try:
+        signal.signal(signal.SIGTERM, _terminate)
+        # As PID 1 in a container SIGINT has no default handler either.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         result = command_line(_runner(env), env).main(
             args=argv, prog_name="chalice-ci", standalone_mode=False
         )
@@ -57,9 +79,11 @@ def _guarded(argv: list[str], env: Mapping[str, str]) -> ExitCode | int:
         _tell(str(problem), problem, env)
         return problem.exit_code
     except (KeyboardInterrupt, click.Abort):
+        _hear_no_more()
         _tell("Interrupted. What was recorded so far stays recorded.", None, env)
         return ExitCode.INTERRUPTED
     except Terminated:
+        _hear_no_more()
         _tell("Terminated. What was recorded so far stays recorded.", None, env)
         return ExitCode.TERMINATED
     except OSError as problem:

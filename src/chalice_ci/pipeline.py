@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -47,6 +45,7 @@ from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Intent, Report, Result, exit_code
 from chalice_ci.route import Job, Wish, all_jobs, deploy_jobs, named_jobs, refuse_foreign_code
 from chalice_ci.run import Cloud, Run
+from chalice_ci.scratch import scratch_folder
 from chalice_ci.state.git import GitFailed, LocalRepository
 from chalice_ci.state.select import open_records
 from chalice_ci.world import World
@@ -246,11 +245,8 @@ def _each_built(
 
 @contextlib.contextmanager
 def _run(inputs: Inputs, world: World) -> Iterator[Run]:
-    work_dir = Path(tempfile.mkdtemp(prefix="chalice-ci-"))
-    # A child without rights must reach its own folder in here.
-    work_dir.chmod(0o711)
     progress = Progress(stream=world.stderr, quiet=inputs.flag(QUIET))
-    try:
+    with scratch_folder() as work_dir:
         project_dir = world.cwd / (inputs.path(PROJECT_DIR) or ".")
         reader = _reader(world, work_dir)
         checkout = read_checkout(project_dir, reader)
@@ -302,8 +298,6 @@ def _run(inputs: Inputs, world: World) -> Iterator[Run]:
         )
         with run.deployers:
             yield run
-    finally:
-        shutil.rmtree(work_dir, ignore_errors=True)
 
 
 def _governed(
