@@ -35,7 +35,7 @@ from chalice_ci.app.versions import (
     resolve_app_versions,
     support_table,
 )
-from chalice_ci.app.virtualenv import layers, site_packages
+from chalice_ci.app.virtualenv import site_packages
 from chalice_ci.config import AppConfig
 from chalice_ci.errors import PackageError
 from chalice_ci.findings import Finding, Severity
