@@ -126,7 +126,6 @@ class TestOnGitHub:
         running.seen.clear()
         later.write(DEV, marked("b"), expected=first.version, message=message("dev"))
         assert [one.operation.replace(GIT, "") for one in running.seen] == [
-            "GET /ref/{ref}",
             "POST /trees",
             "POST /commits",
             "PATCH /refs/{ref}",

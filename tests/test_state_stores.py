@@ -20,7 +20,15 @@ from chalice_ci.errors import NotOurs, StateMoved, StateNotRecorded, UsageError,
 from chalice_ci.state.git import GitStore, LocalRepository, import_from_commit
 from chalice_ci.state.local import Disk, LocalStore
 from chalice_ci.state.schema import StageState, StateDamaged, render
-from chalice_ci.state.store import ABSENT, StateKey, StateStore, Stored, commit_message
+from chalice_ci.state.store import (
+    ABSENT,
+    JournalChange,
+    Kept,
+    StateKey,
+    StateStore,
+    Stored,
+    commit_message,
+)
 from chalice_ci.state.transfer import import_file, pull, read_or_import, show
 from support.githttp import git, serving
 from support.statewriter import marked, message, open_store
@@ -117,6 +125,51 @@ class TestEveryStore:
         with pytest.raises(StateMoved):
             place.open().write(DEV, marked("a"), expected="0" * 40, message=message("dev"))
         assert place.open().read(DEV).state is None
+
+    def test_a_journal_opens_beside_a_state_and_closes_with_it(self, place: Place) -> None:
+        store = place.open()
+        opened = store.keep_journal(
+            DEV, JournalChange(raw=b"1", expected=ABSENT), state=ABSENT, message=message("dev")
+        )
+        assert place.open().read(DEV) == Stored(
+            state=None, version=ABSENT, journal=Kept(raw=b"1", version=opened)
+        )
+        assert store.keys() == ()
+        later = store.keep_journal(
+            DEV, JournalChange(raw=b"2", expected=opened), state=ABSENT, message=message("dev")
+        )
+        closing = JournalChange(raw=None, expected=later)
+        written = store.write(
+            DEV, marked("a"), expected=ABSENT, message=message("dev"), journal=closing
+        )
+        assert place.open().read(DEV) == Stored(state=marked("a"), version=written.version)
+
+    def test_a_journal_of_somebody_else_is_not_replaced(self, place: Place) -> None:
+        mine, other = place.open(), place.open()
+        first = mine.keep_journal(
+            DEV, JournalChange(raw=b"1", expected=ABSENT), state=ABSENT, message=message("dev")
+        )
+        theirs = other.keep_journal(
+            DEV, JournalChange(raw=b"2", expected=first), state=ABSENT, message=message("dev")
+        )
+        stale = JournalChange(raw=b"3", expected=first)
+        with pytest.raises(StateMoved):
+            mine.keep_journal(DEV, stale, state=ABSENT, message=message("dev"))
+        with pytest.raises(StateMoved):
+            mine.write(DEV, marked("a"), expected=ABSENT, message=message("dev"), journal=stale)
+        assert mine.read(DEV) == Stored(
+            state=None, version=ABSENT, journal=Kept(raw=b"2", version=theirs)
+        )
+
+    def test_a_journal_is_not_opened_over_a_state_that_moved(self, place: Place) -> None:
+        mine, other = place.open(), place.open()
+        mine.read(DEV)
+        other.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        with pytest.raises(StateMoved):
+            mine.keep_journal(
+                DEV, JournalChange(raw=b"1", expected=ABSENT), state=ABSENT, message=message("dev")
+            )
+        assert mine.read(DEV).journal == Kept()
 
     def test_other_stages_and_apps_do_not_disturb(self, place: Place) -> None:
         mine, other = place.open(), place.open()

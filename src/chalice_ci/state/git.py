@@ -40,6 +40,9 @@ from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
 from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v1, parse_v2, render
 from chalice_ci.state.store import (
     ABSENT,
+    NO_JOURNAL,
+    JournalChange,
+    Kept,
     StateKey,
     Stored,
     Written,
@@ -54,8 +57,6 @@ FAILURES = 4
 GIT_SECONDS = 120.0
 
 _T = TypeVar("_T")
-_Files = tuple[bytes, bytes | None]
-"""A state and the snapshot beside it."""
 _AUTHOR = ("chalice-ci", "chalice-ci@noreply.invalid")
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
 _SCP_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![/\\]{2}).+")
@@ -526,6 +527,19 @@ class RemoteRepository:
         self._fetched[ref] = found.decode("ascii").strip()
         return self._fetched[ref]
 
+    def fetch(self, *commits: str, history: bool = False) -> str:
+        """Bring commits here by their ids: with all their files, or only their history.
+
+        Answers why it could not be done, "" when it was.
+        """
+        depth = "--filter=tree:0" if history else "--depth=1"
+        done = self.objects.run(
+            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", depth),
+            *("--update-shallow", self._upload, self._url, *commits),
+            variables=self._network,
+        )
+        return "" if done.code == 0 else _reason(done.err)
+
     def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
         """Push with the expected old value; what the remote refuses for good is an error."""
         done = self.objects.run(
@@ -618,6 +632,7 @@ class GitStore:
         self._sleep = sleep
         self._jitter = jitter
         self._turn = threading.Lock()
+        self._seen: str | None = None
 
     def read(self, key: StateKey) -> Stored:
         """The state at the branch's head; `version` is the id of the file's content."""
@@ -647,18 +662,51 @@ class GitStore:
         expected: str,
         message: str,
         snapshot: bytes | None = None,
+        journal: JournalChange | None = None,
     ) -> Written:
-        """One commit with the state and its snapshot, or none if both are there already.
+        """One commit with the state, its snapshot and its journal, or none if all are there.
 
         A state that is there already counts as written, whatever `expected` says: so a push whose
         answer was lost can be repeated.
         """
-        ours: set[str] = set()
         new = render(state)
+        files: dict[str, bytes | None] = {key.file: new, key.snapshot_file: snapshot}
+        before = {key.file: expected}
+        if journal is not None:
+            files[key.journal_file] = journal.raw
+            before[key.journal_file] = journal.expected
+        changed, head = self._swap(key, files, before, message)
+        return Written(
+            changed=changed,
+            version=git_blob_id(new, len(head)),
+            commit=head if changed else None,
+        )
+
+    def keep_journal(
+        self, key: StateKey, journal: JournalChange, *, state: str, message: str
+    ) -> str:
+        """One commit with the journal."""
+        files = {key.journal_file: journal.raw}
+        before = {key.file: state, key.journal_file: journal.expected}
+        _, head = self._swap(key, files, before, message)
+        return ABSENT if journal.raw is None else git_blob_id(journal.raw, len(head))
+
+    def _swap(
+        self,
+        key: StateKey,
+        files: Mapping[str, bytes | None],
+        before: Mapping[str, str],
+        message: str,
+    ) -> tuple[bool, str]:
+        """Commit files if those in `before` have the versions given there.
+
+        Whether a commit was made, and the head that holds the files.
+        """
+        ours: set[str] = set()
         with self._turn:
             try:
                 return self._patiently(
-                    lambda: self._write(key, (new, snapshot), expected, _skipping_ci(message), ours)
+                    lambda: self._commit(key, files, before, _skipping_ci(message), ours)
                 )
             except GitFailed as error:
                 raise StateNotRecorded(
@@ -690,40 +738,58 @@ class GitStore:
         return operation()
 
     def _read(self, key: StateKey) -> Stored:
-        head = self._repository.head(self._ref)
-        blob = self._repository.objects.blob(head, key.file) if head else None
+        objects = self._repository.objects
+        head = self._seen = self._repository.head(self._ref)
+        blob = objects.blob(head, key.file) if head else None
+        journal = objects.blob(head, key.journal_file) if head else None
+        kept = NO_JOURNAL
+        if journal is not None:
+            kept = Kept(raw=objects.content(journal, key.journal_file), version=journal.oid)
         if blob is None:
-            return Stored(state=None, version=ABSENT)
-        raw = self._repository.objects.content(blob, key.file)
-        return Stored(state=parse_v2(raw, where=self._where(key)), version=blob.oid)
+            return Stored(state=None, version=ABSENT, journal=kept)
+        raw = objects.content(blob, key.file)
+        state = parse_v2(raw, where=self._where(key))
+        return Stored(state=state, version=blob.oid, journal=kept)
 
-    def _write(
-        self, key: StateKey, files: _Files, expected: str, message: str, ours: set[str]
-    ) -> Written:
-        new, snapshot = files
+    def _commit(
+        self,
+        key: StateKey,
+        files: Mapping[str, bytes | None],
+        before: Mapping[str, str],
+        message: str,
+        ours: set[str],
+    ) -> tuple[bool, str]:
         repository = self._repository
         reason = ""
+        # The head that was read last is asked for again only if it does not do: on a forge each
+        # question counts.
+        seen, self._seen = self._seen, None
         for attempt in range(self._attempts):
             if attempt:
                 self._sleep(self._jitter() * min(2.0, 0.05 * 2 ** min(attempt, 6)))
-            head = repository.head(self._ref)
-            blob = repository.objects.blob(head, key.file) if head else None
-            beside = repository.objects.blob(head, key.snapshot_file) if head else None
-            if _is(blob, new) and blob is not None and _is(beside, snapshot):
-                changed = head in ours
-                return Written(changed=changed, version=blob.oid, commit=head if changed else None)
-            if expected != (ABSENT if blob is None else blob.oid):
+            guessed = attempt == 0 and seen is not None
+            head = seen if guessed else repository.head(self._ref)
+            blobs = {
+                file: repository.objects.blob(head, file) if head else None
+                for file in {*files, *before}
+            }
+            changes = {file: data for file, data in files.items() if not _is(blobs[file], data)}
+            as_expected = all(version == _oid(blobs[file]) for file, version in before.items())
+            if guessed and not (changes and as_expected):
+                continue
+            if not changes:
+                self._seen = head
+                return head in ours, head or ""
+            if not as_expected:
                 raise moved(key, where=repository.name)
-            if head and blob is None:
+            if head and blobs.get(key.file) is None:
                 refuse_case_collision(key, self._keys(head))
-            changes: dict[str, bytes | None] = {key.file: new}
-            if not _is(beside, snapshot):
-                changes[key.snapshot_file] = snapshot
             commit = repository.objects.commit(head, changes, message)
             ours.add(commit)
             advance = repository.advance(self._ref, new=commit, old=head)
             if advance.done:
-                return Written(changed=True, version=git_blob_id(new, len(commit)), commit=commit)
+                self._seen = commit
+                return True, commit
             reason = advance.reason
         raise StateNotRecorded(
             f"The branch could not be moved in {self._attempts} attempts ({reason}).",
@@ -772,6 +838,10 @@ def _is(blob: Blob | None, data: bytes | None) -> bool:
     if blob is None or data is None:
         return blob is None and data is None
     return blob.oid == git_blob_id(data, len(blob.oid))
+
+
+def _oid(blob: Blob | None) -> str:
+    return ABSENT if blob is None else blob.oid
 
 
 class _Refusal(Enum):

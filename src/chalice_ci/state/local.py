@@ -16,7 +16,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
 from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v2, render
 from chalice_ci.state.store import (
     ABSENT,
+    JournalChange,
+    Kept,
     StateKey,
     Stored,
     Written,
@@ -82,9 +84,12 @@ class LocalStore:
     def read(self, key: StateKey) -> Stored:
         """The state in the file, checked."""
         raw = self._bytes(self._path(key), key)
-        if raw is None:
-            return Stored(state=None, version=ABSENT)
-        return Stored(state=parse_v2(raw, where=key.file), version=_version(raw))
+        journal = self._bytes(self._path(key, key.journal_file), key)
+        return Stored(
+            state=None if raw is None else parse_v2(raw, where=key.file),
+            version=_version(raw),
+            journal=Kept(raw=journal, version=_version(journal)),
+        )
 
     def snapshot(self, key: StateKey) -> bytes | None:
         """The snapshot in the file beside it."""
@@ -92,8 +97,7 @@ class LocalStore:
 
     def version(self, key: StateKey) -> str:
         """The version of the file, whatever is in it."""
-        raw = self._bytes(self._path(key), key)
-        return ABSENT if raw is None else _version(raw)
+        return _version(self._bytes(self._path(key), key))
 
     def write(
         self,
@@ -103,31 +107,58 @@ class LocalStore:
         expected: str,
         message: str,
         snapshot: bytes | None = None,
+        journal: JournalChange | None = None,
     ) -> Written:
         """Replace the file; `message` is not kept, a folder has no history.
 
-        Two files cannot be replaced at once: the old snapshot goes before the new state comes, so
-        that killed in between there is none rather than a wrong one.
+        Several files cannot be replaced at once: the old snapshot goes before the new state comes,
+        so that killed in between there is none rather than a wrong one, and the journal is closed
+        last.
         """
         del message
         new = render(state)
+        files: list[tuple[str, bytes | None]] = [(key.file, new), (key.snapshot_file, snapshot)]
+        before = {key.file: expected}
+        if journal is not None:
+            files.append((key.journal_file, journal.raw))
+            before[key.journal_file] = journal.expected
+        changed = self._swap(key, files, before)
+        return Written(changed=changed, version=_version(new))
+
+    def keep_journal(
+        self, key: StateKey, journal: JournalChange, *, state: str, message: str
+    ) -> str:
+        """Replace the journal's file."""
+        del message
+        before = {key.file: state, key.journal_file: journal.expected}
+        self._swap(key, [(key.journal_file, journal.raw)], before)
+        return _version(journal.raw)
+
+    def _swap(
+        self, key: StateKey, files: list[tuple[str, bytes | None]], before: Mapping[str, str]
+    ) -> bool:
+        """Replace files if those in `before` have the versions given there; whether any changed."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            path, beside = self._path(key), self._path(key, key.snapshot_file)
             with self._locked(key):
-                old = self._bytes(path, key)
-                same = self._bytes(beside, key, limit=MAX_SNAPSHOT_BYTES) == snapshot
-                if old == new and same:
-                    return Written(changed=False, version=_version(new))
-                if expected != (ABSENT if old is None else _version(old)):
-                    raise moved(key, where=str(path))
+                limit = max(MAX_BYTES, MAX_SNAPSHOT_BYTES)
+                old = {
+                    file: self._bytes(self._path(key, file), key, limit=limit)
+                    for file in {*before, *(file for file, _ in files)}
+                }
+                changes = [(file, data) for file, data in files if old[file] != data]
+                if not changes:
+                    return False
+                if any(version != _version(old[file]) for file, version in before.items()):
+                    raise moved(key, where=str(self._root / key.file))
                 refuse_case_collision(key, self.keys())
-                if not same:
-                    beside.unlink(missing_ok=True)
-                if old != new:
-                    self._replace(path, new)
-                if not same and snapshot is not None:
-                    self._replace(beside, snapshot)
+                if any(file == key.snapshot_file for file, _ in changes):
+                    self._path(key, key.snapshot_file).unlink(missing_ok=True)
+                for file, data in changes:
+                    if data is None:
+                        self._path(key, file).unlink(missing_ok=True)
+                    else:
+                        self._replace(self._path(key, file), data)
         except OSError as error:
             raise StateNotRecorded(
                 f"The state could not be written: {error.strerror or error}. "
@@ -135,7 +166,7 @@ class LocalStore:
                 where=str(error.filename or self._root / key.file),
                 fix=_FIXES.get(error.errno or 0, "See that the folder can be written to."),
             ) from error
-        return Written(changed=True, version=_version(new))
+        return True
 
     def keys(self) -> tuple[StateKey, ...]:
         """Every state below the root; links and `.git` are not followed."""
@@ -259,5 +290,5 @@ def _give(path: Path, like: os.stat_result) -> None:
         os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)
 
 
-def _version(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
+def _version(raw: bytes | None) -> str:
+    return ABSENT if raw is None else hashlib.sha256(raw).hexdigest()

@@ -72,6 +72,18 @@ def open_records(
     )
 
 
+def open_remote(
+    checkout: Checkout, *, env: Mapping[str, str], work_dir: Path
+) -> RemoteRepository | None:
+    """The checkout's remote, in a clone of its own; None when it has none."""
+    if checkout.remote is None:
+        return None
+    url, given = _parted(checkout.remote)
+    return RemoteRepository(
+        url, work_dir=work_dir, environ=env, authorization=given or _authorization(url, env)
+    )
+
+
 def _rehearsed(
     config: StateConfig, checkout: Checkout, *, env: Mapping[str, str], work_dir: Path
 ) -> Records:
@@ -96,11 +108,9 @@ def _home(
     if checkout.git_dir is not None and checkout.remote is None:
         local = LocalRepository(checkout.git_dir, work_dir=work_dir, environ=env)
         return local, f"refs/heads/{checkout.default_branch or 'main'}", ""
-    url, given = _parted(checkout.remote or "")
-    remote = RemoteRepository(
-        url, work_dir=work_dir, environ=env, authorization=given or _authorization(url, env)
-    )
-    return remote, "HEAD", f" of {url}"
+    remote = open_remote(checkout, env=env, work_dir=work_dir)
+    assert remote is not None
+    return remote, "HEAD", f" of {remote.name}"
 
 
 def _authorization(url: str, env: Mapping[str, str]) -> str:

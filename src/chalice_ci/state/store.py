@@ -67,6 +67,11 @@ class StateKey:
         return f"{self.file.removesuffix('.json')}.snapshot.json"
 
     @property
+    def journal_file(self) -> str:
+        """The path of the journal beside the state: there while a deploy is not finished."""
+        return f"{self.file.removesuffix('.json')}.journal.json"
+
+    @property
     def v1_file(self) -> str:
         """Where Chalice before 1.2 kept all stages of the app."""
         folder = "" if self.app_path == "." else f"{self.app_path}/"
@@ -85,11 +90,31 @@ class StateKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The journal beside a state, unread: `raw` is None and `version` "" when there is none."""
+
+    raw: bytes | None = None
+    version: str = ABSENT
+
+
+NO_JOURNAL = Kept()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stored:
     """What a store holds for a key: `state` is None and `version` is "" when there is nothing."""
 
     state: StageState | None
     version: str
+    journal: Kept = NO_JOURNAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalChange:
+    """A journal to put in the place of the version `expected`; `raw` None removes it."""
+
+    raw: bytes | None
+    expected: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +145,24 @@ class StateStore(Protocol):
         expected: str,
         message: str,
         snapshot: bytes | None = None,
+        journal: JournalChange | None = None,
     ) -> Written:
         """Replace the version `expected` (as `read` gave it), or raise StateMoved.
 
-        The snapshot is replaced with it, and removed when none is given. Raises StateNotRecorded
-        when the store refuses or fails; the old state stands then.
+        The snapshot is replaced with it, and removed when none is given; the journal stays as it is
+        when none is given, and a journal of another version than the expected one is a StateMoved
+        too. Raises StateNotRecorded when the store refuses or fails; the old state stands then.
         `message` says why, for stores that keep a history.
+        """
+        ...
+
+    def keep_journal(
+        self, key: StateKey, journal: JournalChange, *, state: str, message: str
+    ) -> str:
+        """Replace the journal alone; its new version.
+
+        Raises StateMoved when the journal is not the expected one or the state's version is not
+        `state`, and StateNotRecorded when the store refuses or fails.
         """
         ...
 
