@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from support.stories import (
     ByChaliceCi,
     ByPlainChalice,
     Stories,
+    python_of,
     shapes_of,
     tell,
     tool_environ,
@@ -44,17 +46,20 @@ def aws() -> Iterator[EmbeddedAWS]:
     ],
 )
 def combination(request: pytest.FixtureRequest) -> Combination:
-    """Each supported Chalice, on two Pythons where it has two."""
+    """A Chalice with the Pythons on which its apps are deployed."""
     chosen: Combination = request.param
     return chosen
 
 
 @pytest.fixture(scope="module")
-def python(combination: Combination) -> Interpreter:
-    """The combination's interpreter; without one its tests are skipped."""
-    found = find_python(combination.python, environ=os.environ, running=Path(sys.executable))
-    if found is None:
-        pytest.skip(f"no Python {combination.python} on this machine")
+def pythons(combination: Combination) -> Mapping[str, Interpreter]:
+    """The combination's interpreters; without one of them its tests are skipped."""
+    found = {}
+    for minor in combination.pythons:
+        python = find_python(minor, environ=os.environ, running=Path(sys.executable))
+        if python is None:
+            pytest.skip(f"no Python {minor} on this machine")
+        found[minor] = python
     return found
 
 
@@ -67,12 +72,20 @@ def root(combination: Combination) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def stories(combination: Combination, python: Interpreter, aws: EmbeddedAWS, root: Path) -> Stories:
+def stories(
+    combination: Combination, pythons: Mapping[str, Interpreter], aws: EmbeddedAWS, root: Path
+) -> Stories:
     """Deploy, update and delete of all shapes by both."""
     shapes = shapes_of(combination)
-    environ = tool_environ(root / "home", aws)
-    with PlainChalice(plain_environment(combination, python), environ=environ) as chalice:
-        plain = tell(ByPlainChalice(chalice=chalice), shapes, aws, root / "plain")
-    teller = ByChaliceCi(combination=combination, python=python, environ=environ)
-    ours = tell(teller, shapes, aws, root / "ours")
+    environ = tool_environ(root / "home", aws, pythons=pythons.values())
+    with ExitStack() as running:
+        chalices = {
+            minor: running.enter_context(
+                PlainChalice(plain_environment(combination.chalice, python), environ=environ)
+            )
+            for minor, python in pythons.items()
+        }
+        by_plain = ByPlainChalice(chalice=lambda shape: chalices[python_of(combination, shape)])
+        plain = tell(by_plain, shapes, aws, root / "plain")
+    ours = tell(ByChaliceCi(combination=combination, environ=environ), shapes, aws, root / "ours")
     return Stories(combination=combination, plain=plain, ours=ours)

@@ -30,18 +30,20 @@ SHAPES = tuple(
 def clients(aws: EmbeddedAWS, tmp_path_factory: pytest.TempPathFactory) -> Clients:
     """An account in which plain Chalice has deployed something of each kind."""
     combination = COMBINATIONS[0]
-    found = find_python(combination.python, environ=os.environ, running=Path(sys.executable))
+    (minor,) = combination.pythons
+    found = find_python(minor, environ=os.environ, running=Path(sys.executable))
     if found is None:
-        pytest.skip(f"no Python {combination.python} on this machine")
+        pytest.skip(f"no Python {minor} on this machine")
     aws.reset()
     root = tmp_path_factory.mktemp("listing")
     reached = clients_of(aws)
     for shape in SHAPES:
         copy_shape(shape, root / shape.name)
     prepare(SHAPES, root, reached)
-    python = plain_environment(combination, found)
+    python = plain_environment(combination.chalice, found)
     with PlainChalice(python, environ=tool_environ(root / "home", aws)) as chalice:
-        for _, said in ByPlainChalice(chalice=chalice).tell(Phase.DEPLOY, root, SHAPES):
+        by_plain = ByPlainChalice(chalice=lambda _: chalice)
+        for _, said in by_plain.tell(Phase.DEPLOY, root, SHAPES):
             assert said.code == 0, said.text
     return reached
 

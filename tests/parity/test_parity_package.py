@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,14 @@ def combination(request: pytest.FixtureRequest) -> Combination:
 
 
 @pytest.fixture(scope="module")
-def packages(combination: Combination, python: Interpreter, root: Path) -> Packages:
+def packages(combination: Combination, pythons: Mapping[str, Interpreter], root: Path) -> Packages:
     """All shapes that plain `chalice package` accepts, packaged by both."""
     shapes = [shape for shape in PACKAGED if combination.chalice in shape.versions]
     environ = {**tool_environ(root / "home"), "AWS_DEFAULT_REGION": REGION}
     failures = []
-    with PlainChalice(plain_environment(combination, python), environ=environ) as chalice:
+    (python,) = pythons.values()
+    plain = plain_environment(combination.chalice, python)
+    with PlainChalice(plain, environ=environ) as chalice:
         for shape in shapes:
             project = copy_shape(shape, root / "apps" / shape.name)
             for app in shape.apps:

@@ -77,25 +77,27 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, kw_only=True)
 class Combination:
-    """A Chalice and a Python that it supports."""
+    """A Chalice and the Pythons on which its apps are deployed, in one account."""
 
     chalice: str
-    python: str
+    pythons: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.chalice}-on-{self.python}"
+        return f"{self.chalice}-on-{'-and-'.join(self.pythons)}"
 
 
 COMBINATIONS = (
-    Combination(chalice="1.34.0", python="3.12"),
-    Combination(chalice="1.34.0", python="3.11"),
-    Combination(chalice="1.33.0", python="3.13"),
-    Combination(chalice="1.33.0", python="3.10"),
-    Combination(chalice="1.31.4", python="3.12"),
-    Combination(chalice="1.31.4", python="3.10"),
-    Combination(chalice="1.29.0", python="3.10"),
+    Combination(chalice="1.34.0", pythons=("3.12",)),
+    Combination(chalice="1.34.0", pythons=("3.11",)),
+    Combination(chalice="1.33.0", pythons=("3.13", "3.10")),
+    Combination(chalice="1.31.4", pythons=("3.12", "3.10")),
+    Combination(chalice="1.29.0", pythons=("3.10",)),
 )
-"""Two Pythons for each Chalice; 1.29 always deploys to python3.10, so it has one."""
+"""Two Pythons for each Chalice; 1.29 always deploys to python3.10, so it has one.
+
+All shapes are deployed by every Chalice, by the newest one on both of its Pythons. In between every
+second shape is deployed on the second Python, into the same account.
+"""
 
 
 # What the shapes import: Lambda's own boto3, and the dependencies in their requirements.txt.
@@ -111,12 +113,12 @@ def kept_folder() -> Path:
     return folder
 
 
-def plain_environment(combination: Combination, python: Interpreter) -> Path:
+def plain_environment(chalice: str, python: Interpreter) -> Path:
     """The interpreter of a virtual environment with that Chalice, at the versions of our locks."""
-    lock = Path(chalice_ci.__file__).parent / "locks" / f"chalice-{combination.chalice}.txt"
+    lock = Path(chalice_ci.__file__).parent / "locks" / f"chalice-{chalice}.txt"
     made_of = f"{python.identity}\n{lock.read_text(encoding='utf-8')}\n{_BESIDE_CHALICE}"
     key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
-    target = kept_folder() / f"plain-{combination}-{key}"
+    target = kept_folder() / f"plain-{chalice}-on-{python.minor}-{key}"
     with (kept_folder() / f"{target.name}.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         if not (target / "ready").exists():
@@ -128,7 +130,7 @@ def plain_environment(combination: Combination, python: Interpreter) -> Path:
                 timeout=60,
             )
             into = ["--python", str(target / "bin" / "python"), "--constraint", str(lock)]
-            wanted = [f"chalice=={combination.chalice}", *_BESIDE_CHALICE]
+            wanted = [f"chalice=={chalice}", *_BESIDE_CHALICE]
             install = [uv, "pip", "install", "--quiet", "--compile-bytecode"]
             subprocess.run([*install, *into, *wanted], check=True, timeout=600)
             (target / "ready").touch()

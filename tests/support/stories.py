@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -80,6 +80,11 @@ def shapes_of(combination: Combination) -> tuple[Shape, ...]:
     )
 
 
+def python_of(combination: Combination, shape: Shape) -> str:
+    """The Python on which a shape is deployed: shapes take turns."""
+    return combination.pythons[SHAPES.index(shape) % len(combination.pythons)]
+
+
 def tell(teller: Teller, shapes: Sequence[Shape], aws: EmbeddedAWS, root: Path) -> Story:
     """Take the shapes through all phases in `aws`, which is emptied before."""
     aws.reset()
@@ -123,11 +128,13 @@ def _folders(shapes: Iterable[Shape]) -> Iterator[str]:
 class ByPlainChalice:
     """Chalice's own command line, app by app."""
 
-    chalice: PlainChalice
+    chalice: Callable[[Shape], PlainChalice]
 
     def tell(self, phase: Phase, root: Path, shapes: Sequence[Shape]) -> Iterator[tuple[str, Said]]:
-        for folder in _folders(shapes):
-            yield folder, self.chalice.run(root / folder, [phase.verb, "--stage", "dev"])
+        for shape in shapes:
+            for folder in _folders([shape]):
+                ran = self.chalice(shape).run(root / folder, [phase.verb, "--stage", "dev"])
+                yield folder, ran
 
     def state(self, root: Path, app: str) -> Any:
         return json.loads((root / app / STATE).read_text(encoding="utf-8"))
@@ -138,8 +145,8 @@ class ByChaliceCi:
     """chalice-ci on one repository that holds all shapes: one command for each phase."""
 
     combination: Combination
-    python: Interpreter
     environ: Mapping[str, str]
+    """Its PATH leads to the combination's Pythons."""
 
     def tell(self, phase: Phase, root: Path, shapes: Sequence[Shape]) -> Iterator[tuple[str, Said]]:
         if phase is Phase.DEPLOY:
@@ -151,8 +158,6 @@ class ByChaliceCi:
             git(root, "commit", "--quiet", "--message", phase)
         arguments = [phase.verb, "--quiet", "--stage=dev", f"--out={root}-out"]
         arguments.append(f"--cache-dir={kept_folder()}/cache")
-        if phase is not Phase.DELETE:
-            arguments.append(f"--python-path={self.python.executable}")
         yield "chalice-ci", chalice_ci(arguments, cwd=root, environ=self.environ)
 
     def state(self, root: Path, app: str) -> Any:
@@ -169,11 +174,12 @@ def app_key(shape: Shape, app: str) -> str:
 
 def configuration(shapes: Iterable[Shape], combination: Combination | None = None) -> str:
     """The chalice-ci.yml of a repository with all these shapes."""
-    versions = (
-        f', python: "{combination.python}", chalice: "{combination.chalice}"' if combination else ""
-    )
     lines = ["version: 1", "apps:"]
     for shape in shapes:
+        versions = ""
+        if combination:
+            python = python_of(combination, shape)
+            versions = f', python: "{python}", chalice: "{combination.chalice}"'
         for app in shape.apps:
             path = shape.name if app == "." else f"{shape.name}/{app}"
             lines.append(f"  {app_key(shape, app)}: {{path: {path}{versions}}}")
@@ -229,7 +235,9 @@ def git(root: Path, *arguments: str) -> str:
     ).stdout
 
 
-def tool_environ(home: Path, aws: EmbeddedAWS | None = None) -> dict[str, str]:
+def tool_environ(
+    home: Path, aws: EmbeddedAWS | None = None, *, pythons: Iterable[Interpreter] = ()
+) -> dict[str, str]:
     """The environment of both command lines: an empty home, the machine's index, this AWS."""
     home.mkdir(parents=True, exist_ok=True)
     index = {
@@ -241,7 +249,12 @@ def tool_environ(home: Path, aws: EmbeddedAWS | None = None) -> dict[str, str]:
         **index,
         **(aws.environ if aws else {}),
         "HOME": str(home),
-        "PATH": os.environ.get("PATH", os.defpath),
+        "PATH": os.pathsep.join(
+            [
+                *(str(python.executable.parent) for python in pythons),
+                os.environ.get("PATH", os.defpath),
+            ]
+        ),
         "LANG": "C.UTF-8",
     }
 
