@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
+import re
 import sys
 import tempfile
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -228,10 +231,13 @@ BODY = b"a=1&b=2"
 
 def tried(expression: str) -> object:
     """What a use of a body really does with bytes."""
-    source = (
-        "import json, re\nfrom io import BytesIO, StringIO\nfrom urllib.parse import parse_qs\n"
-    )
-    names: dict[str, object] = {}
+    names: dict[str, object] = {
+        "json": json,
+        "re": re,
+        "BytesIO": io.BytesIO,
+        "StringIO": io.StringIO,
+        "parse_qs": urllib.parse.parse_qs,
+    }
 
     class Request:
         raw_body = BODY
