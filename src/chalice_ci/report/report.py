@@ -225,6 +225,22 @@ class UpgradeNote:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TemplateChange:
+    """One thing that the other Chalice writes differently into the template of the same app.
+
+    `kind` is "renamed", "removed", "added" or "changed", `resources` the logical names that share
+    it, `path` the setting ("Properties.Architectures") or, of a resource, its type. `before` and
+    `after` are JSON texts, "" for what is not there, or the two names.
+    """
+
+    kind: str
+    resources: tuple[str, ...] = ()
+    path: str = ""
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Upgrade:
     """The app's Chalice before and after, and what lies between that touches the app.
 
@@ -234,6 +250,10 @@ class Upgrade:
     before: str
     after: str
     notes: tuple[UpgradeNote, ...] = ()
+    template: tuple[TemplateChange, ...] = ()
+    """What both make of the app as it is now: nothing of it is the pull request's other work."""
+    template_problem: str = ""
+    """Why the templates could not be compared, else empty."""
     downgrade: bool = False
     unknown: str = ""
     """Why the list may be incomplete, else empty."""
