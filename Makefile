@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # Other tools' settings must not decide what this project installs or runs.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint bench docs lock clean
+.PHONY: demo test lint bench docs pictures lock clean
 
 $(READY): setup.py requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "chalice-ci needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -31,6 +31,10 @@ bench: $(READY)  ## Paired measurements against plain Chalice
 
 docs: $(READY)  ## Write the generated tables into docs/ and README.md
 	$(BIN)/python -m chalice_ci.reference
+
+pictures: $(READY)  ## Draw the pictures of docs/ anew: needs Chromium, ImageMagick and npm
+	npm install --silent --no-save --prefix build/pictures mermaid@11
+	$(BIN)/python docs/pictures/draw.py build/pictures
 
 lock: $(READY)  ## Resolve the development environment anew: names, versions and hashes only
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from chalice_ci.contents import contents_of
 from chalice_ci.context import RunOrder
+from chalice_ci.difference.changes import Baseline, BaselineKind
+from chalice_ci.difference.compare import compare
+from chalice_ci.difference.diagram import diagram_of
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.report.page import Origin
 from chalice_ci.report.report import (
@@ -20,7 +26,12 @@ from chalice_ci.report.report import (
     Report,
     Result,
     Smoke,
+    Upgrade,
+    UpgradeNote,
 )
+from chalice_ci.snapshot import Api, File, Function, Role, Route, Snapshot, Statement, Trigger
+from chalice_ci.snapshot import Archive as ArchiveFacts
+from chalice_ci.snapshot import Dependency as DependencyFacts
 
 ORIGIN = Origin(
     run=RunOrder(id=1658821493),
@@ -45,6 +56,7 @@ PACKAGE = Package(
         ),
     ),
     dependencies=(
+        Dependency(name="numpy", version="2.3.1", direct=True),
         Dependency(name="requests", version="2.32.5", direct=True),
         Dependency(name="urllib3", version="2.5.0"),
     ),
@@ -80,6 +92,123 @@ SHARED_QUEUE = Finding(
     at=Place(file="services/orders/app.py", line=58),
 )
 
+
+def _function(name: str, **settings: object) -> Function:
+    return Function(
+        name=name,
+        function_name=f"orders-pr-42-{name}",
+        handler=f"app.{name}",
+        runtime="python3.12",
+        role="default-role",
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+_LOGS = Statement(
+    effect="Allow",
+    actions=("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"),
+    resources=("arn:*:logs:*:*:*",),
+)
+_TABLE = Statement(
+    effect="Allow", actions=("dynamodb:*",), resources=("arn:aws:dynamodb:*:*:table/orders",)
+)
+_FILES = (
+    *((f"numpy/core{n}.so", "numpy", 9_000_000 // (n + 1)) for n in range(6)),
+    *((f"requests/part{n}.py", "requests", 60_000 // (n + 1)) for n in range(8)),
+    *((f"urllib3/part{n}.py", "urllib3", 80_000 // (n + 1)) for n in range(8)),
+    ("app.py", "", 4_200),
+    ("chalicelib/orders.py", "", 18_000),
+)
+
+
+def _dependency(name: str, version: str, size: int, *, direct: bool = False) -> DependencyFacts:
+    return DependencyFacts(
+        name=name, version=version, direct=direct, size=size, packed=size // 3, sha256=version
+    )
+
+
+BEFORE = Snapshot(
+    app="orders",
+    stage="pr-42",
+    app_name="orders",
+    chalice="1.29.0",
+    python="3.12",
+    routes=(
+        Route(path="/orders", method="get", function="orders"),
+        Route(path="/orders/{id}", method="delete", function="cancel", auth="staff"),
+        Route(path="/legacy", method="get", function="legacy"),
+    ),
+    functions=(_function("api_handler", memory=128, timeout=60), _function("worker", timeout=60)),
+    triggers=(Trigger(kind="sqs", name="worker-sqs", function="worker", source="jobs"),),
+    apis=(Api(kind="rest", name="orders", stage="api", endpoint="EDGE"),),
+    roles=(
+        Role(
+            name="default-role",
+            role_name="orders-pr-42",
+            policy="generated",
+            statements=(_LOGS,),
+        ),
+    ),
+    dependencies=(
+        _dependency("numpy", "2.3.1", 21_000_000, direct=True),
+        _dependency("requests", "2.31.0", 170_000, direct=True),
+        _dependency("urllib3", "2.5.0", 230_000),
+    ),
+    archives=(ArchiveFacts(slot="app", sha256="a" * 64, size=7_888_000, unpacked_size=23_400_000),),
+    files=tuple(File("app", path, size, "0" * 64, owner) for path, owner, size in _FILES),
+)
+AFTER = replace(
+    BEFORE,
+    chalice="1.34.0",
+    routes=(
+        BEFORE.routes[1],
+        replace(BEFORE.routes[2], auth=""),
+        Route(path="/health", method="get", function="health"),
+    ),
+    functions=(
+        _function("api_handler", memory=512, timeout=60),
+        _function("nightly_report", timeout=300),
+    ),
+    triggers=(
+        Trigger(
+            kind="schedule",
+            name="nightly_report-event",
+            function="nightly_report",
+            source="rate(1 day)",
+        ),
+    ),
+    roles=(replace(BEFORE.roles[0], statements=(_LOGS, _TABLE)),),
+    dependencies=(
+        BEFORE.dependencies[0],
+        _dependency("requests", "2.32.5", 182_000, direct=True),
+        BEFORE.dependencies[2],
+    ),
+    archives=(ArchiveFacts(slot="app", sha256="b" * 64, size=8_100_000, unpacked_size=24_000_000),),
+    files=tuple(
+        replace(file, size=file.size + 2_600, sha256="1" * 64)
+        if file.dependency in ("", "requests")
+        else file
+        for file in BEFORE.files
+    ),
+)
+CHANGES = compare(BEFORE, AFTER, Baseline(kind=BaselineKind.BASE, commit="71be2aa90c"))
+UPGRADE = Upgrade(
+    before="1.29.0",
+    after="1.34.0",
+    notes=(
+        UpgradeNote(
+            version="1.30.0",
+            topic="Python 3.12 runtime",
+            impact="changes",
+            what="Functions are deployed with `python3.12` when Chalice runs on it.",
+            why="Earlier releases fall back to an older runtime.",
+            link="https://aws.github.io/chalice/",
+            at=(Place(file="services/orders/.chalice/config.json", line=4),),
+        ),
+    ),
+)
+
+
 CANONICAL = Report(
     verb="run",
     commit="0123456789abcdef0123456789abcdef01234567",
@@ -94,6 +223,10 @@ CANONICAL = Report(
             preview=True,
             isolation=FULL,
             package=PACKAGE,
+            changes=CHANGES,
+            diagram=diagram_of(BEFORE, AFTER),
+            contents=contents_of(AFTER),
+            upgrade=UPGRADE,
             intent=Intent.DEPLOY,
             plan=Plan(digest="b" * 64),
             findings=(SHARED_QUEUE,),
