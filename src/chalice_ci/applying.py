@@ -6,6 +6,7 @@ exactly that, and record what stands whatever happened.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from chalice_ci import __version__
+from chalice_ci import __version__, destruction, snapshot_document
 from chalice_ci.app.deployer import (
     Deployer,
     Identity,
@@ -34,8 +35,8 @@ from chalice_ci.errors import (
     UsageError,
     UserError,
 )
-from chalice_ci.findings import Severity
-from chalice_ci.inputs import ALLOWED_ACCOUNT
+from chalice_ci.findings import Severity, in_order
+from chalice_ci.inputs import ALLOW_DESTRUCTIVE, ALLOWED_ACCOUNT
 from chalice_ci.ownership import Guard, check_place, owner_of
 from chalice_ci.plan import (
     Action,
@@ -113,7 +114,12 @@ def plan_stage(run: Run, built: Built) -> model.Result:
     ) as deployer:
         sealed = _seal(run, built, deployer)
     _ask_for_approval(run, built.job, sealed.opened.digest)
-    return _planned(built.result, sealed)
+    planned = _planned(built.result, sealed)
+    plan = sealed.opened.plan
+    if not plan.destructive or plan.destruction_allowed:
+        return planned
+    asks = destruction.finding(built.job, plan.destructive)
+    return replace(planned, findings=in_order((*planned.findings, asks)))
 
 
 def deploy_stage(run: Run, built: Built) -> model.Result:
@@ -123,6 +129,7 @@ def deploy_stage(run: Run, built: Built) -> model.Result:
     ) as deployer:
         sealed = _seal(run, built, deployer)
         _refuse_unapproved(run, built.job, sealed.opened.digest)
+        _refuse_destruction(run, built.job, sealed.opened.plan)
         base = _planned(built.result, sealed)
         return _apply(run, built.job, sealed, deployer, base)
 
@@ -149,6 +156,7 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
         recorded = _recorded(run, job, plan.app_name)
         verify(plan, opened.digest, _facts(run, opened, identity, recorded))
         _refuse_unapproved(run, job, opened.digest)
+        _refuse_destruction(run, job, plan)
         sealed = _Sealed(
             opened=opened,
             identity=identity,
@@ -223,6 +231,7 @@ def _seal(run: Run, built: Built, deployer: Deployer) -> _Sealed:
     target = _target(built.app_name, job, built.loaded.graph.document, built.packages, recorded)
     operations = deployer.plan(target)
     now = run.world.now()
+    snapshot = snapshot_document.render(built.snapshot)
     plan = Plan(
         app=job.app.name,
         app_path=job.app.path,
@@ -248,16 +257,24 @@ def _seal(run: Run, built: Built, deployer: Deployer) -> _Sealed:
             (severity.value, sum(f.severity is severity for f in built.result.findings))
             for severity in sorted(Severity)
         ),
+        snapshot=hashlib.sha256(snapshot).hexdigest(),
+        destructive=destruction.destructions(
+            operations, _recorded_types(recorded), built.result.changes
+        ),
+        destruction_allowed=_destruction_allowed(run, job),
         created=now.replace(microsecond=0),
         expires=(now + PLAN_LIFETIME).replace(microsecond=0),
     )
     path = run.out / f"{job.app.name}-{job.stage}.plan"
-    digest = seal(plan, {slot: file.path for slot, file in built.packages.items()}, path)
+    digest = seal(
+        plan, {slot: file.path for slot, file in built.packages.items()}, path, snapshot=snapshot
+    )
     run.hand_over(path)
     opened = OpenedPlan(
         plan=plan,
         digest=digest,
         packages={slot: file.path for slot, file in built.packages.items()},
+        snapshot=snapshot,
     )
     return _Sealed(
         opened=opened,
@@ -286,6 +303,22 @@ def _refuse_unapproved(run: Run, job: Job, digest: str) -> None:
             where=job.name,
             fix="Let somebody who may approve it do so, then run this again.",
         )
+
+
+def _destruction_allowed(run: Run, job: Job) -> bool:
+    pull = run.context.pull_request
+    labels = pull.labels if pull is not None and run.context.trusted else ()
+    return destruction.is_allowed(job, asked=run.inputs.flag(ALLOW_DESTRUCTIVE), labels=labels)
+
+
+def _refuse_destruction(run: Run, job: Job, plan: Plan) -> None:
+    if not plan.destruction_allowed and not _destruction_allowed(run, job):
+        destruction.refuse(job, plan.destructive)
+
+
+def _recorded_types(recorded: Recorded | None) -> Mapping[str, str]:
+    resources = () if recorded is None else recorded.state.resources
+    return {str(resource["name"]): str(resource["resource_type"]) for resource in resources}
 
 
 def _planned(result: model.Result, sealed: _Sealed) -> model.Result:
@@ -367,7 +400,15 @@ def _apply(
         progress=steps,
     )
     result = replace(base, operations=steps.told(sealed.operations))
-    result = _record(run, job, result, outcome, sealed.recorded, verb="deployed")
+    result = _record(
+        run,
+        job,
+        result,
+        outcome,
+        sealed.recorded,
+        verb="deployed",
+        snapshot=sealed.opened.snapshot,
+    )
     if result.failure is None and job.policy is not None and job.policy.smoke:
         result = smoke_checks(run, job, result)
     return result
@@ -381,8 +422,13 @@ def _record(
     recorded: Recorded | None,
     *,
     verb: str,
+    snapshot: bytes | None = None,
 ) -> model.Result:
-    """Record what stands now, then say what went wrong, if anything did."""
+    """Record what stands now, then say what went wrong, if anything did.
+
+    `snapshot` is what stands after full success; what a stopped deployment left is neither that nor
+    what was there before.
+    """
     state = StageState(resources=tuple(dict(resource) for resource in outcome.resources))
     words = verb if outcome.complete else f"stopped after {outcome.calls} changes"
     failure = None if outcome.error is None else model.Failure.of(outcome.error)
@@ -406,6 +452,7 @@ def _record(
                 result=words,
                 run=run.run_url,
             ),
+            snapshot=snapshot if outcome.complete else None,
         )
     except (StateNotRecorded, StateMoved) as error:
         failure = model.Failure.of(_kept(run, job, state, error))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from chalice_ci.app.client import LoadRequest, LoadResult, load_app
@@ -22,13 +23,15 @@ from chalice_ci.config import AppConfig
 from chalice_ci.errors import PackageError, UsageError
 from chalice_ci.findings import Finding, Place, Severity, in_order
 from chalice_ci.graph import Loaded
-from chalice_ci.inputs import ALLOW_UNSANDBOXED, PYTHON_PATH
+from chalice_ci.inputs import ALLOW_UNSANDBOXED, PYTHON_PATH, SNAPSHOT_KEY
 from chalice_ci.package import Package, PackageRequest, build_package
 from chalice_ci.package.index import with_index
 from chalice_ci.report import report as model
 from chalice_ci.report.report import Failure, Result
 from chalice_ci.route import Job
 from chalice_ci.run import Run
+from chalice_ci.snapshot import Snapshot
+from chalice_ci.snapshot_of import make_snapshot
 from chalice_ci.source import read_source
 from chalice_ci.upgrade.facts import AppFacts
 from chalice_ci.upgrade.findings import upgrade_findings
@@ -51,6 +54,18 @@ class Built:
     app_name: str
     package: Package
     interpreter: Interpreter
+    snapshot_key: str = field(default="", repr=False)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The stage in the normal form that is compared and recorded."""
+        return make_snapshot(
+            self.loaded,
+            self.package.manifest,
+            sizes={archive.slot: archive.size for archive in self.package.archives},
+            app=self.job.app.name,
+            key=self.snapshot_key,
+        )
 
     @property
     def packages(self) -> Mapping[str, PackageFile]:
@@ -340,6 +355,7 @@ class _Building:
             app_name=loaded.config_app_name or loaded.app_name,
             package=package,
             interpreter=self.versions.interpreter,
+            snapshot_key=self.run.inputs.text(SNAPSHOT_KEY),
         )
 
 

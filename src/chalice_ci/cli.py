@@ -52,6 +52,11 @@ VERBS: tuple[Verb, ...] = (
         example="chalice-ci package --app orders --stage dev --out build",
     ),
     Verb(
+        name="diff",
+        summary="What is different from the merge base, another commit, or what is deployed.",
+        example="chalice-ci diff --stage prod --against deployed",
+    ),
+    Verb(
         name="plan",
         summary="Seal a plan: the package, the application graph and the operations to expect.",
         example="chalice-ci plan --stage prod --out plans",

@@ -64,7 +64,7 @@ class Value:
 
 
 ALL: tuple[str, ...] = ()
-BUILDS = ("run", "check", "package", "plan", "deploy", "action")
+BUILDS = ("run", "check", "package", "diff", "plan", "deploy", "action")
 AWS = ("run", "plan", "deploy", "delete", "action")
 FORGES = ("run", "action", "action-post")
 
@@ -114,7 +114,7 @@ LOCAL = Input(
     name="local",
     kind=Kind.FLAG,
     default="false",
-    verbs=(*AWS, "url", "state"),
+    verbs=(*AWS, "diff", "url", "state"),
     summary="Act on the embedded AWS instead of an account; needs chalice-ci[local].",
 )
 PLAN = Input(
@@ -144,6 +144,43 @@ ALLOW_UNSANDBOXED = Input(
     default="false",
     verbs=BUILDS,
     summary="Load the app although no isolation can be had here and credentials are present.",
+)
+ALLOW_DESTRUCTIVE = Input(
+    name="allow-destructive",
+    kind=Kind.FLAG,
+    default="false",
+    verbs=("run", "plan", "deploy", "action"),
+    summary="Let a deployment delete or replace what holds an address or data; on a pull request "
+    "the label `allow-delete:<stage>` does the same. Previews need neither.",
+)
+SNAPSHOT_KEY = Input(
+    name="snapshot-key",
+    kind=Kind.TEXT,
+    metavar="SECRET",
+    verbs=BUILDS,
+    summary="A secret; with it a difference tells which environment variables changed their value.",
+)
+AGAINST = Input(
+    name="against",
+    kind=Kind.CHOICE,
+    choices=("deployed", "base"),
+    default="base",
+    verbs=("diff", "action"),
+    summary="What `diff` compares with: what is recorded as deployed, or the merge base.",
+)
+FROM = Input(
+    name="from",
+    kind=Kind.TEXT,
+    metavar="REF",
+    verbs=("diff",),
+    summary="The commit to compare with, instead of the merge base.",
+)
+TO = Input(
+    name="to",
+    kind=Kind.TEXT,
+    metavar="REF",
+    verbs=("diff",),
+    summary="The commit to look at; empty: the files that are checked out.",
 )
 PYTHON_PATH = Input(
     name="python-path",
@@ -217,10 +254,15 @@ INPUTS: tuple[Input, ...] = (
     PLAN,
     AWS_REGION,
     ALLOWED_ACCOUNT,
+    ALLOW_DESTRUCTIVE,
     ALLOW_UNSANDBOXED,
     PYTHON_PATH,
     CACHE_DIR,
     FAIL_ON,
+    AGAINST,
+    FROM,
+    TO,
+    SNAPSHOT_KEY,
     GATEWAY_URL,
     COMMAND,
     GITHUB_TOKEN,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from chalice_ci import rules
+from chalice_ci.baseline import with_changes
 from chalice_ci.building import Built, build
 from chalice_ci.config import ConfigError
 from chalice_ci.errors import ExitCode, LoadError, UserError, refused_by_machine
@@ -30,6 +31,7 @@ def acted(run: Run, job: Job, action: Callable[[Run, Built], Result]) -> Result:
     built = build(run, job)
     if isinstance(built, Result):
         return built
+    built = with_changes(run, built, of_deployment=True)
     changed = run.changed_files(job.app)
     if changed:
         built = replace(built, result=_with_warning(built.result, changed))

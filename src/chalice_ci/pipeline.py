@@ -131,6 +131,13 @@ def _packaged(run: Run, job: Job) -> Result:
     return write_package(run, build(run, job, template=True))
 
 
+def _diff(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    from chalice_ci.baseline import differing
+
+    jobs = all_jobs(run.config, known_stages(run), _wish(run))
+    return tuple(guarded(run, job, partial(differing, run, job)) for job in jobs)
+
+
 def _plan(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
     from chalice_ci.applying import plan_stage
 
@@ -187,13 +194,14 @@ def _react(run: Run, _: Mapping[str, str]) -> Reaction:
     return react(run, run.context, run.forge, _wish(run))
 
 
-COMMANDS = ("run", "check", "package", "plan", "deploy", "delete", "url", "state show")
+COMMANDS = ("run", "check", "package", "diff", "plan", "deploy", "delete", "url", "state show")
 """The verbs that the action's `command` takes: those without arguments of their own."""
 
 _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Reaction]] = {
     "run": _react,
     "check": _check,
     "package": _package,
+    "diff": _diff,
     "plan": _plan,
     "deploy": _deploy,
     "delete": _delete,
@@ -209,6 +217,7 @@ _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Rea
 _INTENTS: Mapping[str, Intent] = {
     "check": Intent.CHECK,
     "package": Intent.PACKAGE,
+    "diff": Intent.PACKAGE,
     "plan": Intent.PLAN,
     "deploy": Intent.DEPLOY,
     "delete": Intent.REMOVE,

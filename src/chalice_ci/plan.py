@@ -33,6 +33,7 @@ MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
 MAX_PACKAGE_BYTES = 512 * 1024 * 1024
 
 _DOCUMENT_NAME = "plan.json"
+_SNAPSHOT_NAME = "snapshot.json"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -136,8 +137,10 @@ class Plan:
     application. `operations` is None when the live state was not read (no credentials).
     `base_version` is the version of the state that the plan was made from, as the store names it,
     and `base_digest` the digest of its resources; `config_digest` covers the configuration files.
-    `findings` counts findings by severity. `account` is None when it was not known. Times are UTC,
-    in whole seconds.
+    `findings` counts findings by severity. `snapshot` is the SHA-256 of the stage's snapshot, which
+    is in the file ("" for none). `destructive` are clauses that say which addresses or data are
+    lost, `destruction_allowed` whether that was allowed when the plan was made. `account` is None
+    when it was not known. Times are UTC, in whole seconds.
     """
 
     app: str
@@ -158,6 +161,9 @@ class Plan:
     packages: tuple[SealedPackage, ...]
     operations: tuple[Operation, ...] | None
     findings: tuple[tuple[str, int], ...] = ()
+    snapshot: str = ""
+    destructive: tuple[str, ...] = ()
+    destruction_allowed: bool = False
     created: datetime
     expires: datetime
 
@@ -169,11 +175,14 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedPlan:
-    """A plan file that was read and checked: `packages` are the unpacked zips by slot."""
+    """A plan file that was read and checked: `packages` are the unpacked zips by slot, `snapshot`
+    the stage's snapshot as it will be recorded.
+    """
 
     plan: Plan
     digest: str
     packages: Mapping[str, Path]
+    snapshot: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,11 +220,16 @@ def digest_of(document: object) -> str:
     return hashlib.sha256(canonical(document)).hexdigest()
 
 
-def seal(plan: Plan, packages: Mapping[str, Path], out: Path) -> str:
+def seal(
+    plan: Plan, packages: Mapping[str, Path], out: Path, *, snapshot: bytes | None = None
+) -> str:
     """Write the plan file and return its digest; the same plan gives the same bytes.
 
-    `packages` are the zips by slot. Raises PlanRefused when one is not what the plan says.
+    `packages` are the zips by slot. Raises PlanRefused when one, or the snapshot, is not what the
+    plan says.
     """
+    if plan.snapshot != _snapshot_digest(snapshot):
+        raise PlanRefused("the snapshot is not the one that was planned", where=plan.where)
     document = canonical(_document(plan))
     slots = {package.slot: package for package in plan.packages}
     if set(slots) != set(packages):
@@ -229,6 +243,8 @@ def seal(plan: Plan, packages: Mapping[str, Path], out: Path) -> str:
     try:
         with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(_entry(_DOCUMENT_NAME), document)
+            if snapshot is not None:
+                archive.writestr(_entry(_SNAPSHOT_NAME), snapshot)
             for digest in sorted(by_digest):
                 package, path = by_digest[digest]
                 _add(archive, package, path, plan.where)
@@ -354,6 +370,9 @@ def _document(plan: Plan) -> dict[str, object]:
             for o in operations
         ],
         "findings": dict(plan.findings),
+        "snapshot": plan.snapshot,
+        "destructive": list(plan.destructive),
+        "destruction_allowed": plan.destruction_allowed,
         "created": _time(plan.created),
         "expires": _time(plan.expires),
     }
@@ -387,7 +406,7 @@ def _add(archive: zipfile.ZipFile, package: SealedPackage, path: Path, where: st
 def _open(archive: zipfile.ZipFile, path: Path, into: Path) -> OpenedPlan:
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    if len(names) != len(set(names)) or len(names) > 1 + len(SLOTS) or archive.comment:
+    if len(names) != len(set(names)) or len(names) > 2 + len(SLOTS) or archive.comment:
         _refuse("has members that a plan does not have", path)
     members = dict(zip(names, entries, strict=True))
     document_entry = members.get(_DOCUMENT_NAME)
@@ -402,15 +421,29 @@ def _open(archive: zipfile.ZipFile, path: Path, into: Path) -> OpenedPlan:
     if canonical(_document(plan)) != raw:
         _refuse("was not written by chalice-ci: plan.json is not in its canonical form", path)
     wanted = {f"packages/{package.sha256}.zip" for package in plan.packages}
+    if plan.snapshot:
+        wanted.add(_SNAPSHOT_NAME)
     if set(members) - {_DOCUMENT_NAME} != wanted:
         _refuse("has other packages than its plan.json names", path)
+    snapshot = archive.read(members[_SNAPSHOT_NAME]) if plan.snapshot else None
+    if plan.snapshot != _snapshot_digest(snapshot):
+        _refuse("is damaged or tampered with: the snapshot has another digest", path)
     into.mkdir(parents=True, exist_ok=True)
     unpacked = {}
     for package in plan.packages:
         target = into / f"{package.sha256}.zip"
         _unpack(archive, package, target, path)
         unpacked[package.slot] = target
-    return OpenedPlan(plan=plan, digest=hashlib.sha256(raw).hexdigest(), packages=unpacked)
+    return OpenedPlan(
+        plan=plan,
+        digest=hashlib.sha256(raw).hexdigest(),
+        packages=unpacked,
+        snapshot=snapshot,
+    )
+
+
+def _snapshot_digest(snapshot: bytes | None) -> str:
+    return "" if snapshot is None else hashlib.sha256(snapshot).hexdigest()
 
 
 def _unpack(archive: zipfile.ZipFile, package: SealedPackage, target: Path, path: Path) -> None:
@@ -435,7 +468,7 @@ def _plan(document: object) -> Plan:
     expected = {
         "format", "app", "app_path", "app_name", "stage", "account", "region", "commit", "tree",
         "chalice", "python", "tool", "config_digest", "base", "graph", "packages", "operations",
-        "findings", "created", "expires",
+        "findings", "snapshot", "destructive", "destruction_allowed", "created", "expires",
     }  # fmt: skip
     if top.get("format") != FORMAT or type(top["format"]) is not int:
         raise ValueError(f"its format is {top.get('format')!r}, this version reads {FORMAT}")
@@ -462,6 +495,9 @@ def _plan(document: object) -> Plan:
         packages=tuple(_packages(_object(top["packages"], "packages"))),
         operations=_operations(top["operations"]),
         findings=tuple(_findings(_object(top["findings"], "findings"))),
+        snapshot=_text(top, "snapshot"),
+        destructive=_texts(top["destructive"], "destructive"),
+        destruction_allowed=_truth(top["destruction_allowed"], "destruction_allowed"),
         created=_moment(_text(top, "created")),
         expires=_moment(_text(top, "expires")),
     )
@@ -494,9 +530,7 @@ def _operations(document: object) -> tuple[Operation, ...] | None:
     for item in document:
         operation = _object(item, "operation")
         _keys(operation, {"method", "resource", "sweep", "message"}, "operation")
-        sweep = operation["sweep"]
-        if not isinstance(sweep, bool):
-            raise TypeError("sweep is not true or false")
+        sweep = _truth(operation["sweep"], "sweep")
         found.append(
             Operation(
                 method=_text(operation, "method"),
@@ -533,6 +567,18 @@ def _text(value: Mapping[str, object], key: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"{key} is not a text")
     return text
+
+
+def _texts(value: object, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"{name} is not a list of texts")
+    return tuple(value)
+
+
+def _truth(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is not true or false")
+    return value
 
 
 def _text_or_none(value: Mapping[str, object], key: str) -> str | None:

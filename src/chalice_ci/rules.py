@@ -25,6 +25,7 @@ class Group(StrEnum):
     VALIDATION = "Chalice's own validation"
     COLLISIONS = "collisions between stages"
     PACKAGE = "package"
+    DIFFERENCE = "difference"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1172,6 +1173,28 @@ _COMMITTED = (
     ),
 )
 
+_DIFFERENCE = (
+    Rule(
+        name="destructive-change",
+        title="A deployment takes away what holds an address or data",
+        group=Group.DIFFERENCE,
+        severity=Severity.ERROR,
+        explanation=(
+            "A REST or WebSocket API, a domain, a role or a function that is deleted or replaced\n"
+            "takes its address, its name or its ARN with it, and a new one gets another.\n"
+            "Also a changed endpoint type, API stage or `app_name` does that.\n"
+            "The plan can be read; applying it is refused (exit code 16) until somebody lets it."
+        ),
+        before='"app_name": "orders"      # every name in AWS begins with it',
+        after='"app_name": "orders"      # kept; or: the label allow-delete:prod',
+        language="text",
+        allow=(
+            "Give the pull request the label `allow-delete:<stage>`, or set the input\n"
+            "`allow-destructive: true` for that run. Previews need neither."
+        ),
+    ),
+)
+
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (
@@ -1184,6 +1207,7 @@ RULES: dict[str, Rule] = {
         *_VALIDATION,
         *_COLLISIONS,
         *_PACKAGE,
+        *_DIFFERENCE,
     )
 }
 """Every rule by its name, in the order of the documentation."""

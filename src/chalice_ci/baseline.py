@@ -1,0 +1,414 @@
+"""What a stage is compared with: what is recorded as deployed, or a commit that is built anew.
+
+A commit's files come out of git's objects - from the remote, where the checkout is too shallow to
+have them - and are loaded and packaged as the stage itself is: in the same sandbox, for it is
+foreign code as well. The snapshot that comes of it is kept by the commit's tree, so that it is made
+once for all the runs of a pull request.
+
+Nothing here stops a run: what there is no baseline for says why, and the rest is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from chalice_ci import __version__, snapshot_document
+from chalice_ci.building import Built, build
+from chalice_ci.committed import TreeRefused, write_tree
+from chalice_ci.config import ConfigError, read_project_config
+from chalice_ci.contents import contents_of
+from chalice_ci.difference.changes import Baseline, BaselineKind, Changes
+from chalice_ci.difference.compare import compare
+from chalice_ci.difference.diagram import diagram_of
+from chalice_ci.errors import UsageError, UserError
+from chalice_ci.findings import Severity
+from chalice_ci.inputs import AGAINST, FROM, PYTHON_PATH, SNAPSHOT_KEY, TO, SourceKind
+from chalice_ci.report.progress import Progress
+from chalice_ci.report.report import Result
+from chalice_ci.route import Job
+from chalice_ci.run import Run
+from chalice_ci.snapshot import Snapshot
+from chalice_ci.snapshot_document import SnapshotDamaged
+from chalice_ci.state.git import GitFailed, LocalRepository, Objects, RemoteRepository
+from chalice_ci.state.select import open_remote
+from chalice_ci.state.store import StateKey
+
+KEPT = 200
+"""Snapshots of commits that the cache keeps, the newest."""
+
+_DEEPER = "Let the checkout have the history: `fetch-depth: 0` at actions/checkout."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A baseline and its snapshot; without one the baseline says why, or that the app is new."""
+
+    baseline: Baseline
+    snapshot: Snapshot | None = None
+
+
+class _Missing(Exception):
+    """There is nothing to compare with: the problem and what to do about it."""
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
+
+
+def differing(run: Run, job: Job) -> Result:
+    """The verb `diff`: a stage, as it is or in a commit, and what it is compared with."""
+    inputs = run.inputs
+    origin, target = inputs.text(FROM), inputs.text(TO)
+    against = inputs.value(AGAINST)
+    if origin and against.source is not SourceKind.DEFAULT:
+        raise UsageError(
+            f"`from` names what to compare with, and so does `against` ({against.text}).",
+            where=inputs.value(FROM).detail,
+            fix="Leave one of them out.",
+        )
+    built = at_commit(run, job, target) if target else build(run, job)
+    if isinstance(built, Result):
+        return built
+    if origin:
+        return compared(built, commit(run, job, origin))
+    return compared(
+        built, deployed(run, job) if against.text == "deployed" else merge_base(run, job)
+    )
+
+
+def with_changes(run: Run, built: Built, *, of_deployment: bool) -> Built:
+    """A stage with what is different from what matters to who reads it.
+
+    On a pull request that is its base, but for a deployment that it plans what is deployed, if that
+    is recorded; everywhere else what is deployed.
+    """
+    job = built.job
+    pull = run.context.pull_request
+    planned = of_deployment and job.like is None
+    found = deployed(run, job) if pull is None or planned else None
+    if found is None or (pull is not None and found.snapshot is None):
+        found = merge_base(run, job)
+    return replace(built, result=compared(built, found))
+
+
+def compared(built: Built, found: Found) -> Result:
+    """The stage's result with what is different from a baseline, and with its graph."""
+    changes = compare(found.snapshot, built.snapshot, found.baseline)
+    return replace(
+        built.result,
+        changes=changes,
+        diagram=diagram_of(_drawn(found, changes), built.snapshot),
+        contents=contents_of(built.snapshot),
+    )
+
+
+def _drawn(found: Found, changes: Changes) -> Snapshot | None:
+    """What the graph is compared with: where nothing is known, nothing is told to have changed."""
+    return found.snapshot if changes.known else None
+
+
+# -- what is deployed -----------------------------------------------------------------------------
+
+
+def deployed(run: Run, job: Job) -> Found:
+    """What is recorded as deployed in the stage."""
+    key = StateKey(app_path=job.app.path, stage=job.stage)
+    try:
+        stored = run.records.store.read(key)
+        raw = run.records.store.snapshot(key)
+    except UserError as error:
+        return _unknown(BaselineKind.DEPLOYED, error.what, error.fix)
+    if stored.state is None or not stored.state.resources:
+        return Found(baseline=Baseline(kind=BaselineKind.NONE))
+    if raw is None:
+        return _unknown(
+            BaselineKind.DEPLOYED,
+            f"what is deployed in {job.stage} was not recorded in detail: by plain Chalice, by an "
+            "older version, or by a deploy that stopped half-way.",
+            "The next deploy records it.",
+        )
+    try:
+        return Found(
+            baseline=Baseline(kind=BaselineKind.DEPLOYED), snapshot=snapshot_document.parse(raw)
+        )
+    except SnapshotDamaged as error:
+        return _unknown(
+            BaselineKind.DEPLOYED,
+            f"the recorded snapshot {error}.",
+            f"The next deploy replaces {key.snapshot_file}.",
+        )
+
+
+def _unknown(kind: BaselineKind, problem: str, fix: str, commit: str = "") -> Found:
+    return Found(baseline=Baseline(kind=kind, commit=commit, problem=problem, fix=fix))
+
+
+# -- a commit -------------------------------------------------------------------------------------
+
+
+def merge_base(run: Run, job: Job) -> Found:
+    """The commit that the checkout grew from: the pull request's base, else the default branch."""
+    try:
+        commit, objects = _merge_base(run)
+    except (_Missing, GitFailed) as problem:
+        return _problem(BaselineKind.BASE, problem)
+    return _of_commit(run, job, BaselineKind.BASE, commit, objects)
+
+
+def commit(run: Run, job: Job, ref: str) -> Found:
+    """A commit that was named. Raises UsageError when there is no such commit here."""
+    objects = _objects(run)
+    return _of_commit(run, job, BaselineKind.COMMIT, resolve(run, ref), objects)
+
+
+def resolve(run: Run, ref: str) -> str:
+    """The id of the commit that a branch, tag or abbreviated id names."""
+    found = None
+    if run.git is not None and not ref.startswith("-"):
+        found = run.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    if not found:
+        raise UsageError(
+            f"{ref[:100]!r} names no commit here.",
+            where="git",
+            fix="Give a branch, a tag or an id that was fetched. " + _DEEPER,
+        )
+    return found
+
+
+def at_commit(run: Run, job: Job, ref: str) -> Built | Result:
+    """A stage as it is in a commit, instead of in the files that are checked out."""
+    oid = resolve(run, ref)
+    try:
+        folder = _written(run, oid, _objects(run))
+        built = _build(run, job, folder, oid)
+    except (_Missing, GitFailed, TreeRefused) as problem:
+        found = _problem(BaselineKind.COMMIT, problem, oid)
+        raise UsageError(found.baseline.problem, where=oid[:12], fix=found.baseline.fix) from None
+    if built is None:
+        raise UsageError(
+            f"the commit {oid[:12]} has no app {job.app.name}.",
+            where=job.app.path,
+            fix="Name a commit that has it.",
+        )
+    return built
+
+
+def _problem(kind: BaselineKind, problem: Exception, commit_id: str = "") -> Found:
+    match problem:
+        case _Missing():
+            return _unknown(kind, problem.problem, problem.fix, commit_id)
+        case TreeRefused():
+            return _unknown(kind, f"the commit {problem}.", "", commit_id)
+        case _:
+            return _unknown(kind, f"git failed: {problem}.", _DEEPER, commit_id)
+
+
+def _objects(run: Run) -> Objects:
+    if run.checkout.git_dir is None:
+        raise _Missing("this is not a git repository.", "Compare with what is deployed.")
+    return LocalRepository(
+        run.checkout.git_dir, work_dir=run.work_dir, environ=run.world.env
+    ).objects
+
+
+def _merge_base(run: Run) -> tuple[str, Objects]:
+    """The merge base, and the objects that hold it: the checkout's own, or fetched ones."""
+    objects = _objects(run)
+    pull = run.context.pull_request
+    if pull is None:
+        name = run.context.default_branch or run.checkout.default_branch
+        for ref in (f"refs/remotes/origin/{name}", f"refs/heads/{name}"):
+            base = _asked(objects, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+            found = base and _asked(objects, "merge-base", base, "HEAD")
+            if found:
+                return found, objects
+        raise _Missing(f"the branch {name} is not here, or has nothing in common.", _DEEPER)
+    found = _asked(objects, "merge-base", pull.base_sha, "HEAD")
+    if found and _asked(objects, "cat-file", "-t", f"{found}^{{tree}}"):
+        return found, objects
+    return _fetched(run, objects, pull.base_sha, pull.head_sha)
+
+
+def _asked(objects: Objects, *arguments: str) -> str:
+    done = objects.run(*arguments)
+    return done.out.decode("ascii", "replace").strip() if done.code == 0 else ""
+
+
+def _fetched(run: Run, objects: Objects, base: str, head: str) -> tuple[str, Objects]:
+    """The merge base from the remote, for a checkout that is too shallow to know it.
+
+    A checkout of the merge that the forge made has the base's tip as its first parent, which even
+    a shallow clone's commit says; otherwise the history is fetched, without files.
+    """
+    remote = open_remote(run.checkout, env=run.world.env, work_dir=run.work_dir)
+    if remote is None:
+        raise _Missing("the base commit was not fetched, and there is no remote.", _DEEPER)
+    merged = _parents(objects)
+    if len(merged) == 2 and merged[1] == head:
+        found = merged[0]
+    else:
+        _fetch(remote, base, head, history=True)
+        found = _asked(remote.objects, "merge-base", base, head)
+        if not found:
+            raise _Missing("the pull request and its base have no commit in common.", _DEEPER)
+        # A clone of its own: what was fetched without files stays without.
+        remote = open_remote(run.checkout, env=run.world.env, work_dir=run.work_dir) or remote
+    _fetch(remote, found)
+    return found, remote.objects
+
+
+def _parents(objects: Objects) -> list[str]:
+    """The parents that HEAD names, also those that a shallow clone does not have."""
+    raw = _asked(objects, "cat-file", "commit", "HEAD")
+    head = raw.partition("\n\n")[0]
+    return [line.removeprefix("parent ") for line in head.split("\n") if line[:7] == "parent "]
+
+
+def _fetch(remote: RemoteRepository, *commits: str, history: bool = False) -> None:
+    reason = remote.fetch(*commits, history=history)
+    if reason:
+        raise _Missing(f"the base commit was not fetched, and the remote says: {reason}.", _DEEPER)
+
+
+def _of_commit(run: Run, job: Job, kind: BaselineKind, oid: str, objects: Objects) -> Found:
+    """The snapshot of a commit: kept from before, or built now."""
+    baseline = Baseline(kind=kind, commit=oid)
+    try:
+        tree = objects.ask("rev-parse", "--verify", f"{oid}^{{tree}}").decode("ascii").strip()
+        cache = _Cache(run.cache_dir / "snapshots", _cache_name(run, job, tree))
+        kept = cache.read()
+        if kept is not None:
+            return Found(baseline=baseline, snapshot=kept)
+        run.progress.say(f"building {oid[:12]} to compare with", job=job.name)
+        folder = _written(run, oid, objects)
+        try:
+            built = _build(run, job, folder, oid)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except (_Missing, GitFailed, TreeRefused) as problem:
+        return _problem(kind, problem, oid)
+    if built is None:
+        return Found(baseline=Baseline(kind=BaselineKind.NONE, commit=oid))
+    if isinstance(built, Result):
+        return _unknown(kind, f"it can't be built: {_reason(built)}", "See that commit.", oid)
+    cache.write(built.snapshot)
+    return Found(baseline=baseline, snapshot=built.snapshot)
+
+
+def _written(run: Run, oid: str, objects: Objects) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"commit-{oid[:12]}-", dir=run.work_dir))
+    # As the work folder: a child without rights must reach what is its own in here.
+    folder.chmod(0o755)
+    write_tree(objects, oid, folder)
+    return folder
+
+
+def _build(run: Run, job: Job, folder: Path, oid: str) -> Built | Result | None:
+    """The stage in another commit; None when that has no such app."""
+    given = run.config.file
+    file = folder / given if given and not Path(given).is_absolute() else None
+    try:
+        config = read_project_config(folder, file if file and file.is_file() else None)
+    except (ConfigError, UsageError) as error:
+        raise _Missing(f"it can't be built: {error.what}", "See that commit.") from error
+    app = next(
+        (one for one in config.apps if one.name == job.app.name),
+        next((one for one in config.apps if one.path == job.app.path), None),
+    )
+    if app is None or not (folder / app.path / "app.py").exists():
+        return None
+    there = replace(
+        run,
+        checkout=replace(
+            run.checkout, root=folder, within=".", git_dir=None, commit=oid, tree=None, branch=None
+        ),
+        config=replace(config, package=run.config.package),
+        git=None,
+        progress=_Told(stream=run.progress.stream, quiet=run.progress.quiet, of_commit=oid[:7]),
+    )
+    try:
+        return build(there, replace(job, app=app), alone=False)
+    except UserError as error:
+        raise _Missing(f"it can't be built: {error.what}", error.fix) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told(Progress):
+    """Says of each line that it is about another commit."""
+
+    of_commit: str
+
+    def say(self, text: str, *, job: str = "") -> None:
+        """Write one step."""
+        super().say(text, job=f"{job}@{self.of_commit}" if job else self.of_commit)
+
+
+def _reason(result: Result) -> str:
+    if result.failure is not None:
+        return result.failure.what
+    errors = [finding for finding in result.findings if finding.severity is Severity.ERROR]
+    return errors[0].what if errors else result.note or "no reason was given."
+
+
+# -- the cache ------------------------------------------------------------------------------------
+
+
+def _cache_name(run: Run, job: Job, tree: str) -> str:
+    """Everything that decides what the snapshot of a tree is."""
+    facts = {
+        "tree": tree,
+        "app": [job.app.name, job.app.path],
+        "stage": job.stage,
+        "like": job.like,
+        "region": run.region(job),
+        "python": run.inputs.text(PYTHON_PATH),
+        "key": hashlib.sha256(run.inputs.text(SNAPSHOT_KEY).encode()).hexdigest(),
+        "tool": __version__,
+        "format": snapshot_document.FORMAT,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Cache:
+    """A snapshot in the cache, after a line with its own SHA-256: a file that was cut or changed is
+    made again.
+    """
+
+    folder: Path
+    name: str
+
+    def read(self) -> Snapshot | None:
+        """The snapshot, None when it is not there or not whole."""
+        path = self.folder / f"{self.name}.json"
+        try:
+            digest, _, raw = path.read_bytes().partition(b"\n")
+            if digest.decode("ascii", "replace") != hashlib.sha256(raw).hexdigest():
+                return None
+            found = snapshot_document.parse(raw)
+            os.utime(path)
+        except (OSError, SnapshotDamaged):
+            return None
+        return found
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Keep it; a cache that can't be written is none."""
+        raw = snapshot_document.render(snapshot)
+        digest = hashlib.sha256(raw).hexdigest().encode("ascii")
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = self.folder / f".{self.name}.{secrets.token_hex(4)}"
+            draft.write_bytes(digest + b"\n" + raw)
+            draft.replace(self.folder / f"{self.name}.json")
+            files = sorted(self.folder.iterdir(), key=lambda one: one.stat().st_mtime)
+            for old in files[:-KEPT]:
+                old.unlink(missing_ok=True)
