@@ -2,7 +2,8 @@
 
 Run by hand (`make pictures`) when what they show has changed; a test says when that is. Needs
 Chromium, ImageMagick and, for the graph that GitHub draws from Mermaid, npm's `mermaid` 11 in the
-folder that is given as the first argument. Writes the PNG files and `drawn.json`, the SHA-256 of what each shows.
+folder that is given as the first argument. Writes the PNG files and `drawn.json`, the SHA-256 of
+what each shows.
 """
 
 from __future__ import annotations
