@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from chalice_ci.errors import PackageError
-from chalice_ci.package import MAX_UNPACKED
+from chalice_ci.errors import ExitCode, PackageError
+from chalice_ci.package.limits import MAX_UNPACKED
 from support.index import Index, serve, wheel
 from support.packages import build, installed_chalice, members, project
 
@@ -392,11 +392,13 @@ def test_without_an_app_there_is_no_package(tmp_path: Path) -> None:
     assert "no app.py" in refused(tmp_path, tmp_path / "app").what
 
 
-def test_a_zip_over_the_limit_is_refused_with_what_is_largest(
+def test_a_zip_over_the_limit_is_refused_with_the_ten_that_are_largest(
     tmp_path: Path, environ: Mapping[str, str]
 ) -> None:
-    app_dir = made(tmp_path / "app")
-    with pytest.raises(PackageError, match=r"alpha|beta") as caught:
+    """Dependencies and files of the project, by their part of the zip, and what to do."""
+    large = {f"vendor/{n:02}.bin": os.urandom(3000 + n) for n in range(12)}
+    app_dir = made(tmp_path / "app", {**FILES, **large})
+    with pytest.raises(PackageError) as caught:
         build(
             app_dir,
             out_dir=tmp_path / "out",
@@ -404,7 +406,16 @@ def test_a_zip_over_the_limit_is_refused_with_what_is_largest(
             environ=environ,
             max_size=1000,
         )
-    assert "the limit in chalice-ci.yml" in caught.value.what
+    assert caught.value.exit_code is ExitCode.PACKAGE_FAILED
+    assert "the limit in chalice-ci.yml is 0.0 MiB" in caught.value.what
+    _, _, listed = caught.value.what.partition("The largest are: ")
+    names = [part.split()[0] for part in listed.split(", ")]
+    assert len(names) == 10
+    assert "alpha" in names or "chalice/app.py" in names
+    assert [n for n in names if n.endswith(".bin")] == sorted(
+        (n for n in names if n.endswith(".bin")), reverse=True
+    )
+    assert "automatic_layer" in caught.value.fix
 
 
 def test_more_than_lambda_unpacks_is_refused(tmp_path: Path) -> None:

@@ -196,6 +196,13 @@ CACHE_DIR = Input(
     summary="Environments, wheels and locks kept between runs; "
     "empty: /var/cache/chalice-ci for root, else chalice-ci in the user's cache folder.",
 )
+CACHE_SIZE = Input(
+    name="cache-size",
+    kind=Kind.TEXT,
+    default="5GB",
+    metavar="SIZE",
+    summary="How large the cache may become; what was not used for longest goes first.",
+)
 FAIL_ON = Input(
     name="fail-on",
     kind=Kind.CHOICE,
@@ -258,6 +265,7 @@ INPUTS: tuple[Input, ...] = (
     ALLOW_UNSANDBOXED,
     PYTHON_PATH,
     CACHE_DIR,
+    CACHE_SIZE,
     FAIL_ON,
     AGAINST,
     FROM,

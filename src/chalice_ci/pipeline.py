@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from chalice_ci.base_policy import Files, Governed, governed, read_base
 from chalice_ci.building import Built, app_name_of, build, check_built, known_stages
+from chalice_ci.cache import read_size, trim
 from chalice_ci.checkout import Checkout, GitReader, read_checkout
 from chalice_ci.config import ProjectConfig, read_project_config
 from chalice_ci.context import Context, parse_payload, read_context
@@ -26,6 +27,7 @@ from chalice_ci.forge.select import connect
 from chalice_ci.inputs import (
     APP,
     CACHE_DIR,
+    CACHE_SIZE,
     COMMAND,
     CONFIG,
     GITHUB_TOKEN,
@@ -269,6 +271,7 @@ def _run(inputs: Inputs, world: World) -> Iterator[Run]:
             )
         rehearsal = inputs.flag(LOCAL)
         cache_dir = world.cache_dir(inputs.path(CACHE_DIR))
+        cache_size = read_size(inputs.text(CACHE_SIZE))
         context = read_context(world.env, _payload(world.env), checkout=checkout)
         connection = connect(
             context,
@@ -307,6 +310,7 @@ def _run(inputs: Inputs, world: World) -> Iterator[Run]:
         )
         with run.deployers:
             yield run
+        trim(cache_dir, limit=cache_size)
 
 
 def _governed(

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chalice_ci.cache import mark_used
 from chalice_ci.errors import PackageError
 
 # Python 3.11 shows other threads a table that is still being filled: uv would not be found.
@@ -110,6 +111,7 @@ class Uv:
         Raises NoSolution, Unreachable, TookTooLong or UvFailed; each tells what uv said.
         """
         self.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark_used(self.cache_dir)
         config = ("--no-config",) if settings is None else ("--config-file", str(settings))
         command = [str(self.executable), *config, "--color", "never", *arguments]
         try:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chalice_ci.cache import mark_used
 from chalice_ci.errors import PackageError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def make_environment(
             if stands_on is not None:
                 _stand(made, stands_on)
             if compiled:
-                _compile(site_packages(made / "bin" / "python"), interpreter.executable)
+                _compile(made, interpreter.executable)
             _finish(made, interpreter, key, stands_on)
             if target.exists():
                 target.rename(draft / "broken")
@@ -159,7 +160,7 @@ _NOT_IMPORTED = (
 )
 
 
-def _compile(packages: Path, python: Path) -> None:
+def _compile(made: Path, python: Path) -> None:
     """Compile what was installed, so that loads are fast: who loads may not write here.
 
     With the base interpreter and `-S`, so that no `.pth` file of the environment is obeyed. Files
@@ -168,13 +169,13 @@ def _compile(packages: Path, python: Path) -> None:
     """
     command = [
         *(str(python), "-I", "-S", "-m", "compileall", "-qq", "-j", "2", "-x", _NOT_IMPORTED),
-        *("--invalidation-mode", "unchecked-hash", "-s", str(packages), str(packages)),
+        *("--invalidation-mode", "unchecked-hash", "-s", str(made), str(made)),
     ]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(
             command,
             env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-            cwd=packages,
+            cwd=made,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -189,7 +190,10 @@ def _is_whole(target: Path, key: str) -> bool:
     try:
         record = json.loads((target / _RECORD).read_text(encoding="utf-8"))
         wanted = (target, *(Path(folder) for folder in record["stands on"]))
-        return record["key"] == key and all((one / "bin" / "python").exists() for one in wanted)
+        whole = record["key"] == key and all((one / "bin" / "python").exists() for one in wanted)
+        if whole:
+            mark_used(*wanted)
+        return whole
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

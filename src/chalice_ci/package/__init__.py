@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from chalice_ci.errors import PackageError
 from chalice_ci.package.archive import Written, write_archive
 from chalice_ci.package.index import Origins, origins, with_index
+from chalice_ci.package.limits import check_size
 from chalice_ci.package.lock import Locking, Wheel
 from chalice_ci.package.manifest import Archive, Dependency, FileEntry, Manifest
 from chalice_ci.package.project import app_sources, vendor_sources
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
     from chalice_ci.app.pythons import Interpreter
 
 __all__ = ["Archive", "Manifest", "Package", "PackageRequest", "build_package"]
-
-MAX_ZIPPED = 50 * 1024 * 1024
-"""Lambda's limit for a zip that is uploaded directly."""
-MAX_UNPACKED = 250 * 1024 * 1024
-"""Lambda's limit for a function and its layers, unpacked."""
 
 _VERSION = re.compile(r"^__version__\s*(?::\s*str\s*)?=\s*['\"]([0-9][0-9a-z.]*)['\"]", re.M)
 
@@ -130,7 +126,7 @@ def build_package(
         ]
     manifest = _manifest(request, chalice, wheels, written)
     try:
-        _check_size(written, manifest, request.max_size)
+        check_size(written, manifest, request.max_size)
     except PackageError:
         for one in written:
             one.archive.path.unlink(missing_ok=True)
@@ -212,31 +208,3 @@ def _manifest(
         files=tuple(files),
         digests=tuple((one.archive.slot, one.archive.sha256) for one in written),
     )
-
-
-def _check_size(written: list[Written], manifest: Manifest, max_size: int | None) -> None:
-    largest = sorted(manifest.dependencies, key=lambda one: (-one.packed, one.name))[:5]
-    told = ", ".join(f"{one.name} {_megabytes(one.packed)}" for one in largest) or "the app's files"
-    limit = MAX_ZIPPED if max_size is None else min(max_size, MAX_ZIPPED)
-    whose = "Lambda's limit" if limit == MAX_ZIPPED else "the limit in chalice-ci.yml"
-    for one in written:
-        if one.archive.size > limit:
-            raise PackageError(
-                f"the zip is {_megabytes(one.archive.size)}; {whose} is {_megabytes(limit)}. "
-                f"The largest are: {told}.",
-                where=f"package {one.archive.slot}",
-                fix="Take out what Lambda brings anyway (boto3), or what is not used; "
-                "`automatic_layer` puts dependencies into a zip of their own.",
-            )
-    unpacked = sum(one.archive.unpacked_size for one in written)
-    if unpacked > MAX_UNPACKED:
-        raise PackageError(
-            f"the package unpacks to {_megabytes(unpacked)}; Lambda's limit, layers included, is "
-            f"{_megabytes(MAX_UNPACKED)}. The largest are: {told}.",
-            where="package",
-            fix="Take out what Lambda brings anyway (boto3), or what is not used.",
-        )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1024 / 1024:.1f} MiB"

@@ -26,6 +26,7 @@ from typing import IO
 
 from packaging.utils import canonicalize_name
 
+from chalice_ci.cache import mark_used
 from chalice_ci.errors import PackageError
 from chalice_ci.package.lock import Wheel
 from chalice_ci.package.manifest import Archive
@@ -42,6 +43,7 @@ _UNIX = 3
 _UTF8 = 0x800
 _MAX_ENTRIES = 65_535
 _MAX_BYTES = 2**32 - 1
+_TRIES = 4
 _MAX_OWN = 512 * 1024 * 1024
 
 _LOCAL = struct.Struct("<4s5H3I2H")
@@ -96,14 +98,18 @@ def write_archive(
         own: dict[str, Member] = {}
         for group in layers:
             own.update(_compressed(group, spool))
-        try:
-            dependencies = _kept(wheels, fetch, prefix, cache_dir)
-            return _write(slot, dependencies, own, spool, out_dir)
-        except _Corrupt:
+        for _ in range(_TRIES):
+            # What is kept may be damaged, or go while it is read.
+            with contextlib.suppress(_Corrupt, FileNotFoundError):
+                dependencies = _kept(wheels, fetch, prefix, cache_dir)
+                return _write(slot, dependencies, own, spool, out_dir)
             for leftover in (cache_dir / "archives").glob(f"{_key(wheels, prefix)}*"):
                 leftover.unlink(missing_ok=True)
-            dependencies = _kept(wheels, fetch, prefix, cache_dir)
-            return _write(slot, dependencies, own, spool, out_dir)
+    raise PackageError(
+        "what is kept of the dependencies is damaged again and again.",
+        where=str(cache_dir),
+        fix="Look at the disk, or take another folder with --cache-dir.",
+    )
 
 
 # --- the app's own files --------------------------------------------------------------------------
@@ -205,6 +211,7 @@ def _kept(
         if re.fullmatch(r"[0-9a-f]{64}", sha256) and path.is_file():
             if len(origins) != len(members):
                 raise ValueError("the table is incomplete")
+            mark_used(table, path)
             return Dependencies(path=path, sha256=sha256, members=members, origins=origins)
     return _spliced(fetch(wheels), prefix, folder, key)
 

@@ -163,7 +163,7 @@ class _Question:
                 text = path.read_text(encoding="utf-8")
                 tomllib.loads(text)
                 return text
-        with tempfile.TemporaryDirectory(prefix="lock-", dir=folder) as work:
+        with tempfile.TemporaryDirectory(prefix=".lock-", dir=folder) as work:
             try:
                 text = self._asked(Path(work))
             except NoSolution as error:
@@ -214,7 +214,7 @@ class _Question:
         """The text of a lock in which `names` are source distributions that need nothing."""
         folder = cache_dir / "locks"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="lock-", dir=folder) as work:
+        with tempfile.TemporaryDirectory(prefix=".lock-", dir=folder) as work:
             settings = Path(work) / "uv.toml"
             settings.write_text(
                 "".join(

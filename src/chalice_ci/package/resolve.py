@@ -28,6 +28,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from chalice_ci.cache import mark_used
 from chalice_ci.errors import PackageError
 from chalice_ci.package.index import Origins
 from chalice_ci.package.lock import Locking, Wheel, lock_sources, lock_wheels, question_key
@@ -280,6 +281,7 @@ def _under_its_name(path: Path, filename: str, sha256: str, cache_dir: Path) -> 
     target = folder / Path(filename).name
     with contextlib.suppress(FileNotFoundError):
         if file_sha256(target) == sha256:
+            mark_used(folder)
             return target
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     draft = folder / f".{secrets.token_hex(4)}"

@@ -29,6 +29,7 @@ from typing import IO, Protocol
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from chalice_ci.cache import mark_used
 from chalice_ci.errors import PackageError
 from chalice_ci.package import elf
 from chalice_ci.package.lock import Wheel
@@ -101,6 +102,7 @@ def built_wheel(source: Source, target: Target, *, build: Builder, cache_dir: Pa
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = _kept(folder / key)
         if kept is not None:
+            mark_used(folder / key)
             return _named(kept, source)
         draft = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder))
         try:

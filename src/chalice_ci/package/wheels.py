@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from chalice_ci.cache import mark_used
 from chalice_ci.errors import PackageError
 from chalice_ci.package.index import Origins
 from chalice_ci.package.lock import Wheel
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _CHUNK = 1024 * 1024
 _PARALLEL = 8
+_TRIES = 3
 _MAX_WHEEL = 300 * 1024 * 1024
 _MAX_UNPACKED = 512 * 1024 * 1024
 _MAX_MEMBERS = 60_000
@@ -112,6 +114,7 @@ def fetch_archive(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if wanted.sha256:
         path = folder / wanted.sha256
+        mark_used(path)
         if not _is_whole(path, wanted.sha256):
             _download(wanted, path, _Connections(environ, origins))
         return path, wanted.sha256
@@ -133,22 +136,30 @@ def _is_whole(path: Path, sha256: str) -> bool:
 
 def _have(wheel: Wheel, folder: Path, connections: _Connections) -> Fetched:
     path = folder / f"{wheel.sha256}.whl"
-    whole = _is_whole(path, wheel.sha256)
-    if not whole and wheel.path is not None:
-        _copy(wheel, wheel.path, path)
-    elif not whole:
-        _download(wheel, path, connections)
-    members = _known_members(path) if whole else None
-    if members is None:
+    for left in range(_TRIES, -1, -1):
+        whole = _is_whole(path, wheel.sha256)
+        if not whole and wheel.path is not None:
+            _copy(wheel, wheel.path, path)
+        elif not whole:
+            _download(wheel, path, connections)
+        mark_used(path, path.with_suffix(".json"))
+        members = _known_members(path) if whole else None
+        if members is not None:
+            break
         try:
             members = tuple(inspect_wheel(path))
+            _remember(path, members)
+            break
         except (WheelRefused, zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError) and left:
+                # It was so old that another process made room just now.
+                continue
             raise PackageError(
                 f"the wheel of {wheel.name} {wheel.version} is not usable: {error}.",
                 where=wheel.filename,
                 fix="Pin another version, and tell the authors of the package.",
             ) from error
-        _remember(path, members)
+    assert members is not None
     return Fetched(wheel=wheel, path=path, members=members)
 
 
