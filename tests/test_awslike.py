@@ -539,6 +539,18 @@ class TestLocalCloud:
         assert LocalCloud.attach(tmp_path / "cloud") is None
         first.stop()
 
+    def test_one_that_does_not_answer_is_named_by_its_process(self, tmp_path: Path) -> None:
+        cloud = LocalCloud.attach_or_start(tmp_path)
+        os.kill(cloud.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(UsageError) as refused:
+                LocalCloud.attach_or_start(tmp_path)
+            assert f"process {cloud.pid}) is running but doesn't answer" in refused.value.what
+            assert f"kill {cloud.pid}" in refused.value.fix
+        finally:
+            os.kill(cloud.pid, signal.SIGCONT)
+            cloud.stop()
+
     def test_callers_at_the_same_time_get_the_same(self, tmp_path: Path) -> None:
         found: list[LocalCloud] = []
         callers = [

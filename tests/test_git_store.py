@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -630,6 +631,20 @@ class TestAddressesAndCredentials:
             remote(url, work)
         assert "token" not in caught.value.where
         assert "s3cr3t" not in str(caught.value)
+
+    def test_a_folder_may_have_spaces_in_its_name(self, tmp_path: Path, work: Path) -> None:
+        folder = tmp_path / "my repository"
+        subprocess.run(["git", "init", "--quiet", "--bare", str(folder)], check=True)
+        for url in (f"file://{folder}", str(folder)):
+            store = remote(url, work)
+            assert store.read(StateKey(app_path=".", stage="dev")).state is None
+            written = store.write(
+                StateKey(app_path=".", stage=f"s{len(url)}"),
+                marked("a"),
+                expected=ABSENT,
+                message=message("dev"),
+            )
+            assert written.commit
 
     def test_a_credential_is_not_sent_unencrypted(self, work: Path) -> None:
         with pytest.raises(UsageError, match="unencrypted"):

@@ -418,3 +418,20 @@ def test_what_happens_to_each_resource_is_told() -> None:
         ("moved-sqs-event-source", Action.REPLACE),
         ("old", Action.DELETE),
     )
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        ("get_or_create_rule_arn", "connect_rule_to_lambda", "add_permission_for_cloudwatch_event"),
+        ("connect_s3_bucket_to_lambda", "add_permission_for_s3_event"),
+        ("create_function",),
+    ],
+)
+def test_what_methods_make_or_update_is_new_when_it_was_not_recorded(
+    methods: tuple[str, ...],
+) -> None:
+    operations = [Operation(method=method, resource="tick-event") for method in methods]
+    assert actions(operations, recorded=()) == (("tick-event", Action.CREATE),)
+    if methods != ("create_function",):
+        assert actions(operations, recorded=("tick-event",)) == (("tick-event", Action.UPDATE),)

@@ -338,12 +338,8 @@ def _planned(result: model.Result, sealed: _Sealed) -> model.Result:
 def _shown(
     operations: tuple[Operation, ...], recorded: Recorded | None
 ) -> tuple[model.Operation, ...]:
-    known = () if recorded is None else tuple(r["name"] for r in recorded.state.resources)
-    # Some methods make or update: what was not recorded is new.
-    effects = {
-        name: Action.CREATE if action is Action.UPDATE and name not in known else action
-        for name, action in actions(operations)
-    }
+    known = () if recorded is None else tuple(str(r["name"]) for r in recorded.state.resources)
+    effects = dict(actions(operations, recorded=known))
     return tuple(
         model.Operation(
             method=operation.method,

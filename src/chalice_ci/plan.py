@@ -18,7 +18,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -79,11 +79,14 @@ _CREATES = {
 }
 
 
-def actions(operations: Iterable[Operation]) -> tuple[tuple[str, Action], ...]:
+def actions(
+    operations: Iterable[Operation], *, recorded: Collection[str] | None = None
+) -> tuple[tuple[str, Action], ...]:
     """Each resource of a plan with what happens to it, in the plan's order.
 
     A resource that is swept and also made again - a queue trigger that moved to another queue - is
-    replaced. A layer gets a new version with each deploy: that is an update.
+    replaced. A layer gets a new version with each deploy: that is an update. Some methods make or
+    update, such as `get_or_create_rule_arn`: what is not among the `recorded` names is then new.
     """
     swept: dict[str, bool] = {}
     kept: dict[str, set[str]] = {}
@@ -100,7 +103,9 @@ def actions(operations: Iterable[Operation]) -> tuple[tuple[str, Action], ...]:
         methods = kept.get(name, set())
         if name in swept:
             action = Action.REPLACE if methods else Action.DELETE
-        elif methods & _CREATES and "delete_layer_version" not in methods:
+        elif (methods & _CREATES and "delete_layer_version" not in methods) or (
+            recorded is not None and name not in recorded
+        ):
             action = Action.CREATE
         else:
             action = Action.UPDATE

@@ -114,11 +114,7 @@ def _start(state_dir: Path, *, mode: LocalMode, options: list[str]) -> dict[str,
         try:
             fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(
-                "an embedded AWS of this folder is running but doesn't answer",
-                where=str(state_dir),
-                fix="End it, or take another folder.",
-            ) from None
+            raise _unanswered(state_dir) from None
         ready = process.start_detached(
             server_command(
                 mode,
@@ -157,6 +153,29 @@ def _running(state_dir: Path) -> dict[str, Any] | None:
     if health.get("instance") != record.get("instance") or health.get("pid") != record.get("pid"):
         return None
     return {**record, "mode": health["mode"]}
+
+
+def _unanswered(state_dir: Path) -> UsageError:
+    """What holds the folder's lock and says nothing: its pid is what a person needs."""
+    holding = list(_holders(state_dir / _ALIVE))
+    named = f" (process {', '.join(map(str, holding))})" if holding else ""
+    end = f"End it (kill -CONT {holding[0]}; kill {holding[0]})" if holding else "End it"
+    return UsageError(
+        f"an embedded AWS of this folder{named} is running but doesn't answer.",
+        where=str(state_dir),
+        fix=f"{end}, or take another folder. Its log is {state_dir / _LOG}.",
+    )
+
+
+def _holders(file: Path) -> Iterator[int]:
+    """The processes that have a file open, where /proc tells; other users' are not seen."""
+    wanted = str(file.resolve())
+    for process_dir in Path("/proc").glob("[0-9]*"):
+        pid = int(process_dir.name)
+        with contextlib.suppress(OSError):
+            opened = [str(entry.readlink()) for entry in (process_dir / "fd").iterdir()]
+            if pid != os.getpid() and wanted in opened:
+                yield pid
 
 
 def _same_mode(record: Mapping[str, Any], mode: LocalMode | None, state_dir: Path) -> None:

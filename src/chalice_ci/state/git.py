@@ -889,7 +889,9 @@ def _scheme(url: str) -> str:
     if "://" not in url and "::" not in url and _SCP_ADDRESS.fullmatch(url):
         return "ssh"
     parts = urlsplit(url)
-    bad = any(ord(c) <= 32 or ord(c) == 127 for c in url)
+    # A folder's name may have spaces in it, and git takes them as they are.
+    blank = 31 if parts.scheme == "file" else 32
+    bad = any(ord(c) <= blank or ord(c) == 127 for c in url)
     if parts.scheme not in {"http", "https", "ssh", "file"} or bad or parts.query or parts.fragment:
         raise UsageError(
             f"{url.rpartition('@')[2][:200]!a} is not the address of a repository.",
