@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from chalice_ci.app.loader import FILES, SOURCE, installed_loader
 from chalice_ci.app.sandbox import (
     Ended,
     Isolation,
@@ -35,8 +36,6 @@ from chalice_ci.neutral import neutralise, one_line
 if TYPE_CHECKING:
     from chalice_ci.config import AppConfig
 
-_CHILD = Path(__file__).parent.parent / "child" / "chalice_ci_child"
-_CHILD_FILES = ("__init__.py", "codec.py", "load.py")
 _CANNOT_START = 97
 # The folder is on sys.path only until the loader is imported: an app's own codec.py stays its own.
 _START = f"""
@@ -120,9 +119,12 @@ def load_app(
     owner = Owner()
     nonce = secrets.token_hex(16)
     with sandbox_folder(work_dir, owner) as folder:
-        project, child, own = folder / "project", folder / "child", folder / "own"
+        project, own = folder / "project", folder / "own"
         warnings = copy_project(request.app_dir, project, owner=owner, limits=request.limits)
-        _copy_child(child, owner)
+        child = installed_loader(request.python.executable)
+        if child is None:
+            child = folder / "child"
+            _copy_child(child, owner)
         owner.make_own(own)
         program = Program(
             argv=(str(request.python.executable), "-I", "-B", "-c", _START, str(child)),
@@ -202,11 +204,11 @@ def _interpreter_paths(executable: Path) -> tuple[Path, ...]:
 
 
 def _copy_child(target: Path, owner: Owner) -> None:
-    package = target / "chalice_ci_child"
+    package = target / SOURCE.name
     package.mkdir(mode=0o700, parents=True)
-    for name in _CHILD_FILES:
+    for name in FILES:
         with (package / name).open("xb") as copy:
-            copy.write((_CHILD / name).read_bytes())
+            copy.write((SOURCE / name).read_bytes())
             owner.give(copy.fileno(), executable=False)
     owner.give_folder(package)
     owner.give_folder(target)

@@ -16,6 +16,7 @@ this package. Nothing of the app decides what is in it.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from chalice_ci.app.interpreter import reachable_interpreter
+from chalice_ci.app.interpreter import (
+    keep_reachable,
+    kept_reachable,
+    reachable_interpreter,
+    runs_for_others,
+)
+from chalice_ci.app.loader import install_loader, loader_digest
 from chalice_ci.app.python_downloads import download_python, downloaded_python, may_download
 from chalice_ci.app.pythons import Interpreter, describe, find_python
 from chalice_ci.app.resolution import (
@@ -97,7 +104,7 @@ def make_app_environment(
     no index has. Raises PackageError when the index
     cannot be reached or Chalice itself cannot be had.
     """
-    interpreter = _reachable(versions.interpreter, cache_dir)
+    interpreter = reachable(versions.interpreter, cache_dir, brought=brought)
     there = dict(_pins(_base_lock(versions.chalice), versions.python))
     with ThreadPoolExecutor(max_workers=1) as pool:
         making = pool.submit(
@@ -148,6 +155,7 @@ def make_base_environment(
         cache_dir=cache_dir,
         environ=environ,
         brought=brought,
+        loads=True,
     )
 
 
@@ -240,11 +248,17 @@ def _locked_environment(
     environ: Mapping[str, str],
     brought: Path,
     compiled: bool = True,
+    loads: bool = False,
 ) -> Path:
-    """The Python of an environment that holds exactly what a lock of this package names."""
+    """The Python of an environment that holds exactly what a lock of this package names; of one
+    that `loads` apps, the loader too.
+    """
     # A cache of its own: nothing that an app's index ever served is near it.
     uv = find_uv(environ, cache_dir=cache_dir / "uv-deployer", index=False)
-    key = digest(str(FORMAT), kind, chalice_version, interpreter.identity, lock)
+    key = digest(
+        *(str(FORMAT), kind, chalice_version, interpreter.identity, lock),
+        loader_digest() if loads else "",
+    )
 
     def fill(python: Path, folder: Path) -> None:
         source = folder / "requirements.txt"
@@ -257,6 +271,8 @@ def _locked_environment(
             ],
             cwd=folder,
         )
+        if loads:
+            install_loader(python.parent.parent)
 
     return make_environment(
         key, interpreter, uv, cache_dir, fill=fill, compiled=compiled, brought=brought
@@ -297,13 +313,26 @@ def _any_python(
     )
 
 
-def _reachable(interpreter: Interpreter, cache_dir: Path) -> Interpreter:
-    """The interpreter where a process without rights can run it; the same one when it can't be."""
-    open_folder(cache_dir)
-    executable = reachable_interpreter(interpreter.executable, cache_dir=cache_dir)
-    if executable == interpreter.executable:
+def reachable(interpreter: Interpreter, cache_dir: Path, *, brought: Path = BROUGHT) -> Interpreter:
+    """The interpreter where a process without rights can run it; the same one when it can't be.
+
+    Whether one can is found out by running it, once for each cache folder.
+    """
+    if os.geteuid() != 0:
         return interpreter
-    return describe(executable) or interpreter
+    note = Path("interpreters", f"{interpreter.identity}.json")
+    known = kept_reachable(brought / note) or kept_reachable(cache_dir / note)
+    if known is None:
+        open_folder(cache_dir)
+        known = reachable_interpreter(interpreter.executable, cache_dir=cache_dir)
+        if known != interpreter.executable or runs_for_others(known):
+            open_folder(cache_dir / note.parent)
+            keep_reachable(cache_dir / note, known)
+    if known == interpreter.executable:
+        return interpreter
+    return replace(
+        interpreter, executable=known, identity=digest(interpreter.identity, str(known))[:16]
+    )
 
 
 def _install_lock(uv: Uv, python: Path, lock: str, folder: Path) -> None:

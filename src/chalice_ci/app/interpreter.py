@@ -62,6 +62,34 @@ def reachable_interpreter(python: Path, *, cache_dir: Path) -> Path:
     return clone if clone is not None and runs_for_others(clone) else python
 
 
+def keep_reachable(path: Path, python: Path) -> None:
+    """Note in a file that `python` was seen to run for others."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft.write_text(json.dumps({"executable": str(python), "status": _status(python)}), "utf-8")
+    draft.chmod(0o644)
+    draft.replace(path)
+
+
+def kept_reachable(path: Path) -> Path | None:
+    """The Python that was noted, if it is the same file and the way to it is still open to others.
+
+    The sandbox asks again, with the user that it takes, and reports a lower level if it must.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        python = Path(said["executable"])
+        open_way = all(folder.stat().st_mode & 0o001 for folder in python.parents)
+        return python if open_way and said["status"] == _status(python) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _status(python: Path) -> list[int]:
+    status = python.stat()
+    # Whole seconds: a layer of an image keeps no more.
+    return [status.st_size, int(status.st_mtime), status.st_mode]
+
+
 def runs_for_others(python: Path) -> bool:
     """Whether a fresh uid without groups can start `python` and import what Chalice needs.
 

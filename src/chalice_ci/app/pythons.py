@@ -6,19 +6,24 @@ start whatever the current folder asks for.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
 import json
 import os
 import re
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _SECONDS = 30
 _DESCRIBE = """
 import json, os, sys, sysconfig
-import ctypes, hashlib, select, ssl, zlib
+import ctypes, hashlib, select, ssl, zlib  # _NEEDED
 base = getattr(sys, "_base_executable", None) or sys.executable
 print(json.dumps({
     "executable": os.path.realpath(base),
@@ -29,6 +34,7 @@ print(json.dumps({
     "gil": not sysconfig.get_config_var("Py_GIL_DISABLED"),
 }))
 """
+_NEEDED = ("ctypes", "hashlib", "select", "ssl", "zlib")
 _MINOR = re.compile(r"3\.\d{1,2}")
 
 
@@ -48,7 +54,38 @@ class Interpreter:
 
 
 def describe(python: Path) -> Interpreter | None:
-    """Run `python`; None when it cannot run, is not CPython, or lacks what Chalice needs."""
+    """Run `python`; None when it cannot run, is not CPython, or lacks what Chalice needs.
+
+    Each file is run once: the apps and stages of a run share the answer. The Python that runs us
+    need not be started to be known.
+    """
+    if str(python) == sys.executable:
+        return _here()
+    try:
+        status = python.stat()
+    except OSError:
+        return None
+    return _described(python, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+def _here() -> Interpreter | None:
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    if not all(importlib.util.find_spec(name) for name in _NEEDED):
+        return None
+    return _made(
+        {
+            "executable": os.path.realpath(base),
+            "version": ".".join(str(part) for part in sys.version_info[:3]),
+            "full": sys.version,
+            "implementation": sys.implementation.name,
+            "final": sys.version_info[3] == "final",
+            "gil": not sysconfig.get_config_var("Py_GIL_DISABLED"),
+        }
+    )
+
+
+@functools.lru_cache
+def _described(python: Path, _status: tuple[int, int, int]) -> Interpreter | None:
     try:
         done = subprocess.run(
             [str(python), "-I", "-S", "-c", _DESCRIBE],
@@ -60,20 +97,23 @@ def describe(python: Path) -> Interpreter | None:
             timeout=_SECONDS,
             check=True,
         )
-        said = json.loads(done.stdout)
-        if said["implementation"] != "cpython" or not said["final"] or not said["gil"]:
-            return None
-        executable = Path(said["executable"])
-        status = executable.stat()
-        # Whole seconds: a layer of an image keeps no more.
-        identity = f"{executable}\n{said['full']}\n{status.st_size}\n{int(status.st_mtime)}"
-        return Interpreter(
-            executable=executable,
-            version=str(said["version"]),
-            identity=hashlib.sha256(identity.encode()).hexdigest()[:16],
-        )
+        return _made(json.loads(done.stdout))
     except (OSError, ValueError, KeyError, subprocess.SubprocessError):
         return None
+
+
+def _made(said: Mapping[str, Any]) -> Interpreter | None:
+    if said["implementation"] != "cpython" or not said["final"] or not said["gil"]:
+        return None
+    executable = Path(said["executable"])
+    status = executable.stat()
+    # Whole seconds: a layer of an image keeps no more.
+    identity = f"{executable}\n{said['full']}\n{status.st_size}\n{int(status.st_mtime)}"
+    return Interpreter(
+        executable=executable,
+        version=str(said["version"]),
+        identity=hashlib.sha256(identity.encode()).hexdigest()[:16],
+    )
 
 
 def find_python(

@@ -38,7 +38,8 @@ from typing import IO, Any, cast
 from chalice_ci.app.interpreter import fresh_uid
 from chalice_ci.errors import LoadError
 
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+# As a module, because a script is compiled each time; last on the path, so that it hides nothing.
+_SUPERVISE = "import sys; sys.path.append(sys.argv[1]); import supervisor; supervisor.main()"
 _PR_SET_DUMPABLE = 4
 
 # What a program needs of the system, besides its interpreter. Nothing in /etc by default: it is
@@ -210,7 +211,7 @@ def run_confined(program: Program, *, owner: Owner, limits: Limits) -> Ended:
             "descriptors": descriptors,
         }
         supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", str(_SUPERVISOR)],
+            [sys.executable, "-I", "-S", "-c", _SUPERVISE, str(Path(__file__).parent)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

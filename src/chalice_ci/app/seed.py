@@ -21,6 +21,7 @@ from chalice_ci.app.environment import (
     genuine_chalice,
     make_base_environment,
     make_deployer_environment,
+    reachable,
 )
 from chalice_ci.app.pythons import describe
 from chalice_ci.app.versions import SUPPORTED
@@ -41,6 +42,7 @@ def plant(folder: Path, *, running: Path, environ: Mapping[str, str]) -> tuple[P
     ]
     if interpreter is None or not chalices:
         raise PackageError("no supported Chalice runs on this Python.", where=str(running))
+    reachable(interpreter, folder, brought=folder / "nothing yet")
     for chalice in chalices:
         for make in (make_base_environment, make_deployer_environment, genuine_chalice):
             make(
@@ -51,7 +53,7 @@ def plant(folder: Path, *, running: Path, environ: Mapping[str, str]) -> tuple[P
                 brought=folder / "nothing yet",
             )
     for entry in (*folder.iterdir(), *(folder / "environments").glob(".*")):
-        if entry.is_dir() and entry.name != "environments":
+        if entry.is_dir() and entry.name not in ("environments", "interpreters"):
             shutil.rmtree(entry)
         elif not entry.is_dir():
             entry.unlink()

@@ -1,10 +1,10 @@
 """Stands between the orchestrator and the app: confines it, waits for it, ends what it left.
 
-A program of its own, not a module: `sandbox.py` starts it as `python -I -S -B supervisor.py` with
-an empty environment. It is single-threaded, so it may do between fork and exec what a process
-with threads may not, and it knows no secret. It reads one line of JSON from stdin; when stdin
-closes (the orchestrator is gone or has had enough) everything is ended. Its answer is one line of
-JSON on stdout, after every process of the app is dead and reaped.
+A program of its own: `sandbox.py` starts it with `python -I -S`, an empty environment and nothing
+else of chalice-ci. It is single-threaded, so it may do between fork and exec what a process with
+threads may not, and it knows no secret. It reads one line of JSON from stdin; when stdin closes
+(the orchestrator is gone or has had enough) everything is ended. Its answer is one line of JSON on
+stdout, after every process of the app is dead and reaped.
 
     zone 1 ──► supervisor (subreaper, own session) ──► the app (own uid, Landlock, seccomp)
 
@@ -15,18 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import ctypes.util
 import errno
 import json
 import os
-import platform
 import resource
 import select
 import signal
 import struct
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +48,9 @@ def main() -> None:
     try:
         report = _Supervisor(json.loads(_read_line(0))).run()
     except BaseException:
+        # Late: that it costs something to import is all that is seen of it otherwise.
+        import traceback
+
         report = {"error": traceback.format_exc()[-4000:]}
     os.write(1, json.dumps(report).encode() + b"\n")
 
@@ -345,7 +345,7 @@ class _Child:
                 landlock, scoped = self._landlock()
                 seccomp = self._seccomp(weak=not changed and not scoped)
             else:
-                self._reasons.append(f"{platform.system()} has neither Landlock nor seccomp")
+                self._reasons.append(f"{os.uname().sysname} has neither Landlock nor seccomp")
             if self._wanted["confined"] and not changed and not landlock:
                 self._say(exec_error="unconfined", reasons=self._reasons)
                 os._exit(127)
@@ -429,7 +429,7 @@ class _Child:
 
     def _seccomp(self, *, weak: bool) -> bool:
         """Refuse system calls; `weak` also refuses signals, when nothing else keeps them in."""
-        machine = platform.machine()
+        machine = os.uname().machine
         if machine not in _MACHINES or struct.calcsize("P") != 8:
             self._reasons.append(f"no seccomp filter for {machine}")
             return False
@@ -664,7 +664,3 @@ def _filter(audit: int, calls: dict[str, int], refused: list[int], *, network: b
         program += [equal(calls["socket"], 0, 1), refuse]
     program.append(answer(_RETURN_ALLOW))
     return b"".join(program)
-
-
-if __name__ == "__main__":
-    main()
