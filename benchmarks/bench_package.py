@@ -3,18 +3,21 @@
     python benchmarks/bench_package.py [--app a] [--runs 5] [--python PATH] [--json FILE] [--check]
 
 Three apps: a without dependencies, b with requests, c with requests, pydantic, SQLAlchemy, numpy
-and boto3, all pinned.  Four situations:
+and boto3, all pinned; each imports what it depends on. Situations:
 
-- new machine: Chalice makes a virtual environment, installs itself and the requirements, and
-  packages; chalice-ci starts with an empty cache folder. No tool has anything downloaded.
-- cold: the same, but Chalice's environment is there already and does not count, while chalice-ci
-  still makes everything: the hardest comparison for chalice-ci.
-- changed: everything is cached and app.py was edited, as on most commits.
-- unchanged: everything is cached and nothing was edited.
+- cold: the app's environment is there, as Chalice's virtual environment is; nothing that packaging
+  itself fetches or keeps is: no wheels, no locks, no caches of pip and uv.
+- wheels: the wheels are there and app.py was edited, as on most commits; our archive of the
+  dependencies is not.
+- archive: everything is there and app.py was edited.
+- unchanged: everything is there and nothing was edited.
+- new machine: not even the environments. Chalice makes a virtual environment, installs itself and
+  the requirements, and packages; chalice-ci starts with an empty cache folder.
 
-The tools take turns, and who begins alternates.  Each run is checked: it ended well, and the
-members of both zips have the same names and checksums.  `--check` fails when chalice-ci is slower
-in `new machine` or `changed`, or its zip is larger.
+The tools take turns, and who begins alternates. Each run is checked: it ended well, and the members
+of Chalice's zip and ours have the same names and checksums. Beside them stands what `uv pip install
+--target` and a plain zip take: no load, no check, no template, other bytes. `--check` fails below
+the floors.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import statistics
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,8 +46,26 @@ REQUIREMENTS = {
     ),
 }
 IMPORTS = {"a": "json", "b": "requests", "c": "boto3, numpy, pydantic, requests, sqlalchemy"}
-SITUATIONS = ("new machine", "cold", "changed", "unchanged")
-TOOLS = ("chalice", "chalice-ci")
+SITUATIONS = ("cold", "wheels", "archive", "unchanged", "new machine")
+TOOLS = ("chalice", "chalice-ci", "uv + zip")
+# How many times as fast as Chalice; by app and situation.
+FLOORS = {
+    "a": {"cold": 1 / 1.1, "wheels": 1 / 1.1, "archive": 1 / 1.1},
+    "b": {"cold": 2.0, "wheels": 3.0, "archive": 4.0},
+    "c": {"cold": 8.0, "wheels": 15.0, "archive": 24.0},
+}
+MAX_ZIP = 1.01
+# What `chalice-ci` keeps of packaging, below its cache folder; the rest are environments.
+_PACKAGING = ("wheels", "locks", "archives", "uv")
+# The zip of the whole folder, as one would write it in a script.
+_ZIP = """
+import pathlib, sys, zipfile
+folder, project, target = map(pathlib.Path, sys.argv[1:])
+with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.write(project / "app.py", "app.py")
+    for path in sorted(folder.rglob("*")):
+        archive.write(path, path.relative_to(folder))
+"""
 # What the machine's CI or a deploy would set must not change what is measured.
 _DROPPED = ("AWS_", "GITHUB_", "CHALICE_CI_", "INPUT_", "ACTIONS_")
 
@@ -100,10 +121,17 @@ class Side:
 
     def forget(self, *, environment: bool) -> None:
         """Throw away what the tool kept."""
-        shutil.rmtree(self.root / "caches", ignore_errors=True)
+        kept = self.root / "caches"
+        for name in ("pip", "uv", "xdg", *(f"own/{part}" for part in _PACKAGING)):
+            shutil.rmtree(kept / name, ignore_errors=True)
         shutil.rmtree(self.project / ".chalice" / "deployments", ignore_errors=True)
         if environment:
+            shutil.rmtree(kept, ignore_errors=True)
             shutil.rmtree(self.root / "venv", ignore_errors=True)
+
+    def forget_archive(self) -> None:
+        """Throw away the dependencies as one archive, and what else was made of the wheels."""
+        shutil.rmtree(self.root / "caches/own/archives", ignore_errors=True)
 
     def edit(self, number: int) -> None:
         """Change app.py, as a commit does."""
@@ -121,6 +149,8 @@ class Side:
     def package(self) -> Cost:
         out = self.root / "out"
         shutil.rmtree(out, ignore_errors=True)
+        if self.tool == "uv + zip":
+            return self.installed_and_zipped(out)
         if self.tool == "chalice":
             return self.ran(
                 [str(self.root / "venv/bin/chalice"), "package", "--stage", "dev", str(out)]
@@ -133,6 +163,17 @@ class Side:
             ]
         )
 
+    def installed_and_zipped(self, out: Path) -> Cost:
+        """What a script without any tool for Chalice does."""
+        out.mkdir()
+        install = [
+            *(str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet"),
+            *("--python", str(self.python), "--only-binary", ":all:"),
+            *("--target", str(out / "files"), "-r", str(self.project / "requirements.txt")),
+        ]
+        folders = [str(out / "files"), str(self.project), str(out / "deployment.zip")]
+        return together(self.ran(install), self.ran([str(self.python), "-I", "-c", _ZIP, *folders]))
+
     def ran(self, command: list[str]) -> Cost:
         cost = measure(command, env=self.environ, cwd=self.project)
         if cost.code != 0:
@@ -140,6 +181,17 @@ class Side:
         if "Could not install dependencies" in cost.output:
             raise Failed(f"{self.tool} left dependencies out:\n{cost.output[-2000:]}")
         return cost
+
+
+def together(*costs: Cost) -> Cost:
+    """What one command after the other costs."""
+    return Cost(
+        wall=sum(cost.wall for cost in costs),
+        cpu=sum(cost.cpu for cost in costs),
+        peak=max(cost.peak for cost in costs),
+        code=max(cost.code for cost in costs),
+        output="".join(cost.output for cost in costs),
+    )
 
 
 def make_side(tool: str, app: str, root: Path, python: Path) -> Side:
@@ -158,37 +210,45 @@ def make_side(tool: str, app: str, root: Path, python: Path) -> Side:
     return side
 
 
-def act(side: Side, situation: str, number: int) -> list[Cost]:
+def act(side: Side, situation: str, number: int) -> Cost:
     """What has to be done in a situation; every part of it counts."""
     match situation:
         case "new machine":
             side.forget(environment=True)
             set_up = side.set_up() if side.tool == "chalice" else ()
-            return [*set_up, side.package()]
+            return together(*set_up, side.package())
         case "cold":
             side.forget(environment=False)
-        case "changed":
+        case "wheels":
+            side.forget_archive()
             side.edit(number + 1)
-    return [side.package()]
+        case "archive":
+            side.edit(100 + number)
+    return side.package()
 
 
-def bench(app: str, *, runs: int, python: Path, root: Path) -> Iterator[Run]:
+def bench(
+    app: str, *, runs: int, python: Path, root: Path, situations: Sequence[str]
+) -> Iterator[Run]:
     """All situations of one app, in the order in which each leaves what the next one needs."""
-    sides = [make_side(tool, app, root / tool, python) for tool in TOOLS]
-    for situation in SITUATIONS:
+    sides = [make_side(tool, app, root / tool.replace(" ", ""), python) for tool in TOOLS]
+    for side in sides:
+        # The environments, which do not count but in the last situation.
+        act(side, "new machine", 0)
+    for situation in situations:
         for number in range(runs):
             for side in sides if number % 2 == 0 else sides[::-1]:
-                costs = act(side, situation, number)
+                cost = act(side, situation, number)
                 yield Run(
                     app=app,
                     situation=situation,
                     tool=side.tool,
-                    wall=sum(cost.wall for cost in costs),
-                    cpu=sum(cost.cpu for cost in costs),
-                    peak=max(cost.peak for cost in costs),
+                    wall=cost.wall,
+                    cpu=cost.cpu,
+                    peak=cost.peak,
                     zip_bytes=side.zip.stat().st_size,
                 )
-            compare(*(side.zip for side in sides))
+            compare(*(side.zip for side in sides[:2]))
 
 
 def compare(chalices: Path, ours: Path) -> None:
@@ -214,7 +274,7 @@ def table(runs: list[Run]) -> Iterator[str]:
             own = [r for r in runs if (r.app, r.situation, r.tool) == (app, situation, tool)]
             wall = [run.wall for run in own]
             walls[tool] = statistics.median(wall)
-            faster = "" if tool == "chalice" else f"{walls['chalice'] / walls[tool]:.1f}x"
+            faster = "" if tool == "chalice" else f"{walls['chalice'] / walls[tool]:.2f}x"
             spread = f"({min(wall):.2f}-{max(wall):.2f})"
             yield (
                 f"{app:4}{situation:13}{tool:12}{walls[tool]:8.2f}{spread:>16}"
@@ -227,24 +287,30 @@ def table(runs: list[Run]) -> Iterator[str]:
 def worse(runs: list[Run]) -> Iterator[str]:
     """Where chalice-ci does not hold its floor."""
     for app, situation in dict.fromkeys((run.app, run.situation) for run in runs):
-        medians = {
-            tool: (
-                statistics.median(run.wall for run in own),
-                statistics.median(run.zip_bytes for run in own),
-            )
-            for tool in TOOLS
-            if (own := [r for r in runs if (r.app, r.situation, r.tool) == (app, situation, tool)])
-        }
-        (theirs, their_zip), (ours, our_zip) = medians["chalice"], medians["chalice-ci"]
-        if situation in {"new machine", "changed"} and ours > theirs:
-            yield f"{app}, {situation}: {ours:.2f} s against {theirs:.2f} s"
-        if our_zip > their_zip:
-            yield f"{app}, {situation}: zip of {our_zip:.0f} against {their_zip:.0f} bytes"
+        theirs, ours = (
+            [r for r in runs if (r.app, r.situation, r.tool) == (app, situation, tool)]
+            for tool in TOOLS[:2]
+        )
+        floor = FLOORS[app].get(situation, 1 / 1.1)
+        ratio = _median(theirs, "wall") / _median(ours, "wall")
+        if ratio < floor:
+            yield f"{app}, {situation}: {ratio:.2f}x of {floor:.2f}x"
+        for what, limit in (("zip_bytes", MAX_ZIP), ("peak", 1.0)):
+            if _median(ours, what) > limit * _median(theirs, what):
+                yield (
+                    f"{app}, {situation}: {what} {_median(ours, what):.0f} against "
+                    f"{_median(theirs, what):.0f}"
+                )
+
+
+def _median(runs: list[Run], what: str) -> float:
+    return statistics.median(getattr(run, what) for run in runs)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--app", action="append", choices=sorted(REQUIREMENTS))
+    parser.add_argument("--situation", action="append", choices=SITUATIONS)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="of the apps")
     parser.add_argument("--json", type=Path, help="write every run there")
@@ -256,7 +322,14 @@ def main() -> int:
             with tempfile.TemporaryDirectory(prefix="bench-package-") as root:
                 # A child on a user of its own must be able to reach the project.
                 Path(root).chmod(0o711)
-                for run in bench(app, runs=options.runs, python=options.python, root=Path(root)):
+                measured = bench(
+                    app,
+                    runs=options.runs,
+                    python=options.python,
+                    root=Path(root),
+                    situations=options.situation or SITUATIONS,
+                )
+                for run in measured:
                     runs.append(run)
                     print(
                         f"{run.app} {run.situation:12} {run.tool:11} {run.wall:6.2f} s",
