@@ -10,10 +10,19 @@ from collections.abc import Iterable, Iterator
 
 from chalice_ci.difference.changes import Baseline, Change, Changes, Kind, PackageChanges, Risk
 from chalice_ci.findings import Finding, Severity
-from chalice_ci.report import html_style
+from chalice_ci.report import html_style, upgrades
 from chalice_ci.report.drawing import drawing
 from chalice_ci.report.markup import Content, Markup, clipped, element, joined
-from chalice_ci.report.report import Effect, Failure, Outcome, Report, Result, Verdict, owned
+from chalice_ci.report.report import (
+    Effect,
+    Failure,
+    Outcome,
+    Report,
+    Result,
+    Upgrade,
+    Verdict,
+    owned,
+)
 from chalice_ci.report.sizes import human_delta, human_size
 from chalice_ci.report.treemap import treemap
 
@@ -130,6 +139,8 @@ def _result(result: Result) -> Iterator[Markup]:
     yield from _findings("Findings", owned(result))
     if result.changes is not None:
         yield from _changes(result.changes)
+    if result.upgrade is not None:
+        yield from _upgrade(result.upgrade)
     if result.diagram is not None and result.diagram.nodes:
         yield element("h3", "Graph")
         yield drawing(result.diagram)
@@ -266,6 +277,22 @@ def _package_changes(package: PackageChanges) -> Iterator[Markup]:
 def _more(count: int) -> Iterator[Markup]:
     if count > ITEMS:
         yield element("p", f"… and {count - ITEMS} more, in report.json", class_="dim")
+
+
+def _upgrade(upgrade: Upgrade) -> Iterator[Markup]:
+    yield element("h3", upgrades.headline(upgrade))
+    if upgrade.unknown:
+        yield element("p", upgrade.unknown, class_="note")
+    for note in upgrade.notes[:ITEMS]:
+        where = ", ".join(str(at) for at in note.at[:20])
+        yield element(
+            "div",
+            element("strong", note.topic),
+            element("span", " · ".join(("", f"since {note.version}", where)), class_="dim"),
+            element("p", note.what),
+            element("p", f"{note.why} {note.link}".strip(), class_="dim"),
+            class_=f"alert {'error' if note.impact == 'breaks' else 'warning'}",
+        )
 
 
 # -- what was made -------------------------------------------------------------------------------
