@@ -23,7 +23,7 @@ from pathlib import Path
 from chalice_ci import __version__, snapshot_document
 from chalice_ci.building import Built, build
 from chalice_ci.committed import TreeRefused, write_tree
-from chalice_ci.config import ConfigError, read_project_config
+from chalice_ci.config import AppConfig, ConfigError, ProjectConfig, read_project_config
 from chalice_ci.contents import contents_of
 from chalice_ci.difference.changes import Baseline, BaselineKind, Changes
 from chalice_ci.difference.compare import compare
@@ -40,6 +40,7 @@ from chalice_ci.snapshot_document import SnapshotDamaged
 from chalice_ci.state.git import GitFailed, LocalRepository, Objects, RemoteRepository
 from chalice_ci.state.select import open_remote
 from chalice_ci.state.store import StateKey
+from chalice_ci.upgrading import asked_chalice, upgrade_of
 
 KEPT = 200
 """Snapshots of commits that the cache keeps, the newest."""
@@ -53,6 +54,13 @@ class Found:
 
     baseline: Baseline
     snapshot: Snapshot | None = None
+    pinned: str = ""
+    """The Chalice that a commit asks for which could not be built."""
+
+    @property
+    def chalice(self) -> str:
+        """The baseline's Chalice; "" when it is not known."""
+        return self.pinned if self.snapshot is None else self.snapshot.chalice
 
 
 class _Missing(Exception):
@@ -79,10 +87,12 @@ def differing(run: Run, job: Job) -> Result:
     if isinstance(built, Result):
         return built
     if origin:
-        return compared(built, commit(run, job, origin))
-    return compared(
-        built, deployed(run, job) if against.text == "deployed" else merge_base(run, job)
-    )
+        found = commit(run, job, origin)
+    else:
+        found = deployed(run, job) if against.text == "deployed" else merge_base(run, job)
+    # What is read for an upgrade are the files that are checked out.
+    upgrade = None if target else upgrade_of(run, job, built, found.chalice)
+    return replace(compared(built, found), upgrade=upgrade)
 
 
 def with_changes(run: Run, built: Built, *, of_deployment: bool) -> Built:
@@ -97,7 +107,13 @@ def with_changes(run: Run, built: Built, *, of_deployment: bool) -> Built:
     found = deployed(run, job) if pull is None or planned else None
     if found is None or (pull is not None and found.snapshot is None):
         found = merge_base(run, job)
-    return replace(built, result=compared(built, found))
+    upgrade = upgrade_of(run, job, built, found.chalice)
+    return replace(built, result=replace(compared(built, found), upgrade=upgrade))
+
+
+def with_upgrade(run: Run, job: Job, result: Result) -> Result:
+    """A stage that could not be built, with what another Chalice than the base's means for it."""
+    return replace(result, upgrade=upgrade_of(run, job, result, merge_base(run, job).chalice))
 
 
 def compared(built: Built, found: Found) -> Result:
@@ -291,6 +307,8 @@ def _of_commit(run: Run, job: Job, kind: BaselineKind, oid: str, objects: Object
         run.progress.say(f"building {oid[:12]} to compare with", job=job.name)
         folder = _written(run, oid, objects)
         try:
+            config, app = _there(run, job, folder)
+            pinned = "" if app is None else asked_chalice(folder, app)
             built = _build(run, job, folder, oid)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -299,7 +317,8 @@ def _of_commit(run: Run, job: Job, kind: BaselineKind, oid: str, objects: Object
     if built is None:
         return Found(baseline=Baseline(kind=BaselineKind.NONE, commit=oid))
     if isinstance(built, Result):
-        return _unknown(kind, f"it can't be built: {_reason(built)}", "See that commit.", oid)
+        unknown = _unknown(kind, f"it can't be built: {_reason(built)}", "See that commit.", oid)
+        return replace(unknown, pinned=pinned)
     cache.write(built.snapshot)
     return Found(baseline=baseline, snapshot=built.snapshot)
 
@@ -314,17 +333,8 @@ def _written(run: Run, oid: str, objects: Objects) -> Path:
 
 def _build(run: Run, job: Job, folder: Path, oid: str) -> Built | Result | None:
     """The stage in another commit; None when that has no such app."""
-    given = run.config.file
-    file = folder / given if given and not Path(given).is_absolute() else None
-    try:
-        config = read_project_config(folder, file if file and file.is_file() else None)
-    except (ConfigError, UsageError) as error:
-        raise _Missing(f"it can't be built: {error.what}", "See that commit.") from error
-    app = next(
-        (one for one in config.apps if one.name == job.app.name),
-        next((one for one in config.apps if one.path == job.app.path), None),
-    )
-    if app is None or not (folder / app.path / "app.py").exists():
+    config, app = _there(run, job, folder)
+    if app is None:
         return None
     there = replace(
         run,
@@ -339,6 +349,22 @@ def _build(run: Run, job: Job, folder: Path, oid: str) -> Built | Result | None:
         return build(there, replace(job, app=app), alone=False)
     except UserError as error:
         raise _Missing(f"it can't be built: {error.what}", error.fix) from error
+
+
+def _there(run: Run, job: Job, folder: Path) -> tuple[ProjectConfig, AppConfig | None]:
+    """The configuration of another commit, and the app in it; None when it is not there."""
+    given = run.config.file
+    file = folder / given if given and not Path(given).is_absolute() else None
+    try:
+        config = read_project_config(folder, file if file and file.is_file() else None)
+    except (ConfigError, UsageError) as error:
+        raise _Missing(f"it can't be built: {error.what}", "See that commit.") from error
+    app = next(
+        (one for one in config.apps if one.name == job.app.name),
+        next((one for one in config.apps if one.path == job.app.path), None),
+    )
+    is_there = app is not None and (folder / app.path / "app.py").exists()
+    return config, app if is_there else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from chalice_ci.applying import delete_stage, deploy_stage, plan_stage
-from chalice_ci.baseline import with_changes
+from chalice_ci.baseline import with_changes, with_upgrade
 from chalice_ci.building import Built, app_name_of, check_built, known_stages
 from chalice_ci.context import Context, RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UserError
@@ -57,7 +57,7 @@ def _do(run: Run, tasks: Sequence[Task], desk: Desk) -> tuple[Result, ...]:
     results: dict[int, Result] = {}
     for number, task in enumerate(tasks):
         if task.intent is Intent.CHECK:
-            built[number] = _compared(run, checked(run, task.job))
+            built[number] = _compared(run, task.job, checked(run, task.job))
             continue
         stopped = stopped_by(run, task.job, results.values())
         if stopped:
@@ -69,10 +69,12 @@ def _do(run: Run, tasks: Sequence[Task], desk: Desk) -> tuple[Result, ...]:
     return tuple(replace(done[n], intent=task.intent) for n, task in enumerate(tasks))
 
 
-def _compared(run: Run, built: Built | Result) -> Built | Result:
+def _compared(run: Run, job: Job, built: Built | Result) -> Built | Result:
     """On a pull request also what it changes."""
-    if isinstance(built, Result) or run.context.pull_request is None:
+    if run.context.pull_request is None:
         return built
+    if isinstance(built, Result):
+        return with_upgrade(run, job, built)
     return with_changes(run, built, of_deployment=False)
 
 

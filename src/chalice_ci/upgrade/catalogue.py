@@ -14,7 +14,7 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import Any
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from chalice_ci.findings import Place
 from chalice_ci.report.report import Upgrade, UpgradeNote
@@ -131,6 +131,15 @@ def _note(given: Mapping[str, Any]) -> Note:
             "refs": tuple(fields.get("refs", ())),
         }
     )
+
+
+def is_release(text: str) -> bool:
+    """Whether a text is a version as releases have it."""
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
 
 
 def touched_note(note: Note, facts: AppFacts) -> TouchedNote | None:

@@ -1,7 +1,7 @@
 """What two releases of Chalice make of one app: their SAM templates, compared. Pure.
 
 A change that many resources share is told once with all of them. Values of environment variables
-are never told, nor what is random in a template.
+are never told.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from chalice_ci.report.report import TemplateChange
 
 MAX_VALUE = 300
 MAX_CHANGES = 200
-_RANDOM = frozenset({"Sid", "CodeUri", "ContentUri"})
+_LEFT_OUT = frozenset({"Sid", "CodeUri", "ContentUri", "aws-chalice"})
+"""What is random, where the package lies, and the tag that only names the release."""
 _SECRET = ("Environment", "Variables")
 _IDENTITY = ("Handler", "LayerName", "RoleName", "Name", "StageName", "PathPart", "FunctionName")
 
@@ -88,7 +89,7 @@ def _differences(before: object, after: object) -> Iterator[tuple[str, str, str]
     waiting: list[tuple[tuple[str, ...], object, object]] = [((), before, after)]
     while waiting:
         path, was, became = waiting.pop()
-        if was == became or (path and path[-1] in _RANDOM):
+        if was == became or (path and path[-1] in _LEFT_OUT):
             continue
         if isinstance(was, Mapping) and isinstance(became, Mapping):
             for key in sorted({*was, *became}, key=str, reverse=True):
@@ -100,7 +101,7 @@ def _differences(before: object, after: object) -> Iterator[tuple[str, str, str]
                 waiting.append(((*path, str(index)), was[index], became[index]))
         else:
             hidden = _SECRET[1] in path or (_SECRET[0] in path and isinstance(was or became, dict))
-            yield ".".join(path), *(_shown(value, hidden=hidden) for value in (was, became))
+            yield ".".join(path), _shown(was, hidden=hidden), _shown(became, hidden=hidden)
 
 
 def _aligned(was: object, became: object) -> bool:
