@@ -169,7 +169,8 @@ def _compile(made: Path, python: Path) -> None:
     """
     command = [
         *(str(python), "-I", "-S", "-m", "compileall", "-qq", "-j", "2", "-x", _NOT_IMPORTED),
-        *("--invalidation-mode", "unchecked-hash", "-s", str(made), str(made)),
+        *("--invalidation-mode", "unchecked-hash", "-s", str(made)),
+        *(str(path) for path in made.iterdir() if path.is_dir() and path.name != "bin"),
     ]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(
