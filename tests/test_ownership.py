@@ -16,7 +16,16 @@ from botocore.exceptions import ClientError
 from chalice_ci.app.deployer import Call, Deployer, Identity, Outcome, Result, Target
 from chalice_ci.errors import AWSError, NotOurs, PlanRefused, WrongAccount
 from chalice_ci.local import EmbeddedAWS
-from chalice_ci.ownership import _CALLS, _METHODS, Guard, Owner, check_place, clients_of, owner_of
+from chalice_ci.ownership import (
+    _CALLS,
+    _METHODS,
+    Guard,
+    Owner,
+    check_place,
+    check_recorded,
+    clients_of,
+    owner_of,
+)
 from chalice_ci.plan import Operation
 from support.awslisting import list_account
 from support.deployments import Recorder, deletion, target
@@ -722,6 +731,105 @@ def test_clients_come_from_the_given_environment_only(aws: EmbeddedAWS) -> None:
     assert client.meta.region_name == "eu-central-1"
     assert client.meta.endpoint_url == aws.endpoint_url
     assert clients("sts").get_caller_identity()["Account"] == ACCOUNT
+
+
+POISON = {
+    "AWS_ACCESS_KEY_ID": "the-process",
+    "AWS_SECRET_ACCESS_KEY": "of-somebody-else",
+    "AWS_PROFILE": "theirs",
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent/token",
+    "AWS_ROLE_ARN": "arn:aws:iam::999999999999:role/theirs",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/credentials",
+}
+"""What another process's environment may hold."""
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in POISON.items():
+        monkeypatch.setenv(name, value)
+
+
+def _key_of(clients: Clients) -> str:
+    """The access key id that a client would sign with; "" for none."""
+    found = clients("lambda")._request_signer._credentials
+    return "" if found is None else str(found.access_key)
+
+
+def _no_files(tmp_path: Path, **more: str) -> dict[str, str]:
+    return {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", **more}
+
+
+def test_credentials_that_nobody_gave_are_not_taken_from_the_process(
+    poisoned: None, tmp_path: Path
+) -> None:
+    del poisoned
+    assert _key_of(clients_of(_no_files(tmp_path), REGION)) == ""
+    given = _no_files(tmp_path, AWS_ACCESS_KEY_ID="given", AWS_SECRET_ACCESS_KEY="s")
+    assert _key_of(clients_of(given, REGION)) == "given"
+
+
+def test_a_profile_is_read_from_the_files_that_the_environment_names(
+    poisoned: None, tmp_path: Path
+) -> None:
+    del poisoned
+    text = "[{}]\naws_access_key_id = {}\naws_secret_access_key = s\n"
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/credentials").write_text(
+        text.format("default", "of-home") + text.format("mine", "of-profile")
+    )
+    (tmp_path / "other").write_text(text.format("default", "of-file"))
+    for more, key in (
+        ({}, "of-home"),
+        ({"AWS_PROFILE": "mine"}, "of-profile"),
+        ({"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "other")}, "of-file"),
+    ):
+        assert _key_of(clients_of(_no_files(tmp_path, **more), REGION)) == key
+
+
+def test_a_web_identity_of_the_environment_is_exchanged_for_credentials(
+    poisoned: None, aws: EmbeddedAWS, tmp_path: Path
+) -> None:
+    del poisoned
+    (tmp_path / "token").write_text("a.b.c")
+    environ = _no_files(
+        tmp_path,
+        AWS_WEB_IDENTITY_TOKEN_FILE=str(tmp_path / "token"),
+        AWS_ROLE_ARN=f"arn:aws:iam::{ACCOUNT}:role/deployer",
+        AWS_ENDPOINT_URL=aws.endpoint_url,
+    )
+    clients = clients_of(environ, REGION)
+    assert clients("sts").get_caller_identity()["Account"] == ACCOUNT
+    assert clients("lambda")._request_signer._credentials.method == "assume-role-with-web-identity"
+
+
+def _recorded(account: str = ACCOUNT, region: str = REGION) -> list[Mapping[str, object]]:
+    return [
+        {"resource_type": "iam_role", "role_arn": f"arn:aws:iam::{account}:role/a-dev"},
+        {"resource_type": "rest_api", "rest_api_id": "abc"},
+        {
+            "resource_type": "lambda_function",
+            "lambda_arn": f"arn:aws:lambda:{region}:{account}:function:a-dev",
+        },
+        {"resource_type": "sns_event", "topic": "arn:aws:sns:eu-west-1:999999999999:theirs"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("account", "region"), [(FOREIGN, REGION), (ACCOUNT, "eu-west-1"), (FOREIGN, "eu-west-1")]
+)
+def test_a_record_of_another_place_is_refused_with_how_to_drop_or_adopt(
+    account: str, region: str
+) -> None:
+    here = Identity(account=ACCOUNT, region=REGION, arn="")
+    check_recorded(_recorded(), here, where="a/dev")
+    check_recorded([], here, where="a/dev")
+    with pytest.raises(WrongAccount) as refused:
+        check_recorded(_recorded(account, region), here, where="a/dev")
+    assert f"arn:aws:lambda:{region}:{account}:function:a-dev" in refused.value.what
+    assert "theirs" not in refused.value.what
+    for word in ("To adopt", "To drop", "state import", "state pull"):
+        assert word in refused.value.fix
 
 
 def test_a_guard_only_reads(world: World, clients: Clients) -> None:

@@ -298,6 +298,22 @@ def test_a_laptops_state_is_imported_once_and_not_overwritten_by_another(tmp_pat
     assert chalice_ci(*arguments, "--force", cwd=other).code == 0
 
 
+def test_a_record_of_another_account_is_not_deployed_over(tmp_path, account):
+    repository = hello(tmp_path / "r")
+    assert chalice_ci("deploy", cwd=repository, **account).code == 0
+    foreign = json.dumps(state_of(repository)).replace("123456789012", "999999999999")
+    file = tmp_path / "dev.json"
+    file.write_text(foreign)
+    imported = chalice_ci("state", "import", file, "--stage", "dev", "--force", cwd=repository)
+    assert imported.code == 0, imported.err
+    for verb in ("deploy", "delete"):
+        refused = chalice_ci(verb, "--stage", "dev", cwd=repository, **account)
+        assert refused.code == 19, refused.out + refused.err
+        assert "999999999999" in refused.out
+        assert "To drop them" in refused.out
+    assert functions(account) == ["hello-dev"]
+
+
 @pytest.mark.parametrize("address", ["../home.git", "{root}/home.git"])
 def test_the_record_goes_to_the_remote_whatever_form_its_path_has(tmp_path, account, address):
     git(tmp_path, "init", "--quiet", "--bare", "home.git")

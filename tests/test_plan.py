@@ -55,7 +55,10 @@ PLAN = Plan(
     config_digest=digest_of({"a": 1}),
     base_version="7",
     base_digest=digest_of([]),
-    graph={"root": 0, "nodes": [{"type": "Application", "fields": {"stage": "prod ü \ud800"}}]},
+    graph={
+        "root": 0,
+        "nodes": [{"type": "Application", "fields": {"stage": "prod", "resources": {"l": []}}}],
+    },
     packages=(
         SealedPackage(slot="app", sha256=_sha(CODE), size=len(CODE)),
         SealedPackage(slot="layer", sha256=_sha(LAYER), size=len(LAYER)),
@@ -239,6 +242,11 @@ def test_what_is_no_zip_or_no_file_is_refused(tmp_path: Path) -> None:
         lambda d: d.update(account=12),
         lambda d: d["base"].update(more=1),
         lambda d: d.update(graph=[]),
+        lambda d: d["graph"].update(root=1),
+        lambda d: d["graph"]["nodes"][0]["fields"].update(stage="dev"),
+        lambda d: d["graph"]["nodes"][0]["fields"].update(surprise=1),
+        lambda d: d["graph"]["nodes"].append({"type": "Lambda", "fields": {}}),
+        lambda d: d["graph"]["nodes"][0].update(type="Placeholder"),
         lambda d: d["packages"].update(code=d["packages"]["app"]),
         lambda d: d["packages"]["app"].update(size=-1),
         lambda d: d["packages"]["app"].update(size=True),

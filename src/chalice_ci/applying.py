@@ -37,7 +37,7 @@ from chalice_ci.errors import (
 )
 from chalice_ci.findings import Severity, in_order
 from chalice_ci.inputs import ALLOW_DESTRUCTIVE, ALLOWED_ACCOUNT
-from chalice_ci.ownership import Guard, check_place, owner_of
+from chalice_ci.ownership import Guard, check_place, check_recorded, owner_of
 from chalice_ci.plan import (
     Action,
     Facts,
@@ -154,6 +154,7 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
     with _deployer(run, job, plan.chalice, region=plan.region) as deployer:
         identity = _identified(run, job, deployer)
         recorded = _recorded(run, job, plan.app_name)
+        _refuse_elsewhere(job, recorded, identity)
         verify(plan, opened.digest, _facts(run, opened, identity, recorded))
         _refuse_unapproved(run, job, opened.digest)
         _refuse_destruction(run, job, plan)
@@ -186,6 +187,7 @@ def delete_stage(run: Run, job: Job, app_name: str | None) -> model.Result:
     target = Target(app_name=name, stage=job.stage, graph=None, resources=recorded.state.resources)
     with _deployer(run, job, DEFAULT_CHALICE) as deployer:
         identity = _identified(run, job, deployer)
+        _refuse_elsewhere(job, recorded, identity)
         operations = deployer.plan(target)
         steps = _Steps(run=run, job=job.name, recorded=recorded)
         outcome = deployer.apply(
@@ -227,6 +229,7 @@ def _seal(run: Run, built: Built, deployer: Deployer) -> _Sealed:
         )
     identity = _identified(run, job, deployer)
     recorded = _recorded(run, job, built.app_name)
+    _refuse_elsewhere(job, recorded, identity)
     run.progress.say("planning against what is deployed", job=job.name)
     target = _target(built.app_name, job, built.loaded.graph.document, built.packages, recorded)
     operations = deployer.plan(target)
@@ -538,6 +541,11 @@ def _identified(run: Run, job: Job, deployer: Deployer) -> Identity:
         allowed = run.inputs.prefer(ALLOWED_ACCOUNT, configured, place).text
         check_place(identity, account=allowed or None, region=run.region(job), where=job.name)
     return identity
+
+
+def _refuse_elsewhere(job: Job, recorded: Recorded | None, identity: Identity) -> None:
+    if recorded is not None:
+        check_recorded(recorded.state.resources, identity, where=job.name)
 
 
 def _guard(run: Run, target: Target, identity: Identity) -> Guard:

@@ -226,6 +226,23 @@ def read_answer(
         return LoadFailure(kind="forged", message=neutralise(f"The answer {forged}.")[:_MESSAGE])
 
 
+def check_graph(
+    document: Mapping[str, Any],
+    *,
+    chalice_version: str,
+    app_name: str,
+    stage: str,
+    python_version: str,
+) -> None:
+    """Raise ValueError unless a graph is one that a loader could have given for this stage."""
+    try:
+        _bound(document)
+        names = _Names(app_name, stage, python_version)
+        _GraphReader(document, chalice_version, names, lenient=False).graph(stage)
+    except (_Forged, _Broken) as wrong:
+        raise ValueError(f"its graph is none of this app and stage: it {wrong}") from None
+
+
 class _Forged(Exception):
     """The answer is not one that the loader gives: the message goes on after "The answer"."""
 

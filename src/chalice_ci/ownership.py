@@ -19,6 +19,12 @@ from typing import Any, NoReturn
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConfigChainFactory
+from botocore.credentials import (
+    AssumeRoleWithWebIdentityProvider,
+    ContainerProvider,
+    EnvProvider,
+)
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalice_ci.app.deployer import Call, Identity, Result, Target
@@ -129,28 +135,73 @@ def check_place(identity: Identity, *, account: str | None, region: str | None, 
         )
 
 
+def check_recorded(
+    resources: Iterable[Mapping[str, object]], identity: Identity, *, where: str
+) -> None:
+    """Raise WrongAccount when a record names resources of another account or region.
+
+    Chalice looks for a recorded function by its name in the account at hand: it would not find it,
+    make everything again and let the record forget what is left in the other place.
+    """
+    elsewhere = tuple(dict.fromkeys(_elsewhere(resources, identity)))
+    if not elsewhere:
+        return
+    shown = ", ".join(elsewhere[:5]) + (f" and {len(elsewhere) - 5} more" if elsewhere[5:] else "")
+    raise WrongAccount(
+        f"the recorded state names resources of another account or region: {shown}. "
+        f"The credentials are of {identity.account}, {identity.region}.",
+        where=where,
+        fix="To change or delete those, use credentials and a region of theirs. To adopt what is "
+        "in this account, import its own file (chalice-ci state import FILE --force). To drop them "
+        f"from the record, take the entries out {_EDIT_STATE}.",
+    )
+
+
+_OWN_ARNS = ("lambda_arn", "layer_version_arn", "role_arn")
+"""What a record says of things that the app owns; a queue or topic may be somebody else's."""
+
+
+def _elsewhere(resources: Iterable[Mapping[str, object]], identity: Identity) -> Iterator[str]:
+    for resource in resources:
+        for key in _OWN_ARNS:
+            parts = str(resource.get(key) or "").split(":")
+            if len(parts) < 6 or parts[0] != "arn":
+                continue
+            region, account = parts[3], parts[4]
+            if account != identity.account or region not in ("", identity.region):
+                yield ":".join(parts)
+
+
 def clients_of(environ: Mapping[str, str], region: str) -> Clients:
     """Return what makes boto3 clients from an explicit environment.
 
-    Keys, profile, configuration files and endpoint come from `environ`. Without keys and profile
-    the SDK looks where it always does: web identity, container, instance.
+    Keys, profile, configuration files, endpoint and the places of temporary credentials (web
+    identity, container) come from `environ`; what it does not name is not looked for in the
+    process's own environment. Last of all the instance's role is asked for, unless
+    AWS_EC2_METADATA_DISABLED is "true".
     """
     core = botocore.session.Session()
-    core.set_config_variable("profile", environ.get("AWS_PROFILE") or None)
-    for name, variable in (
-        ("config_file", "AWS_CONFIG_FILE"),
-        ("credentials_file", "AWS_SHARED_CREDENTIALS_FILE"),
+    # What is set to nothing counts as not set, as for the command line.
+    named = {name: value for name, value in environ.items() if value}
+    chains = ConfigChainFactory(core, environ=named)
+    settings = core.get_component("config_store")
+    for name, (key, variables, default, typed) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
+        chain = chains.create_config_chain(
+            instance_name=name,
+            env_var_names=variables,
+            config_property_names=key,
+            default=default,
+            conversion_func=typed,
+        )
+        settings.set_config_provider(name, chain)
+    for name, variable, usual in (
+        ("config_file", "AWS_CONFIG_FILE", "config"),
+        ("credentials_file", "AWS_SHARED_CREDENTIALS_FILE", "credentials"),
     ):
-        if environ.get(variable):
-            core.set_config_variable(name, environ[variable])
-    key = environ.get("AWS_ACCESS_KEY_ID")
-    session = boto3.Session(
-        aws_access_key_id=key,
-        aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY") if key else None,
-        aws_session_token=environ.get("AWS_SESSION_TOKEN") if key else None,
-        region_name=region,
-        botocore_session=core,
-    )
+        home = named.get("HOME", "")
+        core.set_config_variable(name, named.get(variable) or f"{home}/.aws/{usual}")
+    _look_only_in(core, named, region)
+    session = boto3.Session(region_name=region, botocore_session=core)
     config = Config(retries={"mode": "standard", "total_max_attempts": 8})
     made: dict[str, Any] = {}
 
@@ -162,6 +213,43 @@ def clients_of(environ: Mapping[str, str], region: str) -> Clients:
         return made[service]
 
     return clients
+
+
+def _look_only_in(core: botocore.session.Session, environ: Mapping[str, str], region: str) -> None:
+    """Make the session's chain of credentials read `environ` where it would read os.environ."""
+    resolver = core.get_component("credential_provider")
+    web_identity = {
+        "role_arn": environ.get("AWS_ROLE_ARN"),
+        "role_session_name": environ.get("AWS_ROLE_SESSION_NAME"),
+        "web_identity_token_file": environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"),
+    }
+    given = {key: value for key, value in web_identity.items() if value}
+
+    def profiles() -> Mapping[str, Any]:
+        return {"profiles": {"": given}} if given else core.full_config
+
+    def client(service: str, **more: Any) -> Any:
+        endpoint = environ.get("AWS_ENDPOINT_URL") or None
+        return core.create_client(service, region, endpoint_url=endpoint, **more)
+
+    replaced = {
+        "env": EnvProvider(environ=dict(environ)),
+        "container-role": ContainerProvider(environ=dict(environ)),
+        "assume-role-with-web-identity": AssumeRoleWithWebIdentityProvider(
+            load_config=profiles,
+            client_creator=client,
+            profile_name="" if given else (environ.get("AWS_PROFILE") or "default"),
+            disable_env_vars=True,
+        ),
+    }
+    without_instance = environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
+    # Old ways of boto 2, which read files that nothing here names.
+    left_out = {"ec2-credentials-file", "boto-config", *(("iam-role",) if without_instance else ())}
+    resolver.providers[:] = [
+        replaced.get(provider.METHOD, provider)
+        for provider in resolver.providers
+        if provider.METHOD not in left_out
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +311,10 @@ class Guard:
             name = (result.response if source == "response" else call.params).get(key)
             if isinstance(name, str):
                 self._known.add((kind, name))
+
+    def owns(self, kind: str, name: str) -> bool:
+        """Whether something that is there belongs to the owner; `kind` is "function" and so on."""
+        return self._problem(_Subject(kind=kind, name=name, resource="")) is None
 
     def _refuse(self, problems: tuple[_Problem, ...]) -> NoReturn:
         kind: type[UserError] = WrongAccount if all(p.account for p in problems) else NotOurs

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chalice_ci.errors import PlanRefused, StateMoved, UserError, WrongAccount
+from chalice_ci.graph import check_graph
 
 FORMAT = 1
 SLOTS = ("app", "layer")
@@ -505,6 +506,13 @@ def _plan(document: object) -> Plan:
         destruction_allowed=_truth(top["destruction_allowed"], "destruction_allowed"),
         created=_moment(_text(top, "created")),
         expires=_moment(_text(top, "expires")),
+    )
+    check_graph(
+        graph,
+        chalice_version=plan.chalice,
+        app_name=plan.app_name,
+        stage=plan.stage,
+        python_version=plan.python,
     )
     if plan.expires <= plan.created:
         raise ValueError("it expires before it was made")
