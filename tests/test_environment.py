@@ -318,7 +318,11 @@ def environment(
 
 def says(python: Path, code: str) -> str:
     done = subprocess.run(
-        [python, "-I", "-B", "-c", code], capture_output=True, text=True, check=False
+        [python, "-I", "-B", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -367,6 +371,7 @@ def test_an_environment_is_open_to_others_whatever_the_umask_is(tmp_path: Path) 
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -138,7 +138,8 @@ class Arena:
                 shutil.copyfile(file, target / file.name)
         for script in (DRIVER, WITHOUT_LANDLOCK):
             shutil.copyfile(script, self.root / script.name)
-        subprocess.run(["chmod", "-R", "a+rX", str(self.root / "source")], check=True)
+        command = ["chmod", "-R", "a+rX", str(self.root / "source")]
+        subprocess.run(command, check=True, timeout=60)
 
     def write_app(self, source: str, *, extra: dict[str, str] | None = None) -> None:
         arena = {
@@ -442,7 +443,7 @@ def test_a_dependency_with_a_pth_file_runs_without_secrets(arena: Arena, tmp_pat
     """`site` runs it before anything of ours, `-I` or not: so the whole process is confined."""
     environment = arena.root / "environment"
     original = arena.python.executable.parent.parent
-    subprocess.run(["cp", "-al", str(original), str(environment)], check=True)
+    subprocess.run(["cp", "-al", str(original), str(environment)], check=True, timeout=60)
     (packages,) = environment.glob("lib/python*/site-packages")
     (packages / "evil.pth").write_text("import evil_dependency\n")
     (packages / "evil_dependency.py").write_text(
@@ -479,6 +480,7 @@ def test_the_orchestrator_itself_cannot_be_read_by_others_of_its_user(arena: Are
         capture_output=True,
         cwd="/",
         text=True,
+        timeout=60,
         check=True,
         **as_user,
     )
