@@ -31,21 +31,19 @@ from chalice_ci.difference.diagram import diagram_of
 from chalice_ci.errors import UsageError, UserError
 from chalice_ci.findings import Severity
 from chalice_ci.inputs import AGAINST, FROM, PYTHON_PATH, SNAPSHOT_KEY, TO, SourceKind
+from chalice_ci.merge_base import DEEPER, NoBase, find_merge_base, own_objects
 from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Result
 from chalice_ci.route import Job
 from chalice_ci.run import Run
 from chalice_ci.snapshot import Snapshot
 from chalice_ci.snapshot_document import SnapshotDamaged
-from chalice_ci.state.git import GitFailed, LocalRepository, Objects, RemoteRepository
-from chalice_ci.state.select import open_remote
+from chalice_ci.state.git import GitFailed, Objects
 from chalice_ci.state.store import StateKey
 from chalice_ci.upgrading import asked_chalice, upgrade_of
 
 KEPT = 200
 """Snapshots of commits that the cache keeps, the newest."""
-
-_DEEPER = "Let the checkout have the history: `fetch-depth: 0` at actions/checkout."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +59,6 @@ class Found:
     def chalice(self) -> str:
         """The baseline's Chalice; "" when it is not known."""
         return self.pinned if self.snapshot is None else self.snapshot.chalice
-
-
-class _Missing(Exception):
-    """There is nothing to compare with: the problem and what to do about it."""
-
-    def __init__(self, problem: str, fix: str = "") -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.fix = fix
 
 
 def differing(run: Run, job: Job) -> Result:
@@ -174,8 +163,10 @@ def _unknown(kind: BaselineKind, problem: str, fix: str, commit: str = "") -> Fo
 def merge_base(run: Run, job: Job) -> Found:
     """The commit that the checkout grew from: the pull request's base, else the default branch."""
     try:
-        commit, objects = _merge_base(run)
-    except (_Missing, GitFailed) as problem:
+        commit, objects = find_merge_base(
+            run.checkout, run.context, env=run.world.env, work_dir=run.work_dir
+        )
+    except (NoBase, GitFailed) as problem:
         return _problem(BaselineKind.BASE, problem)
     return _of_commit(run, job, BaselineKind.BASE, commit, objects)
 
@@ -195,7 +186,7 @@ def resolve(run: Run, ref: str) -> str:
         raise UsageError(
             f"{ref[:100]!r} names no commit here.",
             where="git",
-            fix="Give a branch, a tag or an id that was fetched. " + _DEEPER,
+            fix="Give a branch, a tag or an id that was fetched. " + DEEPER,
         )
     return found
 
@@ -206,7 +197,7 @@ def at_commit(run: Run, job: Job, ref: str) -> Built | Result:
     try:
         folder = _written(run, oid, _objects(run))
         built = _build(run, job, folder, oid)
-    except (_Missing, GitFailed, TreeRefused) as problem:
+    except (NoBase, GitFailed, TreeRefused) as problem:
         found = _problem(BaselineKind.COMMIT, problem, oid)
         raise UsageError(found.baseline.problem, where=oid[:12], fix=found.baseline.fix) from None
     if built is None:
@@ -220,79 +211,16 @@ def at_commit(run: Run, job: Job, ref: str) -> Built | Result:
 
 def _problem(kind: BaselineKind, problem: Exception, commit_id: str = "") -> Found:
     match problem:
-        case _Missing():
+        case NoBase():
             return _unknown(kind, problem.problem, problem.fix, commit_id)
         case TreeRefused():
             return _unknown(kind, f"the commit {problem}.", "", commit_id)
         case _:
-            return _unknown(kind, f"git failed: {problem}.", _DEEPER, commit_id)
+            return _unknown(kind, f"git failed: {problem}.", DEEPER, commit_id)
 
 
 def _objects(run: Run) -> Objects:
-    if run.checkout.git_dir is None:
-        raise _Missing("this is not a git repository.", "Compare with what is deployed.")
-    return LocalRepository(
-        run.checkout.git_dir, work_dir=run.work_dir, environ=run.world.env
-    ).objects
-
-
-def _merge_base(run: Run) -> tuple[str, Objects]:
-    """The merge base, and the objects that hold it: the checkout's own, or fetched ones."""
-    objects = _objects(run)
-    pull = run.context.pull_request
-    if pull is None:
-        name = run.context.default_branch or run.checkout.default_branch
-        for ref in (f"refs/remotes/origin/{name}", f"refs/heads/{name}"):
-            base = _asked(objects, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-            found = base and _asked(objects, "merge-base", base, "HEAD")
-            if found:
-                return found, objects
-        raise _Missing(f"the branch {name} is not here, or has nothing in common.", _DEEPER)
-    found = _asked(objects, "merge-base", pull.base_sha, "HEAD")
-    if found and _asked(objects, "cat-file", "-t", f"{found}^{{tree}}"):
-        return found, objects
-    return _fetched(run, objects, pull.base_sha, pull.head_sha)
-
-
-def _asked(objects: Objects, *arguments: str) -> str:
-    done = objects.run(*arguments)
-    return done.out.decode("ascii", "replace").strip() if done.code == 0 else ""
-
-
-def _fetched(run: Run, objects: Objects, base: str, head: str) -> tuple[str, Objects]:
-    """The merge base from the remote, for a checkout that is too shallow to know it.
-
-    A checkout of the merge that the forge made has the base's tip as its first parent, which even
-    a shallow clone's commit says; otherwise the history is fetched, without files.
-    """
-    remote = open_remote(run.checkout, env=run.world.env, work_dir=run.work_dir)
-    if remote is None:
-        raise _Missing("the base commit was not fetched, and there is no remote.", _DEEPER)
-    merged = _parents(objects)
-    if len(merged) == 2 and merged[1] == head:
-        found = merged[0]
-    else:
-        _fetch(remote, base, head, history=True)
-        found = _asked(remote.objects, "merge-base", base, head)
-        if not found:
-            raise _Missing("the pull request and its base have no commit in common.", _DEEPER)
-        # A clone of its own: what was fetched without files stays without.
-        remote = open_remote(run.checkout, env=run.world.env, work_dir=run.work_dir) or remote
-    _fetch(remote, found)
-    return found, remote.objects
-
-
-def _parents(objects: Objects) -> list[str]:
-    """The parents that HEAD names, also those that a shallow clone does not have."""
-    raw = _asked(objects, "cat-file", "commit", "HEAD")
-    head = raw.partition("\n\n")[0]
-    return [line.removeprefix("parent ") for line in head.split("\n") if line[:7] == "parent "]
-
-
-def _fetch(remote: RemoteRepository, *commits: str, history: bool = False) -> None:
-    reason = remote.fetch(*commits, history=history)
-    if reason:
-        raise _Missing(f"the base commit was not fetched, and the remote says: {reason}.", _DEEPER)
+    return own_objects(run.checkout, env=run.world.env, work_dir=run.work_dir)
 
 
 def _of_commit(run: Run, job: Job, kind: BaselineKind, oid: str, objects: Objects) -> Found:
@@ -307,12 +235,12 @@ def _of_commit(run: Run, job: Job, kind: BaselineKind, oid: str, objects: Object
         run.progress.say(f"building {oid[:12]} to compare with", job=job.name)
         folder = _written(run, oid, objects)
         try:
-            config, app = _there(run, job, folder)
+            _, app = _there(run, job, folder)
             pinned = "" if app is None else asked_chalice(folder, app)
             built = _build(run, job, folder, oid)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    except (_Missing, GitFailed, TreeRefused) as problem:
+    except (NoBase, GitFailed, TreeRefused) as problem:
         return _problem(kind, problem, oid)
     if built is None:
         return Found(baseline=Baseline(kind=BaselineKind.NONE, commit=oid))
@@ -348,7 +276,7 @@ def _build(run: Run, job: Job, folder: Path, oid: str) -> Built | Result | None:
     try:
         return build(there, replace(job, app=app), alone=False)
     except UserError as error:
-        raise _Missing(f"it can't be built: {error.what}", error.fix) from error
+        raise NoBase(f"it can't be built: {error.what}", error.fix) from error
 
 
 def _there(run: Run, job: Job, folder: Path) -> tuple[ProjectConfig, AppConfig | None]:
@@ -358,7 +286,7 @@ def _there(run: Run, job: Job, folder: Path) -> tuple[ProjectConfig, AppConfig |
     try:
         config = read_project_config(folder, file if file and file.is_file() else None)
     except (ConfigError, UsageError) as error:
-        raise _Missing(f"it can't be built: {error.what}", "See that commit.") from error
+        raise NoBase(f"it can't be built: {error.what}", "See that commit.") from error
     app = next(
         (one for one in config.apps if one.name == job.app.name),
         next((one for one in config.apps if one.path == job.app.path), None),

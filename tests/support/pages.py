@@ -26,6 +26,7 @@ from chalice_ci.report.report import (
     Report,
     Result,
     Smoke,
+    TemplateChange,
     Upgrade,
     UpgradeNote,
 )
@@ -204,6 +205,14 @@ UPGRADE = Upgrade(
             why="Earlier releases fall back to an older runtime.",
             link="https://aws.github.io/chalice/",
             at=(Place(file="services/orders/.chalice/config.json", line=4),),
+        ),
+    ),
+    template=(
+        TemplateChange(
+            kind="changed",
+            resources=("APIHandler", "Worker"),
+            path="Properties.Architectures",
+            after='["x86_64"]',
         ),
     ),
 )

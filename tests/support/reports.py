@@ -44,6 +44,7 @@ from chalice_ci.report.report import (
     Resource,
     Result,
     Smoke,
+    TemplateChange,
     Timing,
     Upgrade,
     UpgradeNote,
@@ -337,7 +338,13 @@ class _Maker:
                     **self.texts("version", "topic", "impact", "what", "why", "link", "anchor"),
                 )
             ),
-            **self.texts("before", "after", "unknown"),
+            template=self.several(
+                lambda: TemplateChange(
+                    resources=self.several(self.text, 12),
+                    **self.texts("kind", "path", "before", "after"),
+                )
+            ),
+            **self.texts("before", "after", "unknown", "template_problem"),
         )
 
     def smoke(self) -> Smoke:

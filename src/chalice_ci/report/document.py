@@ -13,7 +13,7 @@ from typing import Any
 
 from chalice_ci.difference.document import to_document as difference_document
 from chalice_ci.errors import ExitCode
-from chalice_ci.findings import Finding, Severity, in_order
+from chalice_ci.findings import Finding, Place, Severity, in_order
 from chalice_ci.report.report import (
     Effect,
     Failure,
@@ -21,6 +21,7 @@ from chalice_ci.report.report import (
     Package,
     Report,
     Result,
+    Upgrade,
     exit_code,
     owned,
 )
@@ -98,6 +99,7 @@ def _result(result: Result) -> dict[str, Any]:
         if plan is None
         else {"digest": plan.digest, "path": plan.path, "expires": plan.expires},
         "difference": None if result.changes is None else difference_document(result.changes),
+        "upgrade": None if result.upgrade is None else _upgrade(result.upgrade),
         "changes": {effect.value: result.count(effect) for effect in Effect},
         "operations": [_operation(operation) for operation in result.operations],
         "changed": result.changed,
@@ -128,6 +130,43 @@ def _result(result: Result) -> dict[str, Any]:
     }
 
 
+def _upgrade(upgrade: Upgrade) -> dict[str, Any]:
+    return {
+        "before": upgrade.before,
+        "after": upgrade.after,
+        "downgrade": upgrade.downgrade,
+        "unknown": upgrade.unknown,
+        "notes": [
+            {
+                "version": note.version,
+                "topic": note.topic,
+                "impact": note.impact,
+                "what": note.what,
+                "why": note.why,
+                "link": note.link,
+                "section": note.anchor,
+                "at": [_place(at) for at in note.at],
+            }
+            for note in upgrade.notes
+        ],
+        "template": [
+            {
+                "kind": change.kind,
+                "path": change.path,
+                "resources": list(change.resources),
+                "before": change.before,
+                "after": change.after,
+            }
+            for change in upgrade.template
+        ],
+        "template_problem": upgrade.template_problem,
+    }
+
+
+def _place(at: Place) -> dict[str, Any]:
+    return {"file": at.file, "line": at.line, "column": at.column}
+
+
 def _finding(finding: Finding) -> dict[str, Any]:
     at = finding.at
     return {
@@ -136,7 +175,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "subject": finding.subject,
         "app": finding.app,
         "stage": finding.stage,
-        "at": None if at is None else {"file": at.file, "line": at.line, "column": at.column},
+        "at": None if at is None else _place(at),
         "what": finding.what,
         "fix": finding.fix,
         "detail": finding.detail,

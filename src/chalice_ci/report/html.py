@@ -293,6 +293,13 @@ def _upgrade(upgrade: Upgrade) -> Iterator[Markup]:
             element("p", f"{note.why} {note.link}".strip(), class_="dim"),
             class_=f"alert {'error' if note.impact == 'breaks' else 'warning'}",
         )
+    if upgrade.template_problem:
+        yield element("p", upgrade.template_problem, class_="note")
+    if upgrade.template:
+        yield _table(
+            ("Template", "Resources", "Before", "After"),
+            tuple(upgrades.template_cells(change) for change in upgrade.template[:ITEMS]),
+        )
 
 
 # -- what was made -------------------------------------------------------------------------------

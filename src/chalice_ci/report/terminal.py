@@ -24,6 +24,7 @@ from chalice_ci.report.report import (
     owned,
 )
 from chalice_ci.report.sizes import human_delta, human_size
+from chalice_ci.report.upgrades import template_cells
 
 Excerpt = Callable[[Place], "str | None"]
 
@@ -208,6 +209,14 @@ class _Page:
             where = ", ".join(str(at) for at in note.at[:3])
             told = f"{note.version} {note.topic}: {note.what} {where}"
             yield from self._wrapped(told.rstrip(), "    - ")
+        if upgrade.template_problem:
+            yield from self._wrapped(upgrade.template_problem, "    ")
+        for change in upgrade.template:
+            what, names, before, after = template_cells(change)
+            told = f"template: {what}: {before or '(nothing)'} -> {after or '(nothing)'} ({names})"
+            if not before and not after:
+                told = f"template: {what} ({names})"
+            yield from self._wrapped(told, "    ~ ")
 
     def findings(self, findings: tuple[Finding, ...]) -> Iterator[str]:
         for finding in findings:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 
 from chalice_ci.findings import Place
 from chalice_ci.report import markdown as md
-from chalice_ci.report.report import Upgrade, UpgradeNote
+from chalice_ci.report.report import TemplateChange, Upgrade, UpgradeNote
 
 PLACES = 5
-_SIGNS = {"breaks": "💥", "changes": "🔁", "adds": "✨"}
+_SIGNS = {"breaks": "💥", "changes": "🔁", "fixes": "🩹", "adds": "✨"}
+_NAMES = 8
 
 
 def headline(upgrade: Upgrade) -> str:
@@ -33,6 +34,28 @@ def blocks(upgrade: Upgrade, *, place: Callable[[Place], str]) -> Iterator[str]:
         yield "What these releases brought is undone:"
     for note in upgrade.notes:
         yield _note(note, place)
+    if upgrade.template_problem:
+        yield f"The templates were not compared: {md.prose(upgrade.template_problem)}"
+    if upgrade.template:
+        rows = tuple(
+            tuple(md.code(cell) if cell else "" for cell in template_cells(change))
+            for change in upgrade.template
+        )
+        head = ("Template", "Resources", "Before", "After")
+        yield f"Of the same app, both write another template:\n\n{md.table(head, rows)}"
+
+
+def template_cells(change: TemplateChange) -> tuple[str, str, str, str]:
+    """What changed, in which resources, from what to what; plain text."""
+    what = {"renamed": "renamed", "removed": f"- {change.path}", "added": f"+ {change.path}"}
+    names = ", ".join(change.resources[:_NAMES])
+    more = len(change.resources) - _NAMES
+    return (
+        what.get(change.kind, change.path),
+        f"{names} and {more} more" if more > 0 else names,
+        change.before,
+        change.after,
+    )
 
 
 def _note(note: UpgradeNote, place: Callable[[Place], str]) -> str:
