@@ -6,9 +6,10 @@ exactly that, and record what stands whatever happened.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,6 +18,7 @@ from pathlib import Path
 from chalice_ci import __version__, destruction, snapshot_document
 from chalice_ci.app.deployer import (
     Deployer,
+    Gates,
     Identity,
     Outcome,
     PackageFile,
@@ -36,6 +38,7 @@ from chalice_ci.errors import (
     UserError,
 )
 from chalice_ci.findings import Severity, in_order
+from chalice_ci.holding import ROUNDS, Overtaken, Stage, hold, is_open, key_of, look, settle
 from chalice_ci.inputs import ALLOW_DESTRUCTIVE, ALLOWED_ACCOUNT
 from chalice_ci.ownership import Guard, check_place, check_recorded, owner_of
 from chalice_ci.plan import (
@@ -55,9 +58,10 @@ from chalice_ci.report import report as model
 from chalice_ci.route import Job
 from chalice_ci.run import Run
 from chalice_ci.smoke import smoke_checks
+from chalice_ci.state.lease import Held
 from chalice_ci.state.schema import StageState, render
-from chalice_ci.state.store import StateKey, commit_message
-from chalice_ci.state.transfer import Recorded, read_or_import
+from chalice_ci.state.store import JournalChange, commit_message
+from chalice_ci.state.transfer import Recorded
 from chalice_ci.state.urls import urls
 
 PLAN_LIFETIME = timedelta(days=7)
@@ -112,7 +116,9 @@ def plan_stage(run: Run, built: Built) -> model.Result:
     with _deployer(
         run, built.job, built.loaded.chalice_version, interpreter=built.interpreter
     ) as deployer:
-        sealed = _seal(run, built, deployer)
+        identity = _identified(run, built.job, deployer)
+        recorded = look(run, built.job, built.app_name)
+        sealed = _seal(run, built, deployer, identity, recorded)
     _ask_for_approval(run, built.job, sealed.opened.digest)
     planned = _planned(built.result, sealed)
     plan = sealed.opened.plan
@@ -127,11 +133,29 @@ def deploy_stage(run: Run, built: Built) -> model.Result:
     with _deployer(
         run, built.job, built.loaded.chalice_version, interpreter=built.interpreter
     ) as deployer:
-        sealed = _seal(run, built, deployer)
-        _refuse_unapproved(run, built.job, sealed.opened.digest)
-        _refuse_destruction(run, built.job, sealed.opened.plan)
-        base = _planned(built.result, sealed)
-        return _apply(run, built.job, sealed, deployer, base)
+        identity = _identified(run, built.job, deployer)
+        stage = Stage(app_name=built.app_name, identity=identity, graph=built.loaded.graph.document)
+
+        def attempt() -> model.Result:
+            recorded = settle(run, built.job, stage)
+            sealed = _seal(run, built, deployer, identity, recorded)
+            _refuse_unapproved(run, built.job, sealed.opened.digest)
+            _refuse_destruction(run, built.job, sealed.opened.plan)
+            base = _planned(built.result, sealed)
+            return _apply(run, built.job, sealed, deployer, base)
+
+        return _until_not_overtaken(attempt)
+
+
+def _until_not_overtaken(attempt: Callable[[], model.Result]) -> model.Result:
+    """Begin anew when somebody else was faster: the plan that was made is not true any more."""
+    for _ in range(ROUNDS - 1):
+        with contextlib.suppress(Overtaken):
+            return attempt()
+    try:
+        return attempt()
+    except Overtaken as overtaken:
+        raise overtaken.error from overtaken
 
 
 def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
@@ -153,53 +177,58 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
         )
     with _deployer(run, job, plan.chalice, region=plan.region) as deployer:
         identity = _identified(run, job, deployer)
-        recorded = _recorded(run, job, plan.app_name)
-        _refuse_elsewhere(job, recorded, identity)
-        verify(plan, opened.digest, _facts(run, opened, identity, recorded))
-        _refuse_unapproved(run, job, opened.digest)
-        _refuse_destruction(run, job, plan)
-        sealed = _Sealed(
-            opened=opened,
-            identity=identity,
-            recorded=recorded,
-            operations=plan.operations,
-            path=run.shown(run.plan_file or Path()),
-        )
-        return _apply(run, job, sealed, deployer, _planned(base, sealed))
+        stage = Stage(app_name=plan.app_name, identity=identity, graph=plan.graph)
+        operations = plan.operations
+
+        def attempt() -> model.Result:
+            recorded = settle(run, job, stage)
+            _refuse_elsewhere(job, recorded, identity)
+            verify(plan, opened.digest, _facts(run, opened, identity, recorded))
+            _refuse_unapproved(run, job, opened.digest)
+            _refuse_destruction(run, job, plan)
+            sealed = _Sealed(
+                opened=opened,
+                identity=identity,
+                recorded=recorded,
+                operations=operations,
+                path=run.shown(run.plan_file or Path()),
+            )
+            return _apply(run, job, sealed, deployer, _planned(base, sealed))
+
+        return _until_not_overtaken(attempt)
 
 
 def delete_stage(run: Run, job: Job, app_name: str | None) -> model.Result:
     """Remove everything that is recorded, without the app's code."""
     base = model.Result(app=job.app.name, stage=job.stage, path=job.app.path)
-    key = StateKey(app_path=job.app.path, stage=job.stage)
-    recorded = read_or_import(
-        run.records.store,
-        key,
-        source=run.records.source,
-        ref=run.records.ref,
-        app_name=app_name or job.app.name,
-    )
-    if recorded is None or not recorded.state.resources:
+    recorded = look(run, job, app_name or job.app.name)
+    if (recorded is None or not recorded.state.resources) and not is_open(run, job):
         return replace(
             base, note="nothing is recorded, so there is nothing to delete", changed=False
         )
-    name = app_name or _agreed_name(job, recorded.state)
-    target = Target(app_name=name, stage=job.stage, graph=None, resources=recorded.state.resources)
+    known = StageState() if recorded is None else recorded.state
+    name = app_name or _agreed_name(job, known)
     with _deployer(run, job, DEFAULT_CHALICE) as deployer:
         identity = _identified(run, job, deployer)
-        _refuse_elsewhere(job, recorded, identity)
-        operations = deployer.plan(target)
-        steps = _Steps(run=run, job=job.name, recorded=recorded)
-        outcome = deployer.apply(
-            target, operations, gate=_guard(run, target, identity), progress=steps
-        )
-        result = replace(
-            base,
-            account=identity.account,
-            region=identity.region,
-            operations=steps.told(operations),
-        )
-        return _record(run, job, result, outcome, recorded, verb="deleted")
+        stage = Stage(app_name=name, identity=identity)
+        return _until_not_overtaken(lambda: _delete(run, job, stage, deployer, base))
+
+
+def _delete(
+    run: Run, job: Job, stage: Stage, deployer: Deployer, base: model.Result
+) -> model.Result:
+    recorded = settle(run, job, stage)
+    _refuse_elsewhere(job, recorded, stage.identity)
+    resources = () if recorded is None else recorded.state.resources
+    target = Target(app_name=stage.app_name, stage=job.stage, graph=None, resources=resources)
+    what = _Operations(
+        target=target,
+        operations=deployer.plan(target),
+        identity=stage.identity,
+        recorded=recorded,
+    )
+    result = replace(base, account=stage.identity.account, region=stage.identity.region)
+    return _do(run, job, what, deployer, result)
 
 
 # -- planning -------------------------------------------------------------------------------------
@@ -216,7 +245,13 @@ class _Sealed:
     path: str
 
 
-def _seal(run: Run, built: Built, deployer: Deployer) -> _Sealed:
+def _seal(
+    run: Run,
+    built: Built,
+    deployer: Deployer,
+    identity: Identity,
+    recorded: Recorded | None,
+) -> _Sealed:
     job = built.job
     if job.policy is not None and job.policy.environment_variables:
         place = run.config.places.get(f"stages.{job.stage}.environment-variables")
@@ -227,8 +262,6 @@ def _seal(run: Run, built: Built, deployer: Deployer) -> _Sealed:
             fix="Let the app read them from Parameter Store or Secrets Manager at run time, or "
             "keep them in .chalice/config.json for now.",
         )
-    identity = _identified(run, job, deployer)
-    recorded = _recorded(run, job, built.app_name)
     _refuse_elsewhere(job, recorded, identity)
     run.progress.say("planning against what is deployed", job=job.name)
     target = _target(built.app_name, job, built.loaded.graph.document, built.packages, recorded)
@@ -391,26 +424,77 @@ def _apply(
     if job.policy is not None and job.policy.needs is not None:
         refuse_unless_live(run, job, job.policy.needs, packages)
     target = _target(plan.app_name, job, plan.graph, packages, sealed.recorded)
-    steps = _Steps(run=run, job=job.name, recorded=sealed.recorded)
-    outcome = deployer.apply(
-        target,
-        sealed.operations,
-        gate=_guard(run, target, sealed.identity),
-        progress=steps,
-    )
-    result = replace(base, operations=steps.told(sealed.operations))
-    result = _record(
-        run,
-        job,
-        result,
-        outcome,
-        sealed.recorded,
-        verb="deployed",
+    what = _Operations(
+        target=target,
+        operations=sealed.operations,
+        identity=sealed.identity,
+        recorded=sealed.recorded,
         snapshot=sealed.opened.snapshot,
     )
+    result = _do(run, job, what, deployer, base)
     if result.failure is None and job.policy is not None and job.policy.smoke:
         result = smoke_checks(run, job, result)
     return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Operations:
+    """What is to be done, and from which record it was planned; no graph is a deletion."""
+
+    target: Target
+    operations: tuple[Operation, ...]
+    identity: Identity
+    recorded: Recorded | None
+    snapshot: bytes | None = None
+
+    @property
+    def verb(self) -> str:
+        """What is done, for the lease and the record."""
+        return "delete" if self.target.graph is None else "deploy"
+
+
+def _do(
+    run: Run, job: Job, what: _Operations, deployer: Deployer, base: model.Result
+) -> model.Result:
+    """Hold the stage, apply, record. What needs no call needs no lease."""
+    steps = _Steps(run=run, job=job.name, recorded=what.recorded)
+    guard = _guard(run, what.target, what.identity)
+    held = (
+        hold(run, job, what.recorded, what.operations, verb=what.verb, identity=what.identity)
+        if what.operations
+        else None
+    )
+    recording = _Recording(recorded=what.recorded, held=held, snapshot=what.snapshot)
+    try:
+        outcome = deployer.apply(
+            what.target,
+            what.operations,
+            gate=guard if held is None else Gates(guard, held),
+            witness=held,
+            progress=steps,
+        )
+        result = replace(base, operations=steps.told(what.operations))
+        done = "deleted" if what.verb == "delete" else "deployed"
+        return _record(run, job, result, outcome, recording, verb=done)
+    finally:
+        if held is not None:
+            held.finish(recorded=recording.saved)
+
+
+@dataclass(kw_only=True)
+class _Recording:
+    """What goes with the last write of a state, and whether it was made."""
+
+    recorded: Recorded | None
+    held: Held | None
+    snapshot: bytes | None = None
+    saved: bool = False
+
+    def closing(self, outcome: Outcome, state: StageState) -> JournalChange | None:
+        """What becomes of the journal: a deploy that did not complete leaves it open."""
+        if self.held is None:
+            return None
+        return self.held.closing(state, complete=outcome.complete or outcome.calls == 0)
 
 
 def _record(
@@ -418,27 +502,28 @@ def _record(
     job: Job,
     result: model.Result,
     outcome: Outcome,
-    recorded: Recorded | None,
+    recording: _Recording,
     *,
     verb: str,
-    snapshot: bytes | None = None,
 ) -> model.Result:
     """Record what stands now, then say what went wrong, if anything did.
 
-    `snapshot` is what stands after full success; what a stopped deployment left is neither that nor
-    what was there before.
+    The snapshot is what stands after full success; what a stopped deployment left is neither that
+    nor what was there before.
     """
     state = StageState(resources=tuple(dict(resource) for resource in outcome.resources))
     words = verb if outcome.complete else f"stopped after {outcome.calls} changes"
     failure = None if outcome.error is None else model.Failure.of(outcome.error)
     for resource in outcome.left_behind:
         run.progress.say(f"left behind: {dict(resource)}", job=job.name)
+    recorded, held = recording.recorded, recording.held
     if recorded is None and not state.resources and not outcome.calls:
         # Nothing was done and nothing was there: no record either.
+        recording.saved = held is None or held.release()
         if outcome.interruption is not None:
             raise outcome.interruption
         return replace(result, failure=failure, changed=False)
-    key = StateKey(app_path=job.app.path, stage=job.stage)
+    key = key_of(job)
     try:
         written = run.records.store.write(
             key,
@@ -451,8 +536,10 @@ def _record(
                 result=words,
                 run=run.run_url,
             ),
-            snapshot=snapshot if outcome.complete else None,
+            snapshot=recording.snapshot if outcome.complete else None,
+            journal=recording.closing(outcome, state),
         )
+        recording.saved = True
     except (StateNotRecorded, StateMoved) as error:
         failure = model.Failure.of(_kept(run, job, state, error))
         run.progress.say(failure.what, job=job.name)
@@ -550,19 +637,6 @@ def _refuse_elsewhere(job: Job, recorded: Recorded | None, identity: Identity) -
 
 def _guard(run: Run, target: Target, identity: Identity) -> Guard:
     return Guard(owner_of(target, identity), run.clients(identity.region))
-
-
-def _recorded(run: Run, job: Job, app_name: str) -> Recorded | None:
-    recorded = read_or_import(
-        run.records.store,
-        StateKey(app_path=job.app.path, stage=job.stage),
-        source=run.records.source,
-        ref=run.records.ref,
-        app_name=app_name,
-    )
-    if recorded is not None and recorded.imported_from:
-        run.progress.say(f"first run: state taken from {recorded.imported_from}", job=job.name)
-    return recorded
 
 
 def _state_digest(recorded: Recorded | None) -> str:

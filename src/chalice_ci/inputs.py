@@ -212,6 +212,14 @@ FAIL_ON = Input(
     summary="The lightest finding that fails the build.",
 )
 
+LEASE_WAIT = Input(
+    name="lease-wait",
+    kind=Kind.TEXT,
+    default="900",
+    metavar="SECONDS",
+    verbs=(*AWS, "state"),
+    summary="How long to wait while another run changes the same stage.",
+)
 GATEWAY_URL = Input(
     name="gateway-url",
     kind=Kind.TEXT,
@@ -271,6 +279,7 @@ INPUTS: tuple[Input, ...] = (
     FROM,
     TO,
     SNAPSHOT_KEY,
+    LEASE_WAIT,
     GATEWAY_URL,
     COMMAND,
     GITHUB_TOKEN,

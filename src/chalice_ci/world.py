@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,11 @@ from pathlib import Path
 from typing import TextIO
 
 from chalice_ci.errors import UsageError
+
+
+def _elapsed() -> float:
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,9 @@ class World:
     stderr: TextIO
     python: Path
     uid: int
+    elapsed: Callable[[], float] = _elapsed
+    """Seconds that go on while the machine sleeps, from any beginning."""
+    sleep: Callable[[float], None] = time.sleep
 
     @property
     def on_ci(self) -> bool:

@@ -282,7 +282,7 @@ CHANGES: Mapping[str, tuple[Callable[[Clients], object], str]] = {
     ),
     "an authorizer": (_authorizer, '"authorizerResultTtlInSeconds": 77'),
     "a stage": (_stage, '"tracingEnabled": true'),
-    "a deployment": (_deployment, '"deployments": 2'),
+    "a deployment": (_deployment, '"the newest deployment is live": false'),
     "a websocket route": (_route, '"RouteKey": "other"'),
     "a websocket integration": (_socket_integration, '"IntegrationType": "MOCK"'),
     "a websocket stage": (_socket_stage, '"StageName": "second"'),

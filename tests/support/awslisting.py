@@ -282,8 +282,9 @@ def _rest_apis(clients: Clients) -> Iterator[_Found]:
         number = api["id"]
         name = api["name"]
         ids = {number: f"REST API {name}"}
-        # Importing a document anew gives the root another id, which moto's API does not follow.
-        ids[api.get("rootResourceId", "")] = f"root of {name}"
+        # Importing a document anew gives the root another id, which moto's API does not follow, so
+        # the id tells only how often it was imported.
+        api.pop("rootResourceId", None)
         resources = []
         for resource in _pages(
             client, "get_resources", "items", restApiId=number, embed=["methods"]
@@ -299,15 +300,14 @@ def _rest_apis(clients: Clients) -> Iterator[_Found]:
             _pages(client, "get_deployments", "items", restApiId=number),
             key=lambda deployment: str(deployment.get("createdDate")),
         )
-        for position, deployment in enumerate(deployments, start=1):
-            ids[deployment["id"]] = f"deployment {name} {position}"
+        # Plain Chalice deploys also what has not changed: how often does not matter.
         live = {stage["deploymentId"] for stage in stages}
+        ids |= dict.fromkeys(live, f"deployment {name}")
         document = {
             "api": api,
             "resources": sorted(resources, key=lambda resource: str(resource["path"])),
             "authorizers": sorted(authorizers, key=lambda authorizer: str(authorizer["name"])),
             "stages": stages,
-            "deployments": len(deployments),
             "the newest deployment is live": bool(deployments) and deployments[-1]["id"] in live,
             "models": sorted(
                 model["name"] for model in _pages(client, "get_models", "items", restApiId=number)

@@ -180,6 +180,16 @@ class Gate(Protocol):
         """Take note of what came of a call."""
 
 
+class Witness(Protocol):
+    """Who is told what stands, as soon as it is known."""
+
+    def stands(self, resource: Mapping[str, object]) -> None:
+        """Take note of a resource that stands now, or of more that is known of it."""
+
+    def gone(self, name: str) -> None:
+        """Take note of a resource that is gone."""
+
+
 class Gates:
     """Several gates as one; the first refusal counts, and every gate hears every result."""
 
@@ -393,6 +403,7 @@ class Deployer:
         expected: tuple[Operation, ...],
         *,
         gate: Gate,
+        witness: Witness | None = None,
         progress: Callable[[Step], None] = lambda _step: None,
         limit_seconds: float = DEFAULT_LIMIT_SECONDS,
     ) -> Outcome:
@@ -407,7 +418,8 @@ class Deployer:
             "expected": [[operation.method, operation.resource] for operation in expected],
             "poll_seconds": self._poll_seconds,
         }
-        outcome = _Apply(self, target, gate, progress, limit_seconds).run(request)
+        listeners = _Listeners(gate=gate, witness=witness, progress=progress)
+        outcome = _Apply(self, target, listeners, limit_seconds).run(request)
         self._failed = not outcome.complete
         return outcome
 
@@ -467,6 +479,15 @@ class Deployer:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Listeners:
+    """Who is asked and told during one apply."""
+
+    gate: Gate
+    witness: Witness | None
+    progress: Callable[[Step], None]
+
+
 class _Apply:
     """The parent's half of one apply."""
 
@@ -474,14 +495,14 @@ class _Apply:
         self,
         deployer: Deployer,
         target: Target,
-        gate: Gate,
-        progress: Callable[[Step], None],
+        listeners: _Listeners,
         limit_seconds: float,
     ) -> None:
         self._deployer = deployer
         self._target = target
-        self._gate = gate
-        self._progress = progress
+        self._gate = listeners.gate
+        self._witness = listeners.witness
+        self._progress = listeners.progress
         self._until = time.monotonic() + limit_seconds
         self._recorded: dict[str, dict[str, object]] = {}
         self._removed: set[str] = set()
@@ -577,9 +598,13 @@ class _Apply:
             values = message["recorded"]
             self._removed.discard(values["name"])
             self._recorded.setdefault(values["name"], {}).update(values)
+            if self._witness is not None:
+                self._guarded(partial(self._witness.stands, values))
         elif "removed" in message:
             self._removed.add(message["removed"])
             self._recorded.pop(message["removed"], None)
+            if self._witness is not None:
+                self._guarded(partial(self._witness.gone, message["removed"]))
 
     def _answer(self, question: Callable[[], None]) -> bool:
         allowed = self._refusal is None and self._interruption is None and self._guarded(question)

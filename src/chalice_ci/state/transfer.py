@@ -67,7 +67,13 @@ def read_or_import(
     None when the stage was never deployed as far as anybody knows.  Nothing is written: the next
     `write` records it.  An imported state is a claim like any other; the ownership guard checks it.
     """
-    stored = store.read(key)
+    return recorded_from(store.read(key), key, source=source, ref=ref, app_name=app_name)
+
+
+def recorded_from(
+    stored: Stored, key: StateKey, *, source: Repository | None, ref: str, app_name: str
+) -> Recorded | None:
+    """As `read_or_import`, from what a store was found to have."""
     if stored.state is not None:
         return Recorded(state=stored.state, version=stored.version)
     found = import_from_commit(source, ref, key, app_name=app_name) if source else None
