@@ -7,13 +7,25 @@ other, so that only the packaging is compared.
 
 from __future__ import annotations
 
+import json
+import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from chalice_ci.package import Package
-from support.packages import build, chalice_packages, deployer, genuine, members, project
+from support.commandline import APPS
+from support.packages import (
+    build,
+    chalice_archives,
+    chalice_packages,
+    deployer,
+    genuine,
+    members,
+    project,
+)
 
 PAIRS = (("1.29.0", "3.10"), ("1.31.4", "3.12"), ("1.33.0", "3.12"), ("1.34.0", "3.13"))
 
@@ -125,6 +137,55 @@ def test_chalice_in_the_requirements_brings_its_dependencies_but_not_itself(
     }
     assert "botocore/__init__.py" in ours
     assert "chalice-1.34.0.dist-info/METADATA" in ours
+
+
+CORPUS = tuple(sorted(path.parent for path in APPS.rglob("app.py") if "vendor" not in path.parts))
+
+
+def _settings(app_dir: Path) -> tuple[bool, str]:
+    """Whether an app has a layer, and its architecture; where there is no config.json, neither."""
+    try:
+        config = json.loads((app_dir / ".chalice/config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = {}
+    return bool(config.get("automatic_layer")), config.get("lambda_architecture", "x86_64")
+
+
+def contents(archive: Path) -> dict[str, bytes]:
+    """The bytes of every file; of two with one name the later counts."""
+    with zipfile.ZipFile(archive) as opened:
+        return {info.filename: opened.read(info) for info in opened.infolist() if not info.is_dir()}
+
+
+def test_every_app_of_the_corpus_has_the_same_files_with_the_same_bytes(tmp_path: Path) -> None:
+    """One zip or two, both architectures; the corpus pins its dependencies."""
+    chalice, version = PAIRS[-1]
+    ours: list[tuple[Path, Package]] = []
+    wanted: list[tuple[Path, tuple[str, ...], str]] = []
+    for number, source in enumerate(CORPUS):
+        app_dir = tmp_path / f"{number}-{source.name}"
+        ignored = shutil.ignore_patterns("__pycache__", "deployments")
+        shutil.copytree(source, app_dir, symlinks=True, ignore=ignored)
+        layer, architecture = _settings(app_dir)
+        package = build(
+            app_dir,
+            out_dir=tmp_path / "out",
+            python=version,
+            chalice=genuine(chalice, version),
+            automatic_layer=layer,
+            architecture=architecture,
+        )
+        ours.append((source, package))
+        kinds = ("AppOnlyDeploymentPackager", "LayerDeploymentPackager")
+        wanted.append((app_dir, kinds if layer else ("LambdaDeploymentPackager",), architecture))
+    plain = chalice_archives(wanted, deployer(chalice, version), f"python{version}")
+    assert len(ours) >= 40
+    assert any(package.layer for _, package in ours)
+    for (source, package), theirs in zip(ours, plain, strict=True):
+        archives = [archive.path for archive in package.archives]
+        assert len(archives) == len(theirs), source
+        for mine, its in zip(archives, theirs.values(), strict=True):
+            assert contents(mine) == contents(its), source
 
 
 @pytest.mark.parametrize("pair", [PAIRS[-1]], ids="-on-".join)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from chalice_ci.app.pythons import Interpreter, describe, find_python
 from chalice_ci.app.wheel_builder import SandboxedBuilder
 from chalice_ci.package import Package, PackageRequest, build_package
 from chalice_ci.package.index import with_index
+from chalice_ci.package.project_file import export_requirements
 from chalice_ci.package.requirements import read_requirements
 from chalice_ci.uv import find_uv
 
@@ -29,15 +30,21 @@ import json, sys
 from chalice.deploy import packager
 from chalice.utils import OSUtils, UI
 
-project, kinds, runtime = json.loads(sys.argv[1])
-made = {}
-for kind in kinds:
-    builder = packager.DependencyBuilder(OSUtils())
-    packer = getattr(packager, kind)(osutils=OSUtils(), dependency_builder=builder, ui=UI())
-    try:
-        made[kind] = packer.create_deployment_package(project, runtime)
-    except packager.EmptyPackageError:
-        made[kind] = None
+wanted, runtime = json.loads(sys.argv[1])
+made = []
+for project, kinds, architecture in wanted:
+    made.append({})
+    for kind in kinds:
+        # Before 1.34 there was one architecture.
+        more = {} if architecture == "x86_64" else {"architecture": architecture}
+        builder = packager.DependencyBuilder(OSUtils(), **more)
+        packer = getattr(packager, kind)(
+            osutils=OSUtils(), dependency_builder=builder, ui=UI(), **more
+        )
+        try:
+            made[-1][kind] = packer.create_deployment_package(project, runtime)
+        except packager.EmptyPackageError:
+            made[-1][kind] = None
 print("\n" + json.dumps(made))
 """
 
@@ -104,7 +111,17 @@ def build(
     root = repo_root or app_dir
     cache_dir = cache_dir or cache_folder()
     environ = os.environ if environ is None else environ
-    requirements = read_requirements(app_dir, repo_root=root, build=allowed)
+    requirements = read_requirements(
+        app_dir,
+        repo_root=root,
+        build=allowed,
+        export=lambda: export_requirements(
+            app_dir,
+            repo_root=root,
+            uv=find_uv(environ, cache_dir=cache_dir / "uv", index=False),
+            python=running().executable,
+        ),
+    )
     builder = None
     if allowed:
         uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
@@ -147,11 +164,23 @@ def installed_chalice() -> Path:
 
 def chalice_packages(app_dir: Path, python: Path, runtime: str, *kinds: str) -> dict[str, Members]:
     """What Chalice's own packagers put into their zips; an empty layer is missing."""
-    argument = json.dumps([str(app_dir), kinds, runtime])
+    (made,) = chalice_archives([(app_dir, kinds, "x86_64")], python, runtime)
+    return {kind: members(path) for kind, path in made.items()}
+
+
+def chalice_archives(
+    wanted: Sequence[tuple[Path, tuple[str, ...], str]], python: Path, runtime: str
+) -> list[dict[str, Path]]:
+    """The zips that Chalice's own packagers make of several projects; empty layers are missing.
+
+    `wanted` are projects with the packagers and the architecture of each.
+    """
+    listed = [[str(folder), kinds, architecture] for folder, kinds, architecture in wanted]
+    argument = json.dumps([listed, runtime])
     done = subprocess.run(
         [python, "-B", "-c", _PACK, argument],
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PIP_NO_INPUT": "1"},
-        cwd=app_dir,
+        cwd=wanted[0][0],
         capture_output=True,
         text=True,
         timeout=300,
@@ -160,7 +189,7 @@ def chalice_packages(app_dir: Path, python: Path, runtime: str, *kinds: str) -> 
     assert done.returncode == 0, done.stderr
     assert "Could not install dependencies" not in done.stdout
     made = json.loads(done.stdout.splitlines()[-1])
-    return {kind: members(Path(path)) for kind, path in made.items() if path is not None}
+    return [{kind: Path(path) for kind, path in one.items() if path is not None} for one in made]
 
 
 def members(archive: Path) -> Members:

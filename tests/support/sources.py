@@ -30,6 +30,9 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         for name, data in files.items():
             wheel.writestr(name, data)
     return filename
+
+# What uv asks when it locks a project with dynamic metadata.
+build_editable = build_wheel
 """
 
 _PROJECT = """

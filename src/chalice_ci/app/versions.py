@@ -16,9 +16,10 @@ from chalice_ci.app.python_downloads import download_python, downloaded_python, 
 from chalice_ci.app.pythons import Interpreter, describe, find_python
 from chalice_ci.config import AppConfig
 from chalice_ci.findings import Finding, Place, Severity
+from chalice_ci.package.project_file import export_requirements
 from chalice_ci.package.requirements import Requirements, read_requirements
 from chalice_ci.package.target import Target
-from chalice_ci.uv import UvFailed
+from chalice_ci.uv import UvFailed, find_uv
 
 DEFAULT_CHALICE = "1.34.0"
 
@@ -102,7 +103,17 @@ def resolve_app_versions(
     asks for, else the default. A Python that is not here is fetched to `cache_dir` where the
     environment allows it.
     """
-    requirements = read_requirements(app_dir, repo_root=repo_root, build=app.build)
+    requirements = read_requirements(
+        app_dir,
+        repo_root=repo_root,
+        build=app.build,
+        export=lambda: export_requirements(
+            app_dir,
+            repo_root=repo_root,
+            uv=find_uv(environ, cache_dir=cache_dir / "uv", index=False),
+            python=running,
+        ),
+    )
     warnings: list[Finding] = []
     asked, interpreter, refused = _python(
         app,

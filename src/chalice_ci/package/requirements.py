@@ -13,7 +13,7 @@ import re
 import shlex
 import stat
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name
 
 from chalice_ci.errors import PackageError
 from chalice_ci.findings import Finding, Place, Severity
+from chalice_ci.package.project_file import Exported
 from chalice_ci.package.references import (
     EVERYTHING,
     Kind,
@@ -168,12 +169,17 @@ class _Reading:
 
 
 def read_requirements(
-    app_dir: Path, *, repo_root: Path, build: Collection[str] = ()
+    app_dir: Path,
+    *,
+    repo_root: Path,
+    build: Collection[str] = (),
+    export: Callable[[], Exported | None] = lambda: None,
 ) -> Requirements:
     """Read `requirements.txt` of an app and what it includes; no file means no requirements.
 
     Includes may lie anywhere in the repository, nowhere else. Places are relative to its root.
-    `build` names what may be built from source.
+    `build` names what may be built from source. `export` is asked where there is no
+    requirements.txt.
     """
     root = repo_root.resolve()
     allowed = frozenset(n if n == EVERYTHING else str(canonicalize_name(n)) for n in build)
@@ -181,6 +187,8 @@ def read_requirements(
     path = app_dir / "requirements.txt"
     if path.exists() or path.is_symlink():
         _read_file(reading, path, Place(file=_shown(path, root)), constraint=False)
+    elif (exported := export()) is not None:
+        _read_exported(reading, exported)
     return Requirements(
         entries=tuple(reading.entries),
         constraints=tuple(reading.constraints),
@@ -243,6 +251,16 @@ def _read_file(reading: _Reading, path: Path, at: Place, *, constraint: bool) ->
         _read_line(
             reading, line, Place(file=shown, line=number), folder=real.parent, constraint=constraint
         )
+
+
+def _read_exported(reading: _Reading, exported: Exported) -> None:
+    """Read what stands for requirements.txt; its lines are not those of the file itself."""
+    at = Place(file=_shown(exported.source, reading.root))
+    reading.files[(exported.source, False)] = at.file
+    if exported.problem:
+        reading.problem(at, exported.problem, exported.fix)
+    for _, line in _logical_lines(exported.text):
+        _read_line(reading, line, at, folder=exported.folder, constraint=False)
 
 
 def _text(path: Path) -> str | None:

@@ -169,7 +169,8 @@ def _settled(
     for reference in requirements.references:
         if reference.marker and not _holds(reference.marker, locking):
             continue
-        if requirements.require_hashes and not reference.sha256:
+        # What is in the repository is what the commit says.
+        if requirements.require_hashes and not reference.sha256 and not reference.is_local:
             raise PackageError(
                 f"{reference.shown} has no hash, while others have one.",
                 where=str(reference.at),
