@@ -19,6 +19,8 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from chalice_ci.app.environment import (
     AppPython,
@@ -28,6 +30,7 @@ from chalice_ci.app.environment import (
     make_deployer_environment,
 )
 from chalice_ci.app.pythons import Interpreter, candidates, describe, find_python
+from chalice_ci.app.resolution import CHALICE_NEEDS
 from chalice_ci.app.versions import (
     DEFAULT_CHALICE,
     SUPPORTED,
@@ -35,7 +38,7 @@ from chalice_ci.app.versions import (
     resolve_app_versions,
     support_table,
 )
-from chalice_ci.app.virtualenv import site_packages
+from chalice_ci.app.virtualenv import layers, site_packages
 from chalice_ci.config import AppConfig
 from chalice_ci.errors import PackageError
 from chalice_ci.findings import Finding, Severity
@@ -411,6 +414,52 @@ def test_many_makers_at_once_make_one_environment(tmp_path: Path) -> None:
     assert len(made) == 4
     assert len(set(made)) == 1
     assert says(made[0], IMPORTS) == DEFAULT_CHALICE
+
+
+def test_what_an_app_needs_besides_stands_on_what_all_apps_share(tmp_path: Path) -> None:
+    shared = environment(tmp_path / "one").executable
+    python = environment(tmp_path / "two", "six==1.16.0\n").executable
+    assert layers(python) == (shared.parents[1],)
+    assert {path.name for path in site_packages(python).glob("*.py")} == {"six.py"}
+    where = says(python, "import botocore, six; print(six.__file__, botocore.__file__)")
+    assert (
+        where == f"{site_packages(python) / 'six.py'} {site_packages(shared)}/botocore/__init__.py"
+    )
+
+
+def test_an_app_that_asks_for_nothing_else_needs_no_index(tmp_path: Path) -> None:
+    """Not to resolve, and where the installation brings the shared layer, not at all."""
+    environment(tmp_path / "shared")
+    nowhere = {"PATH": os.environ["PATH"], "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}
+    root = project(tmp_path / "app", {"requirements.txt": "boto3>=1.30\nurllib3\nchalice\n"})
+    python = make_app_environment(
+        versions_of(root), cache_dir=tmp_path / "cache", environ=nowhere, brought=cache_folder()
+    )
+    assert python.executable.is_relative_to(cache_folder())
+    assert not (tmp_path / "cache/environments").exists()
+    assert says(python.executable, IMPORTS) == DEFAULT_CHALICE
+
+
+@pytest.mark.parametrize("line", ["boto3==1.40.0", "urllib3[socks]", "pip"])
+def test_another_version_an_extra_or_a_tool_is_not_what_is_shared(
+    tmp_path: Path, line: str
+) -> None:
+    shared = environment(tmp_path / "one").executable
+    assert environment(tmp_path / "two", f"{line}\n").executable != shared
+
+
+def test_what_chalice_is_said_to_need_is_what_it_says(tmp_path: Path) -> None:
+    """The resolver is told the bounds instead of asking for the wheel."""
+    chalice = "1.31.4" if sys.version_info[:2] <= (3, 12) else DEFAULT_CHALICE
+    python = environment(tmp_path, chalice=chalice).executable
+    script = "import importlib.metadata as m, json; print(json.dumps(m.requires('chalice')))"
+    asked = [Requirement(text) for text in json.loads(says(python, script))]
+    plain = {one.name: one.specifier for one in asked if one.marker is None}
+    tools = {"pip", "inquirer", "setuptools", "wheel"}
+    assert set(plain) - tools == set(CHALICE_NEEDS) - {"typing-extensions"}
+    for name in set(plain) - tools - {"botocore"}:
+        assert plain[name] == SpecifierSet(CHALICE_NEEDS[name])
+    assert SpecifierSet(CHALICE_NEEDS["botocore"]) & plain["botocore"]
 
 
 def test_pins_that_contradict_chalice_are_loaded_in_other_versions_with_a_notice(

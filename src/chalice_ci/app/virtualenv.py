@@ -193,7 +193,8 @@ def _is_whole(target: Path, key: str) -> bool:
         wanted = (target, *(Path(folder) for folder in record["stands on"]))
         whole = record["key"] == key and all((one / "bin" / "python").exists() for one in wanted)
         if whole:
-            mark_used(*wanted)
+            # Where the image brings it, nothing is written.
+            mark_used(*(one for one in wanted if not one.is_relative_to(BROUGHT)))
         return whole
     except (OSError, ValueError, KeyError, TypeError):
         return False
