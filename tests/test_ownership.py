@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from chalice_ci.app.deployer import Call, Deployer, Identity, Outcome, Result, Target
+from chalice_ci.app.deployers import Deployers
 from chalice_ci.errors import AWSError, NotOurs, PlanRefused, WrongAccount
 from chalice_ci.local import EmbeddedAWS
 from chalice_ci.ownership import (
@@ -27,6 +27,7 @@ from chalice_ci.ownership import (
     owner_of,
 )
 from chalice_ci.plan import Operation
+from support.awsclients import clients_of as embedded_clients
 from support.awslisting import list_account
 from support.deployments import Recorder, deletion, target
 from support.shapes import ACCOUNT, BY_NAME, REGION, Clients, apply_change, copy_shape, prepare
@@ -38,7 +39,7 @@ Resource = dict[str, object]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedAWS]:
-    with EmbeddedAWS.start() as aws:
+    with EmbeddedAWS.start(gateway=False) as aws:
         yield aws
 
 
@@ -50,32 +51,45 @@ def aws(server: EmbeddedAWS) -> EmbeddedAWS:
 
 @pytest.fixture
 def clients(aws: EmbeddedAWS) -> Clients:
-    session = boto3.Session("embedded", "embedded", region_name=REGION)
-    return lambda service: session.client(service, endpoint_url=aws.endpoint_url)
+    return embedded_clients(aws)
+
+
+@pytest.fixture(scope="module")
+def guarding(server: EmbeddedAWS) -> Clients:
+    """The clients of the guard, made once."""
+    return clients_of(server.environ, REGION)
+
+
+@pytest.fixture(scope="module")
+def deployers(server: EmbeddedAWS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployers]:
+    with Deployers(server.environ, tmp_path_factory.mktemp("run"), poll_seconds=0.2) as lending:
+        yield lending
 
 
 class World:
     """An app `shape-everything`, and the guard between it and the embedded AWS."""
 
-    def __init__(self, aws: EmbeddedAWS, tmp_path: Path) -> None:
+    def __init__(
+        self, aws: EmbeddedAWS, tmp_path: Path, deployers: Deployers, guarding: Clients
+    ) -> None:
         self.aws = aws
         self.tmp_path = tmp_path
+        self.deployers = deployers
+        self.guarding = guarding
 
     def project(self, name: str) -> Path:
         shape = BY_NAME[name]
         project = copy_shape(shape, self.tmp_path / name)
-        prepare([shape], self.tmp_path, clients_of(self.aws.environ, REGION))
+        prepare([shape], self.tmp_path, embedded_clients(self.aws))
         return project
 
     def target(self, project: Path, resources: tuple[Mapping[str, object], ...] = ()) -> Target:
         return target(project, self.tmp_path / "work", resources=resources)
 
     def apply(self, what: Target, identity: Identity | None = None) -> Outcome:
-        with Deployer.start(
-            PYTHON, environ=self.aws.environ, work_dir=self.tmp_path / "run", poll_seconds=0.2
-        ) as deployer:
+        with self.deployers.lent(PYTHON, REGION) as deployer:
             who = identity or deployer.identify()
-            guard = Guard(owner_of(what, who), clients_of(self.aws.environ, REGION))
+            guard = Guard(owner_of(what, who), self.guarding)
             return deployer.apply(what, deployer.plan(what), gate=guard)
 
     def mutations(self) -> list[str]:
@@ -83,8 +97,8 @@ class World:
 
 
 @pytest.fixture
-def world(aws: EmbeddedAWS, tmp_path: Path) -> World:
-    return World(aws, tmp_path)
+def world(aws: EmbeddedAWS, tmp_path: Path, deployers: Deployers, guarding: Clients) -> World:
+    return World(aws, tmp_path, deployers, guarding)
 
 
 @pytest.mark.parametrize(
@@ -733,7 +747,7 @@ def test_clients_come_from_the_given_environment_only(aws: EmbeddedAWS) -> None:
     assert clients("sts").get_caller_identity()["Account"] == ACCOUNT
 
 
-POISON = {
+ANOTHER_ENVIRON = {
     "AWS_ACCESS_KEY_ID": "the-process",
     "AWS_SECRET_ACCESS_KEY": "of-somebody-else",
     "AWS_PROFILE": "theirs",
@@ -746,7 +760,7 @@ POISON = {
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in POISON.items():
+    for name, value in ANOTHER_ENVIRON.items():
         monkeypatch.setenv(name, value)
 
 
@@ -836,6 +850,7 @@ def test_a_guard_only_reads(world: World, clients: Clients) -> None:
     project = world.project("everything")
     first = world.apply(world.target(project))
     first.check()
+    apply_change(BY_NAME["everything"], project)
     what = world.target(project, first.resources)
     with Deployer.start(
         PYTHON, environ=world.aws.environ, work_dir=world.tmp_path / "run"

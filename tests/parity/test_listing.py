@@ -13,10 +13,11 @@ import pytest
 
 from chalice_ci.app.pythons import find_python
 from chalice_ci.local.aws import EmbeddedAWS
+from support.awsclients import clients_of
 from support.awslisting import list_account
 from support.chalicecli import COMBINATIONS, PlainChalice, plain_environment
 from support.shapes import BY_NAME, Clients, copy_shape, prepare
-from support.stories import ByPlainChalice, Phase, clients_of, tool_environ
+from support.stories import ByPlainChalice, Phase, tool_environ
 
 pytestmark = pytest.mark.xdist_group("listing")
 

@@ -16,17 +16,15 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import boto3
-
 from chalice_ci.app.pythons import Interpreter
 from chalice_ci.local.aws import EmbeddedAWS
+from support.awsclients import clients_of
 from support.awslisting import Listing, list_account
 from support.chalicecli import Combination, PlainChalice, Said, kept_folder
-from support.shapes import REGION, SHAPES, Clients, Shape, apply_change, copy_shape, prepare
+from support.shapes import REGION, SHAPES, Shape, apply_change, copy_shape, prepare
 
 
 class Phase(StrEnum):
@@ -257,17 +255,6 @@ def tool_environ(
         ),
         "LANG": "C.UTF-8",
     }
-
-
-def clients_of(aws: EmbeddedAWS) -> Clients:
-    """boto3 clients of an embedded AWS, each made once."""
-    session = boto3.session.Session("embedded", "embedded", region_name=REGION)
-
-    @cache
-    def client(service: str) -> Any:
-        return session.client(service, endpoint_url=aws.endpoint_url)
-
-    return client
 
 
 def _code(aws: EmbeddedAWS, of: str) -> bytes:

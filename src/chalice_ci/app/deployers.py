@@ -13,18 +13,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chalice_ci.app.deployer import Deployer
+from chalice_ci.app.deployer import DEFAULT_POLL_SECONDS, Deployer
 
 
 class Deployers:
     """Lends deployers to one job at a time; a context manager that ends them all.
 
-    `environ` and `work_dir` are those of `Deployer.start`, the same for every child.
+    `environ`, `work_dir` and `poll_seconds` are those of `Deployer.start`, for every child.
     """
 
-    def __init__(self, environ: Mapping[str, str], work_dir: Path) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        work_dir: Path,
+        *,
+        poll_seconds: float = DEFAULT_POLL_SECONDS,
+    ) -> None:
         self._environ = environ
         self._work_dir = work_dir
+        self._poll_seconds = poll_seconds
         self._idle: dict[tuple[Path, str | None], list[Deployer]] = {}
         self._started = 0
 
@@ -59,7 +66,13 @@ class Deployers:
     def _start(self, python: Path, region: str | None) -> Deployer:
         self._started += 1
         work_dir = self._work_dir / f"deployer-{self._started}"
-        return Deployer.start(python, environ=self._environ, work_dir=work_dir, region=region)
+        return Deployer.start(
+            python,
+            environ=self._environ,
+            work_dir=work_dir,
+            region=region,
+            poll_seconds=self._poll_seconds,
+        )
 
     def close(self) -> None:
         """End the children that are idle."""
