@@ -10,6 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from chalice_ci.context import RunOrder
 from chalice_ci.forge.local import LocalForge
 from chalice_ci.local import EmbeddedAWS, LocalMode
 from support.commandline import (
@@ -179,6 +180,42 @@ def test_a_pull_request_whose_base_is_not_there_is_refused_with_the_way_out(
     assert refused.code == 2
     assert "fetch-depth: 0" in refused.err
     assert "Traceback" not in refused.err
+    assert outputs(env)["failure-reason"] == "usage"
+
+
+def test_a_broken_configuration_takes_the_place_of_an_old_verdict(tmp_path, repository, forge):
+    opened(forge, repository)
+    forge.upsert_comment(1, "### Chalice · ✅ fit to deploy", run=RunOrder(id=1))
+    git(repository, "switch", "--quiet", "--create", "feature")
+    write(repository, {"chalice-ci.yml": f"{YML}stagse: {{}}\n"})
+    commit(repository)
+    pull = pull_request(repository)
+    env = event(repository, tmp_path, "pull_request", action="synchronize", run=2, pull=pull)
+    refused = react(repository, env, forge=forge)
+    assert refused.code == 2
+    body = forge.sticky_comment(1).body
+    assert "stopped: usage" in body
+    assert "stagse" in body
+    told = outputs(env)
+    assert (told["result"], told["failure-reason"]) == ("failed", "usage")
+    assert json.loads((repository / told["report"]).read_text())["exit_code"] == 2
+    assert "stagse" in Path(env["GITHUB_STEP_SUMMARY"]).read_text()
+
+
+def test_a_pull_request_that_closes_without_a_preview_keeps_its_last_verdict(
+    tmp_path, repository, forge
+):
+    git(repository, "switch", "--quiet", "main")
+    write(repository, {"chalice-ci.yml": "version: 1\n"})
+    commit(repository)
+    opened(forge, repository)
+    forge.upsert_comment(1, "the last verdict", run=RunOrder(id=1))
+    pull = pull_request(repository, state="closed")
+    env = event(repository, tmp_path, "pull_request", action="closed", run=2, pull=pull)
+    closed = react(repository, env, forge=forge)
+    assert closed.code == 0, closed.err
+    assert "no preview is configured" in closed.out
+    assert forge.sticky_comment(1).body == "the last verdict"
 
 
 def test_a_fork_is_checked_and_nothing_more(tmp_path, repository, forge, account):
@@ -241,7 +278,7 @@ def test_an_older_run_does_not_overwrite_a_newer_ones_comment(tmp_path, reposito
     for run in (8, 7):
         env = event(repository, tmp_path, "pull_request", action="opened", run=run, pull=pull)
         assert react(repository, env | account, forge=forge).code == 0
-    assert forge.sticky_comment(1).run.run == 8
+    assert forge.sticky_comment(1).run.id == 8
     assert len(forge.comments(1)) == 1
 
 

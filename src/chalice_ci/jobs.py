@@ -10,8 +10,7 @@ from chalice_ci.baseline import with_changes
 from chalice_ci.building import Built, build
 from chalice_ci.config import ConfigError
 from chalice_ci.errors import ExitCode, LoadError, UserError, refused_by_machine
-from chalice_ci.findings import Place, Severity, in_order
-from chalice_ci.inputs import FAIL_ON
+from chalice_ci.findings import Place, in_order
 from chalice_ci.report.report import Failure, Report, Result, Verdict, exit_code
 from chalice_ci.route import Job
 from chalice_ci.run import Run
@@ -115,10 +114,5 @@ def fails(run: Run, result: Result) -> bool:
     report = Report(verb="", results=(result,))
     return (
         result.verdict is Verdict.SKIPPED
-        or exit_code(report, fail_on=fails_on(run)) is not ExitCode.OK
+        or exit_code(report, fail_on=run.fail_on) is not ExitCode.OK
     )
-
-
-def fails_on(run: Run) -> Severity:
-    """The lightest finding that fails the build."""
-    return Severity(run.inputs.text(FAIL_ON))

@@ -24,6 +24,7 @@ from chalice_ci.report.page import Origin
 from chalice_ci.report.report import Archive, Failure, Report, Result, exit_code
 from chalice_ci.report.summary import summary
 from chalice_ci.run import Run
+from chalice_ci.scene import Scene
 from chalice_ci.source import excerpts
 
 
@@ -42,18 +43,18 @@ def write_report(run: Run, report: Report, *, fail_on: Severity, comment_url: st
     _write_files(run, report, text, fail_on=fail_on, comment_url=comment_url)
 
 
-def write_failure(run: Run, verb: str, error: UserError) -> None:
+def write_failure(run: Scene, verb: str, error: UserError, *, comment_url: str = "") -> None:
     """The files and outputs of a run that ended in an error; a person is told by the caller."""
     report = Report(verb=verb, commit=run.context.commit or "", failure=Failure.of(error))
     text = document.render(report)
     if run.inputs.text(FORMAT) == "json":
         run.world.stdout.write(text)
     with contextlib.suppress(OSError):
-        _write_files(run, report, text, fail_on=Severity.ERROR, comment_url="")
+        _write_files(run, report, text, fail_on=Severity.ERROR, comment_url=comment_url)
 
 
 def _write_files(
-    run: Run, report: Report, text: str, *, fail_on: Severity, comment_url: str
+    run: Scene, report: Report, text: str, *, fail_on: Severity, comment_url: str
 ) -> None:
     _write(run, "report.json", text)
     _write(run, "report.html", html(report))
@@ -82,7 +83,7 @@ def _print(run: Run, report: Report, text: str, form: str) -> None:
 
 
 def output_values(
-    run: Run, report: Report, *, fail_on: Severity, comment_url: str
+    run: Scene, report: Report, *, fail_on: Severity, comment_url: str
 ) -> tuple[tuple[str, str], ...]:
     """The outputs of the action, by name; see `outputs.OUTPUTS`."""
     urls = {
@@ -107,7 +108,7 @@ def output_values(
     )
 
 
-def _append(run: Run, variable: str, text: str) -> None:
+def _append(run: Scene, variable: str, text: str) -> None:
     """Append to one of the runner's files, when there is one."""
     path = run.world.env.get(variable)
     if path:
@@ -144,7 +145,7 @@ def _with_archives(result: Result, archives: tuple[Archive, ...]) -> Result:
     return replace(result, package=replace(result.package, archives=archives))
 
 
-def _write(run: Run, name: str, text: str) -> None:
+def _write(run: Scene, name: str, text: str) -> None:
     run.out.mkdir(parents=True, exist_ok=True)
     path: Path = run.out / name
     path.write_text(text, encoding="utf-8")

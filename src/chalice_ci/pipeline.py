@@ -11,23 +11,22 @@ import difflib
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from chalice_ci.base_policy import Files, Governed, governed, read_base
 from chalice_ci.building import Built, app_name_of, build, check_built, known_stages
-from chalice_ci.cache import read_size, trim
 from chalice_ci.checkout import Checkout, GitReader, read_checkout
 from chalice_ci.config import ProjectConfig, read_project_config
 from chalice_ci.context import Context, parse_payload, read_context
+from chalice_ci.conversation import Conversation
 from chalice_ci.discovery import glimpse
 from chalice_ci.errors import ExitCode, PlanRefused, UsageError, UserError
-from chalice_ci.forge.select import connect
+from chalice_ci.forge.select import Connection, connect
 from chalice_ci.inputs import (
     APP,
     CACHE_DIR,
-    CACHE_SIZE,
     COMMAND,
     CONFIG,
     GITHUB_TOKEN,
@@ -39,7 +38,7 @@ from chalice_ci.inputs import (
     STAGE,
     Inputs,
 )
-from chalice_ci.jobs import Reaction, acted, checked, empty, fails_on, guarded, stopped_by
+from chalice_ci.jobs import Reaction, acted, checked, empty, guarded, stopped_by
 from chalice_ci.lifetime import finish_what_was_left, note_the_beginning, note_the_end
 from chalice_ci.output import write_failure, write_package, write_report
 from chalice_ci.recorded import import_state, pull_states, show_states, stage_urls
@@ -47,6 +46,7 @@ from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Intent, Report, Result, exit_code
 from chalice_ci.route import Job, Wish, all_jobs, deploy_jobs, named_jobs, refuse_foreign_code
 from chalice_ci.run import Cloud, Run
+from chalice_ci.scene import Scene
 from chalice_ci.scratch import scratch_folder
 from chalice_ci.state.git import GitFailed, LocalRepository
 from chalice_ci.state.select import open_records
@@ -64,7 +64,7 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
     if verb == "action":
         verb = _commanded(inputs)
     started, clock = world.now(), time.monotonic()
-    with _run(inputs, world) as run:
+    with _run(verb, inputs, world) as run:
         if verb == "action-post":
             finish_what_was_left(run)
             return ExitCode.OK
@@ -86,9 +86,9 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
             results=reaction.results,
             notes=(*run.notes, *reaction.notes),
         )
-        write_report(run, report, fail_on=fails_on(run), comment_url=reaction.comment_url)
+        write_report(run, report, fail_on=run.fail_on, comment_url=reaction.comment_url)
         note_the_end(run)
-        return exit_code(report, fail_on=fails_on(run))
+        return exit_code(report, fail_on=run.fail_on)
 
 
 def _refuse_untrusted(verb: str, context: Context) -> None:
@@ -255,62 +255,106 @@ def _each_built(
 
 
 @contextlib.contextmanager
-def _run(inputs: Inputs, world: World) -> Iterator[Run]:
-    progress = Progress(stream=world.stderr, quiet=inputs.flag(QUIET))
+def _run(verb: str, inputs: Inputs, world: World) -> Iterator[Run]:
+    scene = Scene(
+        world=world,
+        inputs=inputs,
+        progress=Progress(stream=world.stderr, quiet=inputs.flag(QUIET)),
+        out=world.cwd / (inputs.path(OUT) or Path(OUT.default)),
+    )
     with scratch_folder() as work_dir:
-        project_dir = world.cwd / (inputs.path(PROJECT_DIR) or ".")
-        reader = _reader(world, work_dir)
-        checkout = read_checkout(project_dir, reader)
-        given = inputs.path(CONFIG)
-        config = read_project_config(checkout.root, None if given is None else world.cwd / given)
-        if config.package.builder != "uv":
-            raise UsageError(
-                f"`builder: {config.package.builder}` is not part of this version yet.",
-                where=str(config.places.get("package.builder") or config.file),
-                fix="Leave it out: uv builds the same package.",
-            )
-        rehearsal = inputs.flag(LOCAL)
-        cache_dir = world.cache_dir(inputs.path(CACHE_DIR))
-        cache_size = read_size(inputs.text(CACHE_SIZE))
-        context = read_context(world.env, _payload(world.env), checkout=checkout)
-        connection = connect(
-            context,
-            env=world.env,
-            token=inputs.text(GITHUB_TOKEN) or world.env.get("GITHUB_TOKEN", ""),
-            folder=_absolute(world, inputs.path(LOCAL_FORGE)),
-        )
-        git = None if checkout.git_dir is None else reader(checkout.git_dir)
-        policy = _governed(config, context, checkout, files=connection.files, git=git)
-        config = policy.config
-        for note in policy.notes:
-            progress.say(note)
-        run = Run(
-            world=world,
-            inputs=inputs,
-            checkout=checkout,
-            config=config,
-            records=open_records(
-                config.state,
-                checkout,
-                env=world.env,
-                work_dir=work_dir,
-                rehearsal=rehearsal,
-                api=connection.api,
-            ),
-            context=context,
-            forge=connection.forge,
-            git=git,
-            notes=policy.notes,
-            approvals=connection.approvals,
-            progress=progress,
-            cache_dir=cache_dir,
-            work_dir=work_dir,
-            out=world.cwd / (inputs.path(OUT) or Path(OUT.default)),
-            cloud=_cloud(checkout, cache_dir, world) if rehearsal else None,
-        )
+        arrival = None
+        try:
+            arrival = _arrived(scene, work_dir)
+            run = _configured(arrival, work_dir)
+        except UserError as error:
+            if verb != "action-post":
+                _unready(verb, scene if arrival is None else arrival.scene, error)
+            raise
         with run.deployers:
             yield run
-        trim(cache_dir, limit=cache_size)
+
+
+def _unready(verb: str, scene: Scene, error: UserError) -> None:
+    """Say everywhere that the run ended before it began: a good verdict of old must not stand."""
+    url = Conversation(scene=scene).abandon(error) if verb == "run" else ""
+    write_failure(scene, verb, error, comment_url=url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrival:
+    """Where we are and what happened."""
+
+    scene: Scene
+    checkout: Checkout
+    connection: Connection
+    git: GitReader | None
+
+
+def _arrived(scene: Scene, work_dir: Path) -> _Arrival:
+    world, inputs = scene.world, scene.inputs
+    reader = _reader(world, work_dir)
+    checkout = read_checkout(world.cwd / (inputs.path(PROJECT_DIR) or "."), reader)
+    context = read_context(world.env, _payload(world.env), checkout=checkout)
+    connection = connect(
+        context,
+        env=world.env,
+        token=inputs.text(GITHUB_TOKEN) or world.env.get("GITHUB_TOKEN", ""),
+        folder=_absolute(world, inputs.path(LOCAL_FORGE)),
+    )
+    return _Arrival(
+        scene=replace(scene, context=context, forge=connection.forge),
+        checkout=checkout,
+        connection=connection,
+        git=None if checkout.git_dir is None else reader(checkout.git_dir),
+    )
+
+
+def _configured(arrival: _Arrival, work_dir: Path) -> Run:
+    scene, checkout, connection = arrival.scene, arrival.checkout, arrival.connection
+    world, inputs = scene.world, scene.inputs
+    given = inputs.path(CONFIG)
+    own = read_project_config(checkout.root, None if given is None else world.cwd / given)
+    policy = _governed(own, scene.context, checkout, files=connection.files, git=arrival.git)
+    for config in (own, policy.config):
+        _refuse_other_builder(config)
+    for note in policy.notes:
+        scene.progress.say(note)
+    rehearsal = inputs.flag(LOCAL)
+    cache_dir = world.cache_dir(inputs.path(CACHE_DIR))
+    return Run(
+        world=world,
+        inputs=inputs,
+        progress=scene.progress,
+        out=scene.out,
+        context=scene.context,
+        forge=scene.forge,
+        checkout=checkout,
+        config=policy.config,
+        records=open_records(
+            policy.config.state,
+            checkout,
+            env=world.env,
+            work_dir=work_dir,
+            rehearsal=rehearsal,
+            api=connection.api,
+        ),
+        git=arrival.git,
+        notes=policy.notes,
+        approvals=connection.approvals,
+        cache_dir=cache_dir,
+        work_dir=work_dir,
+        cloud=_cloud(checkout, cache_dir, world) if rehearsal else None,
+    )
+
+
+def _refuse_other_builder(config: ProjectConfig) -> None:
+    if config.package.builder != "uv":
+        raise UsageError(
+            f"`builder: {config.package.builder}` is not part of this version yet.",
+            where=str(config.places.get("package.builder") or config.file),
+            fix="Leave it out: uv builds the same package.",
+        )
 
 
 def _governed(

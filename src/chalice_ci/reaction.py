@@ -8,47 +8,40 @@ turns a good deploy into a bad one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from chalice_ci.applying import delete_stage, deploy_stage, plan_stage
 from chalice_ci.baseline import with_changes, with_upgrade
 from chalice_ci.building import Built, app_name_of, check_built, known_stages
-from chalice_ci.context import Context, RunOrder
-from chalice_ci.errors import ExitCode, ForgeError, UserError
+from chalice_ci.context import Context
+from chalice_ci.conversation import Conversation
+from chalice_ci.errors import ForgeError
 from chalice_ci.forge.port import Deployment, DeploymentState, Forge
-from chalice_ci.jobs import Reaction, acted, checked, empty, fails, fails_on, guarded, stopped_by
+from chalice_ci.jobs import Reaction, acted, checked, empty, fails, guarded, stopped_by
 from chalice_ci.present import at_present
-from chalice_ci.report.comment import comment, in_progress
-from chalice_ci.report.page import Origin, Waiting
-from chalice_ci.report.report import Failure, Intent, Report, Result, Verdict
-from chalice_ci.route import Job, Routed, Task, Wish, route_event
+from chalice_ci.report.report import Intent, Result, Verdict
+from chalice_ci.route import Job, Task, Wish, route_event
 from chalice_ci.run import Run
 from chalice_ci.smoke import reachable
-
-_DOING = {
-    Intent.CHECK: "checking…",
-    Intent.PLAN: "planning…",
-    Intent.DEPLOY: "deploying…",
-    Intent.REMOVE: "deleting…",
-}
 
 
 def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reaction:
     """Do what the event asks for, as far as things still are as it says."""
     context = at_present(context, forge)
-    routed = route_event(run.config, known_stages(run), context, wish)
-    for note in routed.notes:
-        run.progress.say(note)
-    desk = Desk(run=run, context=context, forge=forge if context.trusted else None)
-    desk.announce(routed)
+    said = Conversation(scene=run)
     try:
+        routed = route_event(run.config, known_stages(run), context, wish)
+        for note in routed.notes:
+            run.progress.say(note)
+        said.announce(routed.tasks)
+        desk = Desk(run=run, context=context, forge=forge if context.trusted else None, said=said)
         results = _do(run, routed.tasks, desk)
     except Exception as problem:
-        desk.abandon(problem)
+        said.abandon(problem)
         raise
-    url = desk.conclude(results, (*run.notes, *routed.notes))
-    return Reaction(results=results, notes=(*routed.notes, *desk.troubles), comment_url=url)
+    url = said.conclude(results, (*run.notes, *routed.notes))
+    return Reaction(results=results, notes=(*routed.notes, *said.troubles), comment_url=url)
 
 
 def _do(run: Run, tasks: Sequence[Task], desk: Desk) -> tuple[Result, ...]:
@@ -80,75 +73,12 @@ def _compared(run: Run, job: Job, built: Built | Result) -> Built | Result:
 
 @dataclass(kw_only=True)
 class Desk:
-    """Where a run tells the forge about itself; without a forge it tells nobody.
-
-    `troubles` are what the forge refused, in words.
-    """
+    """Where tasks are done that the forge is told of; without a forge nobody is."""
 
     run: Run
     context: Context
     forge: Forge | None
-    troubles: list[str] = field(default_factory=list)
-
-    # -- the comment ------------------------------------------------------------------------------
-
-    def announce(self, routed: Routed) -> None:
-        """Say on the pull request that the run goes on."""
-        waiting = tuple(
-            Waiting(app=task.job.app.name, stage=task.job.stage, doing=_DOING[task.intent])
-            for task in routed.tasks
-        )
-        if waiting:
-            report = Report(verb="run", commit=self.context.commit or "")
-            self._comment(in_progress(report, origin=self._origin(()), waiting=waiting))
-
-    def conclude(self, results: tuple[Result, ...], notes: tuple[str, ...]) -> str:
-        """Say how it ended; the comment's address."""
-        if not results and not notes:
-            return ""
-        report = Report(verb="run", results=results, notes=notes, commit=self.context.commit or "")
-        return self._comment(
-            comment(report, origin=self._origin(notes), fail_on=fails_on(self.run))
-        )
-
-    def abandon(self, problem: Exception) -> None:
-        """Say that the run ended in an error; of one that is killed `action-post` says so."""
-        error = problem if isinstance(problem, UserError) else None
-        failure = Failure(
-            exit_code=error.exit_code if error else ExitCode.DEFECT,
-            what=error.what if error else f"a defect of chalice-ci: {type(problem).__name__}",
-            where=error.where if error else "",
-            fix=error.fix if error else "See the log of the run.",
-        )
-        report = Report(verb="run", failure=failure, commit=self.context.commit or "")
-        self._comment(comment(report, origin=self._origin(()), fail_on=fails_on(self.run)))
-
-    def _comment(self, body: str) -> str:
-        pull, order = self.context.pull_request, self.order
-        if self.forge is None or pull is None or not self.run.comments:
-            return ""
-        try:
-            upserted = self.forge.upsert_comment(pull.number, body, run=order)
-        except ForgeError as error:
-            self._trouble("the comment could not be written", error)
-            return ""
-        return upserted.comment.url
-
-    def _origin(self, notes: tuple[str, ...]) -> Origin:
-        return Origin.of(self.context, notes=notes)
-
-    @property
-    def order(self) -> RunOrder:
-        """Which run this is, for the forge."""
-        return self.context.run or RunOrder(id=0)
-
-    def _trouble(self, what: str, error: ForgeError) -> None:
-        text = f"{what}: {error}"
-        if text not in self.troubles:
-            self.run.progress.say(text)
-            self.troubles.append(text)
-
-    # -- the tasks --------------------------------------------------------------------------------
+    said: Conversation
 
     def perform(self, task: Task) -> Result:
         """One task that is more than a check."""
@@ -181,7 +111,7 @@ class Desk:
             try:
                 self.forge.remove_environment(self._environment(job))
             except ForgeError as error:
-                self._trouble("the preview's deployment could not be taken away", error)
+                self.said.trouble("the preview's deployment could not be taken away", error)
         return replace(result, preview=True)
 
     def _environment(self, job: Job) -> str:
@@ -196,12 +126,12 @@ class Desk:
             return self.forge.start_deployment(
                 environment=self._environment(job),
                 sha=self.context.commit,
-                run=self.order,
+                run=self.said.order,
                 log_url=self.context.run_url,
                 description=f"Preview of {job.app.name}",
             )
         except ForgeError as error:
-            self._trouble("the preview could not be announced as a deployment", error)
+            self.said.trouble("the preview could not be announced as a deployment", error)
             return None
 
     def _finished(self, deployment: Deployment | None, state: DeploymentState, url: str) -> None:
@@ -210,7 +140,7 @@ class Desk:
         try:
             self.forge.finish_deployment(deployment, state, url=url, log_url=self.context.run_url)
         except ForgeError as error:
-            self._trouble("the deployment's status could not be set", error)
+            self.said.trouble("the deployment's status could not be set", error)
 
 
 def _main_url(result: Result) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,16 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 from chalice_ci.app.deployers import Deployers
 from chalice_ci.checkout import Checkout, GitReader, changed_files
 from chalice_ci.config import AppConfig, ProjectConfig
-from chalice_ci.context import Context
-from chalice_ci.forge.port import Forge
-from chalice_ci.inputs import AWS_REGION, COMMENT, GATEWAY_URL, PLAN, Inputs
+from chalice_ci.inputs import AWS_REGION, GATEWAY_URL, PLAN
 from chalice_ci.plan import digest_of
-from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import URL
 from chalice_ci.route import Job
+from chalice_ci.scene import Scene
 from chalice_ci.state.select import Records
 from chalice_ci.state.urls import StageUrl
-from chalice_ci.world import World
 
 _KINDS = {"rest_api": "rest", "websocket_api": "websocket"}
 
@@ -45,25 +40,24 @@ class Cloud(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What the verbs share. `work_dir` ends with the run, `out` is the output folder."""
+class Run(Scene):
+    """What the verbs share. `work_dir` ends with the run."""
 
-    world: World
-    inputs: Inputs
     checkout: Checkout
     config: ProjectConfig
     records: Records
-    progress: Progress
     cache_dir: Path
     work_dir: Path
-    out: Path
-    context: Context = field(default_factory=Context)
-    forge: Forge | None = None
     approvals: LocalForge | None = None
     git: GitReader | None = None
     notes: tuple[str, ...] = ()
     """What of the configuration does not hold yet, in sentences."""
     cloud: Cloud | None = None
+
+    @property
+    def root(self) -> Path:
+        """The repository's root."""
+        return self.checkout.root
 
     @property
     def aws_environ(self) -> Mapping[str, str]:
@@ -96,11 +90,6 @@ class Run:
     def run_url(self) -> str:
         """The address of the CI run, for the record; empty elsewhere."""
         return self.context.run_url
-
-    @property
-    def comments(self) -> bool:
-        """Whether the pull request is told how it goes."""
-        return self.inputs.flag(COMMENT)
 
     @property
     def _gateway(self) -> Callable[[str], str] | None:
@@ -136,20 +125,6 @@ class Run:
                 address = self._gateway(url.url)
             told.append(URL(kind=kind, address=address))
         return tuple(told)
-
-    def shown(self, path: Path) -> str:
-        """A path as a person would type it: relative to the current directory where it can be."""
-        with contextlib.suppress(ValueError):
-            return path.absolute().relative_to(self.world.cwd).as_posix()
-        return str(path)
-
-    def hand_over(self, path: Path) -> None:
-        """Give a file or folder that root wrote to the owner of the workspace, for later steps."""
-        owner = self.checkout.root.stat()
-        if self.world.uid != 0 or owner.st_uid == 0:
-            return
-        for one in (path, *(path.rglob("*") if path.is_dir() else ())):
-            os.chown(one, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
     def changed_files(self, app: AppConfig) -> tuple[str, ...]:
         """Files of an app whose bytes are not those of the commit that is checked out."""
