@@ -168,10 +168,8 @@ def test_a_commit_that_takes_another_chalice_tells_what_touches_the_app(tmp_path
     queue = "\n\n@app.on_sqs_message(queue='jobs')\ndef work(event):\n    pass\n"
     write(repository, {**pinned("1.34.0"), "app.py": APP + queue})
     commit(repository)
-    ran = chalice_ci(
-        "diff", "--stage", "dev", "--from", "HEAD~1", "--format", "json", cwd=repository
-    )
-    upgrade = ran.result["upgrade"]
+    ran, result = difference(repository)
+    upgrade = result["upgrade"]
     assert (upgrade["before"], upgrade["after"]) == ("1.33.0", "1.34.0")
     assert [(note["version"], note["topic"]) for note in upgrade["notes"]] == [
         ("1.34.0", "Architecture")
@@ -196,10 +194,8 @@ def test_from_a_release_that_cannot_be_run_here_the_notes_are_told_all_the_same(
     repository = hello(tmp_path / "r", **pinned("0.9.0"), **{"app.py": APP + view})
     write(repository, pinned("1.34.0"))
     commit(repository)
-    ran = chalice_ci(
-        "diff", "--stage", "dev", "--from", "HEAD~1", "--format", "json", cwd=repository
-    )
-    upgrade = ran.result["upgrade"]
+    ran, result = difference(repository)
+    upgrade = result["upgrade"]
     breaks = [note for note in upgrade["notes"] if note["impact"] == "breaks"]
     assert [(note["section"], note["at"][0]["line"]) for note in breaks] == [
         ("route-parameter-names", 11)
@@ -213,7 +209,5 @@ def test_the_same_chalice_is_no_upgrade(tmp_path):
     repository = hello(tmp_path / "r", **pinned("1.34.0"))
     write(repository, {"app.py": APP + "\n# changed\n"})
     commit(repository)
-    ran = chalice_ci(
-        "diff", "--stage", "dev", "--from", "HEAD~1", "--format", "json", cwd=repository
-    )
-    assert ran.result["upgrade"] is None
+    _, result = difference(repository)
+    assert result["upgrade"] is None
