@@ -33,6 +33,7 @@ ADAPTERS = {
     "chalice_ci.upgrade.catalogue": {"packaging"},
     "chalice_ci.upgrade.findings": {"packaging"},
     "chalice_ci.package.requirements": {"packaging"},
+    "chalice_ci.package.foreign": {"packaging"},
     "chalice_ci.package.lock": {"packaging"},
     "chalice_ci.package.references": {"packaging"},
     "chalice_ci.package.resolve": {"packaging"},

@@ -11,9 +11,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from chalice_ci.app.chalice_packager import ChalicePackager
 from chalice_ci.app.client import LoadRequest, LoadResult, load_app
 from chalice_ci.app.deployer import PackageFile
-from chalice_ci.app.environment import genuine_chalice, make_app_environment
+from chalice_ci.app.environment import (
+    genuine_chalice,
+    make_app_environment,
+    make_packager_environment,
+)
 from chalice_ci.app.pythons import Interpreter
 from chalice_ci.app.versions import Versions, resolve_app_versions
 from chalice_ci.app.wheel_builder import SandboxedBuilder
@@ -252,6 +257,22 @@ class _Building:
                 return replace(self.versions, requirements=early.resolved.requirements), folders
         return self.versions, ()
 
+    def _packager(self) -> ChalicePackager:
+        environ, cache_dir = self.run.world.env, self.run.cache_dir
+        return ChalicePackager(
+            python=make_packager_environment(
+                self.versions.chalice,
+                cache_dir=cache_dir,
+                environ=environ,
+                interpreter=self.versions.interpreter,
+            ),
+            work_dir=self.run.work_dir,
+            environ=environ,
+            network=bool(self.job.app.build),
+            confined=self._must_be_confined,
+            log=self._app_said,
+        )
+
     def _builder(self) -> SandboxedBuilder:
         environ, cache_dir = self.run.world.env, self.run.cache_dir
         uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
@@ -308,6 +329,7 @@ class _Building:
                 max_size=self.run.config.package.max_size_bytes,
                 allowed=self.job.app.build,
                 build=self._builder() if self.job.app.build else None,
+                packager=self._packager() if self.run.config.package.builder == "chalice" else None,
             ),
             cache_dir=self.run.cache_dir,
             out_dir=self.run.work_dir / "packages",

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from chalice_ci.base_policy import Files, Governed, governed, read_base
 from chalice_ci.building import Built, app_name_of, build, check_built, known_stages
+from chalice_ci.cache import read_size, trim
 from chalice_ci.checkout import Checkout, GitReader, read_checkout
 from chalice_ci.config import ProjectConfig, read_project_config
 from chalice_ci.context import Context, parse_payload, read_context
@@ -27,6 +28,7 @@ from chalice_ci.forge.select import Connection, connect
 from chalice_ci.inputs import (
     APP,
     CACHE_DIR,
+    CACHE_SIZE,
     COMMAND,
     CONFIG,
     GITHUB_TOKEN,
@@ -273,6 +275,7 @@ def _run(verb: str, inputs: Inputs, world: World) -> Iterator[Run]:
             raise
         with run.deployers:
             yield run
+        trim(run.cache_dir, limit=read_size(inputs.text(CACHE_SIZE)))
 
 
 def _unready(verb: str, scene: Scene, error: UserError) -> None:
@@ -316,11 +319,11 @@ def _configured(arrival: _Arrival, work_dir: Path) -> Run:
     given = inputs.path(CONFIG)
     own = read_project_config(checkout.root, None if given is None else world.cwd / given)
     policy = _governed(own, scene.context, checkout, files=connection.files, git=arrival.git)
-    for config in (own, policy.config):
-        _refuse_other_builder(config)
     for note in policy.notes:
         scene.progress.say(note)
     rehearsal = inputs.flag(LOCAL)
+    # A size that is none is told before anything is done.
+    read_size(inputs.text(CACHE_SIZE))
     cache_dir = world.cache_dir(inputs.path(CACHE_DIR))
     return Run(
         world=world,
@@ -346,15 +349,6 @@ def _configured(arrival: _Arrival, work_dir: Path) -> Run:
         work_dir=work_dir,
         cloud=_cloud(checkout, cache_dir, world) if rehearsal else None,
     )
-
-
-def _refuse_other_builder(config: ProjectConfig) -> None:
-    if config.package.builder != "uv":
-        raise UsageError(
-            f"`builder: {config.package.builder}` is not part of this version yet.",
-            where=str(config.places.get("package.builder") or config.file),
-            fix="Leave it out: uv builds the same package.",
-        )
 
 
 def _governed(

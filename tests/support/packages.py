@@ -19,6 +19,7 @@ from chalice_ci.app.environment import chalice_dir, make_deployer_environment
 from chalice_ci.app.pythons import Interpreter, describe, find_python
 from chalice_ci.app.wheel_builder import SandboxedBuilder
 from chalice_ci.package import Package, PackageRequest, build_package
+from chalice_ci.package.foreign import Packager
 from chalice_ci.package.index import with_index
 from chalice_ci.package.project_file import export_requirements
 from chalice_ci.package.requirements import read_requirements
@@ -105,6 +106,7 @@ def build(
     automatic_layer: bool = False,
     max_size: int | None = None,
     allowed: tuple[str, ...] = (),
+    packager: Packager | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Package:
     """Our package of a project; what is `allowed` is built from source in the sandbox."""
@@ -148,6 +150,7 @@ def build(
             max_size=max_size,
             allowed=allowed,
             build=builder,
+            packager=packager,
         ),
         cache_dir=cache_dir,
         out_dir=out_dir,

@@ -238,6 +238,26 @@ def make_deployer_environment(
     )
 
 
+def make_packager_environment(
+    chalice_version: str,
+    *,
+    cache_dir: Path,
+    environ: Mapping[str, str],
+    interpreter: Interpreter,
+) -> Path:
+    """Make, or use again, the environment that runs Chalice's own packager: its Python executable.
+
+    It holds what the deployer's does, pip included, on a Python that a process without rights can
+    run. Raises PackageError as `make_deployer_environment`.
+    """
+    return make_deployer_environment(
+        chalice_version,
+        cache_dir=cache_dir,
+        environ=environ,
+        interpreter=reachable(interpreter, cache_dir),
+    )
+
+
 def _locked_environment(
     kind: str,
     chalice_version: str,

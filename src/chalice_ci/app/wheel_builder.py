@@ -181,13 +181,14 @@ class SandboxedBuilder:
         output = neutralise(ended.output.decode("utf-8", "replace").replace(f"{own}/", ""))
         for line in output.splitlines():
             self.log(f"build| {line}")
-        said = _answer(ended, nonce)
+        said = answer_of(ended, nonce)
         if said is None or "error" in said:
-            raise _failed(source, _why(ended, said, self.limits), output)
+            raise _failed(source, why_it_failed(ended, said, self.limits), output)
         return said
 
 
-def _answer(ended: Ended, nonce: str) -> dict[str, Any] | None:
+def answer_of(ended: Ended, nonce: str) -> dict[str, Any] | None:
+    """What a program said that was told `nonce`; None when it is not its answer."""
     first, _, document = ended.answer.partition(b"\n")
     if ended.reason or not secrets.compare_digest(first, nonce.encode()):
         return None
@@ -198,7 +199,8 @@ def _answer(ended: Ended, nonce: str) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def _why(ended: Ended, said: Mapping[str, Any] | None, limits: Limits) -> str:
+def why_it_failed(ended: Ended, said: Mapping[str, Any] | None, limits: Limits) -> str:
+    """Why there is no result, in words; `said` may hold an error of the program's own."""
     match ended.reason:
         case "timeout":
             return f"it did not finish within {limits.wall_seconds:g} s"
@@ -225,24 +227,31 @@ def _failed(source: Source, why: str, output: str = "") -> PackageError:
 
 
 def _taken(wheels: Path, name: str, folder: Path, source: Source) -> Path:
-    """Copy the wheel out of the program's folder, which may hold anything."""
-    if "/" in name or not name.endswith(".whl") or len(name) > 250:
+    if not name.endswith(".whl"):
         raise _failed(source, f"its backend answered with {name[:80]!r} instead of a wheel")
+    return take_file(wheels, name, folder, lambda why: _failed(source, f"its wheel {why}"))
+
+
+def take_file(
+    folder: Path, name: str, target: Path, refused: Callable[[str], PackageError]
+) -> Path:
+    """Copy a file out of a program's folder, which may hold anything, to `target`."""
+    if "/" in name or len(name) > 250:
+        raise refused(f"is called {name[:80]!r} instead of a wheel's name")
     opened = None
     try:
-        opened = os.open(wheels, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=opened)
         with os.fdopen(found, "rb") as original:
             status = os.fstat(found)
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_WHEEL:
-                raise _failed(source, "what came out is not a wheel of a sensible size")
-            target = folder / name
-            with target.open("xb") as copy:
+                raise refused("is not a file of a sensible size")
+            with (target / name).open("xb") as copy:
                 shutil.copyfileobj(original, copy, 1024 * 1024)
-            target.chmod(0o644)
+            (target / name).chmod(0o644)
     except OSError as error:
-        raise _failed(source, f"its wheel cannot be read ({error.strerror})") from error
+        raise refused(f"cannot be read ({error.strerror})") from error
     finally:
         if opened is not None:
             os.close(opened)
-    return target
+    return target / name

@@ -7,24 +7,25 @@ the differences. Nothing of the app or its dependencies runs here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalice_ci.errors import PackageError
 from chalice_ci.package.archive import Written, write_archive
+from chalice_ci.package.foreign import Packager, pack
 from chalice_ci.package.index import Origins, origins, with_index
 from chalice_ci.package.limits import check_size
 from chalice_ci.package.lock import Locking, Wheel
 from chalice_ci.package.manifest import Archive, Dependency, FileEntry, Manifest
 from chalice_ci.package.project import app_sources, vendor_sources
-from chalice_ci.package.requirements import Requirements
+from chalice_ci.package.requirements import Entry, Requirements
 from chalice_ci.package.resolve import Making, Resolved, resolve
 from chalice_ci.package.source import Builder
 from chalice_ci.package.target import Target
 from chalice_ci.package.wheels import Fetched, fetch_wheels
-from chalice_ci.uv import find_uv
+from chalice_ci.uv import Uv, find_uv
 
 if TYPE_CHECKING:
     from chalice_ci.app.pythons import Interpreter
@@ -41,7 +42,8 @@ class PackageRequest:
     `python` is "3.12", `interpreter` any Python for uv to look at. `chalice_dir` is an installed
     chalice package: its runtime files go into the zip, so take it from the deployer's environment,
     where a dependency of the app cannot have changed it. `max_size` bounds each zip, in bytes.
-    `allowed` names what may be built from source, by `build`.
+    `allowed` names what may be built from source, by `build`; `packager` collects the dependencies
+    instead of what splices them here.
     """
 
     app_dir: Path
@@ -55,6 +57,7 @@ class PackageRequest:
     max_size: int | None = None
     allowed: tuple[str, ...] = ()
     build: Builder | None = None
+    packager: Packager | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,24 +94,19 @@ def build_package(
     vendored = vendor_sources(request.app_dir, repo_root=request.repo_root, prefix=prefix)
     uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
     uv = replace(uv, environ=with_index(uv.environ, request.requirements))
-    resolved = resolve(
-        request.requirements,
-        Locking(
-            target=Target(python=request.python, architecture=request.architecture),
-            python=request.interpreter.executable,
-            uv=uv,
-            cache_dir=cache_dir,
-        ),
-        Making(
-            repo_root=request.repo_root,
-            allowed=request.allowed,
-            build=request.build,
-            environ=environ,
-            origins=origins(uv),
-        ),
+    fetching: Callable[[Sequence[Wheel]], Sequence[Fetched]] = _Fetching(
+        cache_dir=cache_dir, environ=environ, origins=origins(uv)
     )
+    if request.packager is not None and request.packager.network:
+        # It resolves by itself.
+        resolved = Resolved(wheels=(), requirements=request.requirements)
+    else:
+        resolved = _resolved(request, uv, cache_dir, environ)
     wheels = resolved.wheels
-    fetching = _Fetching(cache_dir=cache_dir, environ=environ, origins=origins(uv))
+    if request.packager is not None:
+        collected = _collected(request, request.packager, resolved, fetching, cache_dir)
+        wheels = tuple(one.wheel for one in collected)
+        fetching = _Collected(fetched=collected)
     places = {"cache_dir": cache_dir, "out_dir": out_dir}
     if request.automatic_layer:
         app = write_archive("app", wheels=(), fetch=fetching, prefix="", layers=[own], **places)
@@ -137,6 +135,73 @@ def build_package(
         manifest=manifest,
         resolved=resolved,
     )
+
+
+def _resolved(
+    request: PackageRequest, uv: Uv, cache_dir: Path, environ: Mapping[str, str]
+) -> Resolved:
+    return resolve(
+        request.requirements,
+        Locking(
+            target=Target(python=request.python, architecture=request.architecture),
+            python=request.interpreter.executable,
+            uv=uv,
+            cache_dir=cache_dir,
+        ),
+        Making(
+            repo_root=request.repo_root,
+            allowed=request.allowed,
+            build=request.build,
+            environ=environ,
+            origins=origins(uv),
+        ),
+    )
+
+
+def _collected(
+    request: PackageRequest,
+    packager: Packager,
+    resolved: Resolved,
+    fetch: Callable[[Sequence[Wheel]], Sequence[Fetched]],
+    cache_dir: Path,
+) -> tuple[Fetched, ...]:
+    """What a packager of somebody else collects: of the locked wheels, or of what it finds."""
+    requirements = request.requirements
+    requirements.check()
+    lines = tuple(f"{wheel.name}=={wheel.version}" for wheel in resolved.wheels)
+    if packager.network:
+        if requirements.references:
+            raise PackageError(
+                f"`builder: chalice` takes names and versions, not "
+                f"{requirements.references[0].shown!r}.",
+                where=str(requirements.references[0].at),
+                fix="Take `builder: uv`, or name a version that the package index has.",
+            )
+        lines = tuple(_with_hashes(entry) for entry in requirements.entries)
+    return pack(
+        packager,
+        lines,
+        tuple(entry.text for entry in requirements.constraints),
+        fetch(resolved.wheels),
+        target=Target(python=request.python, architecture=request.architecture),
+        requirements=requirements,
+        cache_dir=cache_dir,
+    )
+
+
+def _with_hashes(entry: Entry) -> str:
+    return " ".join((entry.text, *(f"--hash={kind}:{value}" for kind, value in entry.hashes)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Collected:
+    """Answers with what was collected already."""
+
+    fetched: tuple[Fetched, ...]
+
+    def __call__(self, wheels: Sequence[Wheel]) -> tuple[Fetched, ...]:
+        wanted = {wheel.name for wheel in wheels}
+        return tuple(one for one in self.fetched if one.wheel.name in wanted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -279,8 +279,8 @@ def check_wheel(path: Path, target: Target, *, shown: str, where: str) -> Wheel:
     try:
         members = tuple(inspect_wheel(path))
         with zipfile.ZipFile(path) as archive:
-            told = _metadata(archive, {member.name for member in members})
-            problem = next(_foreign(archive, target), "")
+            told = metadata_of(archive, {member.name for member in members})
+            problem = next(unfit_libraries(archive, target), "")
     except (WheelRefused, zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
         raise refused(str(error), again) from error
     if problem:
@@ -300,8 +300,11 @@ def check_wheel(path: Path, target: Target, *, shown: str, where: str) -> Wheel:
     )
 
 
-def _metadata(archive: zipfile.ZipFile, names: set[str]) -> tuple[str, str]:
-    """The normalised name and the version in METADATA."""
+def metadata_of(archive: zipfile.ZipFile, names: set[str]) -> tuple[str, str]:
+    """The normalised name and the version in the only METADATA among `names`.
+
+    Raises WheelRefused without one, InvalidWheelFilename for a version that is none.
+    """
     found = [n for n in names if re.fullmatch(r"[^/]+\.dist-info/METADATA", n)]
     if len(found) != 1:
         raise WheelRefused("it has no METADATA")
@@ -315,7 +318,7 @@ def _metadata(archive: zipfile.ZipFile, names: set[str]) -> tuple[str, str]:
     return str(canonicalize_name(fields.get("Name", ""))), str(version)
 
 
-def _foreign(archive: zipfile.ZipFile, target: Target) -> Iterator[str]:
+def unfit_libraries(archive: zipfile.ZipFile, target: Target) -> Iterator[str]:
     """Why its libraries do not run in Lambda: a tag such as `linux_x86_64` does not tell."""
     own = {PurePosixPath(name).name for name in archive.namelist()}
     for info in archive.infolist():
