@@ -52,6 +52,7 @@ class Place(Protocol):
     def comment(self, number: int, body: str, *, ours: bool = False) -> int: ...
     def bodies(self, number: int) -> list[str]: ...
     def delete_comment(self, number: int, comment: int) -> None: ...
+    def merged_as(self, number: int) -> str: ...
     def commit(self) -> str: ...
 
 
@@ -78,7 +79,12 @@ class Folder:
         return sha
 
     def close(self, number: int, *, merged: bool) -> None:
-        self.open().update_pull_request(number, is_open=False, merged=merged)
+        merge_sha = self.commit() if merged else None
+        self.open().update_pull_request(number, is_open=False, merged=merged, merge_sha=merge_sha)
+
+    def merged_as(self, number: int) -> str:
+        file = self.root / "pull-requests" / f"{number}.json"
+        return str(json.loads(file.read_text())["merge_sha"])
 
     def label(self, number: int, *labels: str) -> None:
         self.open().update_pull_request(number, labels=labels)
@@ -127,6 +133,10 @@ class GitHubPlace:
             assert status == 200
         else:
             self.github.emulator.patch(path, {"state": "closed"})
+
+    def merged_as(self, number: int) -> str:
+        pull = self.github.emulator.get(f"/repos/{REPOSITORY}/pulls/{number}")
+        return str(pull["merge_commit_sha"])
 
     def label(self, number: int, *labels: str) -> None:
         path = f"/repos/{REPOSITORY}/issues/{number}/labels"
@@ -212,6 +222,20 @@ class TestPullRequests:
         place.close(number, merged=merged)
         found = place.open().pull_request(number)
         assert (found.is_open, found.merged) == (False, merged)
+
+    def test_the_one_that_was_merged_as_a_commit_is_found_with_its_labels(
+        self, place: Place
+    ) -> None:
+        first, second, closed = (place.pull_request() for _ in range(3))
+        place.label(second, "allow-delete:dev")
+        for number in (first, second):
+            place.close(number, merged=True)
+        place.close(closed, merged=False)
+        forge = place.open()
+        found = forge.merged_as(place.merged_as(second))
+        assert found is not None
+        assert (found.number, found.labels) == (second, ("allow-delete:dev",))
+        assert forge.merged_as("f" * 40) is None
 
     def test_only_open_ones_are_listed(self, place: Place) -> None:
         first, second, third = (place.pull_request() for _ in range(3))

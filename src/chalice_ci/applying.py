@@ -31,6 +31,7 @@ from chalice_ci.app.pythons import Interpreter
 from chalice_ci.app.versions import DEFAULT_CHALICE
 from chalice_ci.building import Built
 from chalice_ci.errors import (
+    ForgeError,
     PlanRefused,
     StateMoved,
     StateNotRecorded,
@@ -221,14 +222,14 @@ def _delete(
     _refuse_elsewhere(job, recorded, stage.identity)
     resources = () if recorded is None else recorded.state.resources
     target = Target(app_name=stage.app_name, stage=job.stage, graph=None, resources=resources)
-    what = _Operations(
+    what = Work(
         target=target,
         operations=deployer.plan(target),
         identity=stage.identity,
         recorded=recorded,
     )
     result = replace(base, account=stage.identity.account, region=stage.identity.region)
-    return _do(run, job, what, deployer, result)
+    return carry_out(run, job, what, deployer, result)
 
 
 # -- planning -------------------------------------------------------------------------------------
@@ -347,8 +348,23 @@ def _destruction_allowed(run: Run, job: Job) -> bool:
     return destruction.is_allowed(job, asked=run.inputs.flag(ALLOW_DESTRUCTIVE), labels=labels)
 
 
+def _labels_of_merged(run: Run) -> tuple[str, ...]:
+    """The labels of the pull request whose merge this run deploys; none when nobody can say."""
+    commit = run.context.commit
+    if run.forge is None or commit is None or run.context.pull_request is not None:
+        return ()
+    try:
+        merged = run.forge.merged_as(commit)
+    except ForgeError as error:
+        run.progress.say(f"the merged pull request's labels can't be read: {error}")
+        return ()
+    return () if merged is None else merged.labels
+
+
 def _refuse_destruction(run: Run, job: Job, plan: Plan) -> None:
-    if not plan.destruction_allowed and not _destruction_allowed(run, job):
+    if not plan.destructive or plan.destruction_allowed or _destruction_allowed(run, job):
+        return
+    if destruction.label(job.stage) not in _labels_of_merged(run):
         destruction.refuse(job, plan.destructive)
 
 
@@ -424,21 +440,21 @@ def _apply(
     if job.policy is not None and job.policy.needs is not None:
         refuse_unless_live(run, job, job.policy.needs, packages)
     target = _target(plan.app_name, job, plan.graph, packages, sealed.recorded)
-    what = _Operations(
+    what = Work(
         target=target,
         operations=sealed.operations,
         identity=sealed.identity,
         recorded=sealed.recorded,
         snapshot=sealed.opened.snapshot,
     )
-    result = _do(run, job, what, deployer, base)
+    result = carry_out(run, job, what, deployer, base)
     if result.failure is None and job.policy is not None and job.policy.smoke:
         result = smoke_checks(run, job, result)
     return result
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Operations:
+class Work:
     """What is to be done, and from which record it was planned; no graph is a deletion."""
 
     target: Target
@@ -453,8 +469,8 @@ class _Operations:
         return "delete" if self.target.graph is None else "deploy"
 
 
-def _do(
-    run: Run, job: Job, what: _Operations, deployer: Deployer, base: model.Result
+def carry_out(
+    run: Run, job: Job, what: Work, deployer: Deployer, base: model.Result
 ) -> model.Result:
     """Hold the stage, apply, record. What needs no call needs no lease."""
     steps = _Steps(run=run, job=job.name, recorded=what.recorded)

@@ -364,6 +364,23 @@ class GitHubForge:
         # Something may be opened or closed between two pages.
         return tuple(sorted({p.number: p for p in found}.values(), key=lambda p: p.number))
 
+    def merged_as(self, commit: str) -> PullRequest | None:
+        """Of the pull requests that were updated last - one page - the one merged as this commit.
+
+        It is the merge commit, the squashed commit or the last of the rebased ones.
+        """
+
+        def find() -> PullRequest | None:
+            latest = self._api.repo.get_pulls(state="closed", sort="updated", direction="desc")
+            for pull in latest.get_page(0):
+                if pull.merged_at is not None and pull.merge_commit_sha == commit:
+                    return _pull_request(pull)
+            return None
+
+        return self._api.call(
+            Operation(doing="find the pull request that was merged", permission=_READ_PULLS), find
+        )
+
     def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
         """Our comment, found by author and marker."""
         found = find_comments(self._pages(number).ours(), key)

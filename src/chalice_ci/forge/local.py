@@ -143,8 +143,9 @@ class LocalForge:
         labels: tuple[str, ...] | None = None,
         is_open: bool | None = None,
         merged: bool | None = None,
+        merge_sha: str | None = None,
     ) -> PullRequest:
-        """Push to a pull request, label, close, merge or open it again."""
+        """Push to a pull request, label, close, merge (as `merge_sha`) or open it again."""
         with self._locked():
             document = self._read_pull(number)
             if head_sha is not None:
@@ -155,6 +156,8 @@ class LocalForge:
                 document["open"] = is_open
             if merged is not None:
                 document |= {"merged": merged, "open": document["open"] and not merged}
+            if merge_sha is not None:
+                document["merge_sha"] = merge_sha
             self._write(self._pull_file(number), document)
             return self._pull(document)
 
@@ -173,6 +176,16 @@ class LocalForge:
             ]
             found = (self._pull(self._read_pull(number)) for number in sorted(numbers))
             return tuple(pull for pull in found if pull.is_open)
+
+    def merged_as(self, commit: str) -> PullRequest | None:
+        """The pull request that was merged as this commit."""
+        with self._locked():
+            for file in sorted((self._root / "pull-requests").glob("*.json")):
+                if file.stem.isdecimal():
+                    document = self._read_pull(int(file.stem))
+                    if document["merged"] is True and document.get("merge_sha") == commit:
+                        return self._pull(document)
+        return None
 
     def add_comment(self, number: int, body: str) -> int:
         """Comment as this object's account, as people do; the comment's id."""

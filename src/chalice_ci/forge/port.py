@@ -169,6 +169,10 @@ class Forge(Protocol):
         """Every open pull request, by number."""
         ...
 
+    def merged_as(self, commit: str) -> PullRequest | None:
+        """The pull request that was merged as this commit, if it is one of the latest."""
+        ...
+
     def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
         """Our comment on a pull request, the oldest if a race made more."""
         ...
