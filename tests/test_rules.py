@@ -27,8 +27,30 @@ def test_every_rule_says_what_why_and_how_to_allow_it(rule: rules.Rule) -> None:
     assert rule.title
     assert rule.explanation
     assert rule.allow
-    assert bool(rule.before) == bool(rule.after)
+    assert rule.before
+    assert rule.after
+    assert rule.before != rule.after
+    # A sentence is no reason.
+    assert len(rule.explanation) > 100
     assert not rule.title.endswith(".")
+
+
+def test_every_rule_has_its_section_in_the_documentation() -> None:
+    """Title, reason, before, after and how to allow it, in this order."""
+    sections = rules.document().split("\n### ")[1:]
+    assert {section.partition("\n")[0] for section in sections} == set(rules.RULES)
+    for section in sections:
+        rule = rules.RULES[section.partition("\n")[0]]
+        block = "{}:\n\n```" + rule.language + "\n{}\n```"
+        parts = (
+            rule.title,
+            rule.explanation,
+            block.format("Before", rule.before),
+            block.format("After", rule.after),
+            "How to allow it: ",
+        )
+        places = [section.index(part) for part in parts]
+        assert places == sorted(places), rule.name
 
 
 @pytest.mark.parametrize("rule", rules.RULES.values(), ids=lambda rule: rule.name)

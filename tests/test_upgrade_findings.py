@@ -121,6 +121,7 @@ def test_todays_chalice_cannot_deploy_without_the_stages_own_policy(tmp_path):
     answer = load_app(request, work_dir=work_dir).answer
     work_dir.rmdir()
     assert isinstance(answer, LoadFailure)
+    assert answer.kind == "chalice"
     assert "policy-dev.json" in answer.message
 
 

@@ -529,8 +529,11 @@ _LOAD = (
         severity=Severity.ERROR,
         explanation=(
             "It died from a signal: a crash in a compiled dependency, the machine's memory,\n"
-            "a limit on processes or files, or the app killing itself."
+            "a limit on processes or files, or the app killing itself. Nothing of what it found\n"
+            "is left, so the app's own output is the only trace."
         ),
+        before="if not TABLE:\n    os.abort()",
+        after="if not TABLE:\n    raise RuntimeError('the variable TABLE is not set')",
         allow=_NEVER,
     ),
     Rule(
@@ -553,8 +556,12 @@ _LOAD = (
         severity=Severity.ERROR,
         explanation=(
             "The app was imported, but the app's own Chalice raised an error while it read the\n"
-            "configuration or built the application from it."
+            "configuration or built the application from it: `chalice deploy` would end there\n"
+            "too. Here, `policy-dev.json` is not there."
         ),
+        before='{"stages": {"dev": {"autogen_policy": false}}}',
+        after=('{"stages": {"dev": {"autogen_policy": false, "iam_policy_file": "policy.json"}}}'),
+        language="json",
         allow=_NEVER,
     ),
     Rule(
@@ -565,8 +572,11 @@ _LOAD = (
         explanation=(
             "Code of the app runs in the same process as the loader and can write its answer.\n"
             "What comes back is checked against a closed description of what Chalice can produce;\n"
-            "this answer is something else, so nothing in it is used."
+            "this answer is something else, so nothing in it is used. Code that writes to file\n"
+            "descriptors that it did not open, or that replaces parts of Chalice, ends here."
         ),
+        before="os.write(4, b'ready')  # whoever opened that descriptor",
+        after="print('ready')",
         allow=_NEVER,
     ),
     Rule(
@@ -650,8 +660,11 @@ _LOAD = (
         severity=Severity.ERROR,
         explanation=(
             "What the loader found does not fit into the 16 MiB that are read from it: far more\n"
-            "routes and functions than an account can hold."
+            "routes and functions than an account can hold. Mostly a loop makes them, where a\n"
+            "parameter in the path was meant."
         ),
+        before="for number in range(100_000):\n    app.route(f'/items/{number}')(item)",
+        after="@app.route('/items/{number}')\ndef item(number):\n    return {}",
         allow=_NEVER,
     ),
     Rule(
@@ -674,8 +687,15 @@ _LOAD = (
         title="The app could not be loaded",
         group=Group.LOAD,
         severity=Severity.ERROR,
-        explanation="The app could not be loaded, for a reason that has no rule of its own.",
-        allow=_NEVER,
+        explanation=(
+            "The app was not even started: it is copied first, and its folder holds more files\n"
+            "or bytes than are copied; or the process that loads it could not be shut in, and\n"
+            "there are credentials beside it. The finding says which of the two, and the limit."
+        ),
+        before="apps:\n  orders: {path: .}  # the whole repository, with its data",
+        after="apps:\n  orders: {path: services/orders}  # the folder of app.py",
+        language="yaml",
+        allow="`allow-unsandboxed` loads an app where nothing shuts it in.",
     ),
 )
 
@@ -731,7 +751,10 @@ _CONFIGURATION = (
         title="A key stands twice in the same object of `.chalice/config.json`",
         group=Group.CONFIGURATION,
         severity=Severity.ERROR,
-        explanation="Chalice takes the last one and silently forgets the others.",
+        explanation=(
+            "Chalice takes the last one and silently forgets the others: what somebody wrote\n"
+            "further up, and reviewed, does not hold."
+        ),
         before='{"lambda_timeout": 10, "lambda_timeout": 60}',
         after='{"lambda_timeout": 60}',
         language="json",
@@ -771,7 +794,10 @@ _CONFIGURATION = (
         title="Chalice does not know the version of `.chalice/config.json`",
         group=Group.CONFIGURATION,
         severity=Severity.ERROR,
-        explanation="It is the version of the file's format, not the app's, and at most 2.0.",
+        explanation=(
+            "It is the version of the file's format, not the app's, and at most 2.0. Chalice\n"
+            "stops with an error when it is higher."
+        ),
         before='{"version": "3.1"}',
         after='{"version": "2.0"}',
         language="json",
