@@ -24,6 +24,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import botocore.exceptions
+
 READS = {
     "apigateway": {
         "GetAuthorizers", "GetDeployment", "GetDomainName", "GetRestApi", "GetRestApis", "GetStage",
@@ -50,6 +52,18 @@ CREDENTIALS = {
     "sso": {"GetRoleCredentials"},
     "sso-oidc": {"CreateToken"},
     "sts": {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"},
+}
+
+# Made twice, there are two of them: when the answer is lost, the next deploy looks what there is.
+_NOT_REPEATABLE = {
+    "apigateway": {"ImportRestApi"},
+    "apigatewayv2": {"CreateApi", "CreateIntegration"},
+    "lambda": {
+        "AddPermission",
+        "CreateEventSourceMapping",
+        "CreateFunction",
+        "PublishLayerVersion",
+    },
 }
 
 _THROTTLED = {"Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"}
@@ -143,10 +157,11 @@ class Pipe:
             left = until - time.monotonic()
             if left <= 0:
                 return
-            self._end_with_the_parent()
+            self.end_with_the_parent()
             time.sleep(min(left, _SLICE_SECONDS))
 
-    def _end_with_the_parent(self) -> None:
+    def end_with_the_parent(self) -> None:
+        """Raise Stopped when the parent is gone, as far as that can be told now."""
         if not self._asking.acquire(blocking=False):
             return
         try:
@@ -197,6 +212,7 @@ class Calls:
         session.register("before-call", self._before)
         session.register("after-call", self._after)
         session.register("after-call-error", self._lost)
+        session.register("needs-retry", self._before_retry)
 
     def _keep_parameters(self, params: Any = None, context: Any = None, **_event: Any) -> None:
         if isinstance(context, dict):
@@ -224,6 +240,23 @@ class Calls:
             return {"ask": {"number": self._number, **call}}
 
         self._pipe.ask(question)
+
+    def _before_retry(
+        self,
+        response: Any = None,
+        caught_exception: Any = None,
+        operation: Any = None,
+        **_event: Any,
+    ) -> None:
+        """Nothing is tried again for a parent that is gone, nor what would be done twice."""
+        self._pipe.end_with_the_parent()
+        service, name = _names(operation)
+        if name not in _NOT_REPEATABLE.get(service, ()):
+            return
+        if caught_exception is not None:
+            raise caught_exception
+        if response is not None and response[0].status_code >= 500:
+            raise botocore.exceptions.ConnectionClosedError(endpoint_url=response[0].url)
 
     def _after(
         self,
