@@ -9,6 +9,7 @@ import pytest
 from packaging.version import Version
 
 from chalice_ci import rules
+from chalice_ci.app import versions
 from chalice_ci.app.versions import SUPPORTED
 from chalice_ci.upgrade import document
 from chalice_ci.upgrade.catalogue import (
@@ -91,6 +92,12 @@ def test_the_documentation_is_generated_from_the_catalogue():
     assert written == document.document(), (
         "run: python -m chalice_ci.upgrade.document docs/upgrades.md"
     )
+
+
+def test_the_dropped_pythons_are_those_that_a_version_finding_names():
+    """The one table is for an app's own Python, the other for its CI."""
+    told = {n.name.removeprefix("python-"): n.version for n in NAMED if n.rule == "python-dropped"}
+    assert told == versions.DROPPED
 
 
 # --- between two releases -------------------------------------------------------------------------

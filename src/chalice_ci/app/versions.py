@@ -236,15 +236,20 @@ def _small_text(path: Path) -> str | None:
         return None
 
 
+DROPPED = {"2.7": "1.24.0", "3.6": "1.31.0", "3.7": "1.31.0", "3.8": "1.32.0", "3.9": "1.33.0"}
+"""Pythons that Chalice supported once, with the release that dropped each."""
+
+
 def _unsupported_python(app: AppConfig, asked: _Asked) -> Finding | None:
     minor = ".".join(asked.version.split(".")[:2])
     if minor in PYTHONS:
         return None
+    gone = f" Chalice dropped {minor} in {DROPPED[minor]}." if minor in DROPPED else ""
     return _finding(
         PYTHON_RULE,
         app,
         f"Python {asked.version or '?'} (from {asked.source}) is not supported: "
-        f"Chalice {DEFAULT_CHALICE} runs on {', '.join(PYTHONS)} here.",
+        f"Chalice {DEFAULT_CHALICE} runs on {', '.join(PYTHONS)} here.{gone}",
         f"Ask for one of them, in chalice-ci.yml:\n{_override(app, 'python', PYTHONS[-1])}",
         at=asked.at,
         subject=asked.version,
