@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from chalice import awsclient
 from chalice.awsclient import AWSClientError, TypedAWSClient
 
 from . import settings
@@ -42,6 +43,9 @@ class Client(TypedAWSClient):
     """One client per deploy; `poll_seconds` is the longest step of a wait."""
 
     def __init__(self, session: Any, pipe: Pipe, poll_seconds: float, clients: Any) -> None:
+        # Chalice asks for "data_loader" here and gets a new one, which reads AWS's endpoints anew
+        # for each of these clients. The session has read them.
+        awsclient.create_loader = session.get_component
         super().__init__(session, sleep=pipe.sleep)
         self._client_cache = clients
         self._poll_seconds = poll_seconds
