@@ -45,7 +45,7 @@ class Client(TypedAWSClient):
     def __init__(self, session: Any, pipe: Pipe, poll_seconds: float, clients: Any) -> None:
         # Chalice asks for "data_loader" here and gets a new one, which reads AWS's endpoints anew
         # for each of these clients. The session has read them.
-        awsclient.create_loader = session.get_component
+        awsclient.create_loader = session.get_component  # type: ignore[attr-defined]
         super().__init__(session, sleep=pipe.sleep)
         self._client_cache = clients
         self._poll_seconds = poll_seconds
