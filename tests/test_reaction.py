@@ -13,6 +13,9 @@ import pytest
 from chalice_ci.context import RunOrder
 from chalice_ci.forge.local import LocalForge
 from chalice_ci.local import EmbeddedAWS, LocalMode
+from offline_github import webhooks
+from offline_github.emulate import REPOSITORY
+from offline_github.gateway import offline_github
 from support.commandline import (
     APP,
     chalice_ci,
@@ -351,3 +354,34 @@ def test_a_mistyped_command_of_the_action_gets_a_suggestion(repository):
     ran = chalice_ci("action", cwd=repository, **{"INPUT_COMMAND": "depoly"})
     assert ran.code == 2
     assert "Did you mean 'deploy'" in ran.err
+
+
+def test_on_github_the_base_and_the_present_are_read_from_the_api(tmp_path):
+    (tmp_path / "github").mkdir()
+    with offline_github(tmp_path / "github") as github:
+        emulator = github.emulator
+        policy = f"{YML}experimental: {{allow: []}}\n"
+        emulator.push("main", {"app.py": APP, "chalice-ci.yml": policy})
+        sha = emulator.push("feature", {"app.py": FIXED, "chalice-ci.yml": YML})
+        number = emulator.pull_request("feature")
+        # A shallow checkout: nothing of the base is here.
+        repository = hello(tmp_path / "r", **{"chalice-ci.yml": YML, "app.py": FIXED})
+        payload = webhooks.pull_request(
+            "synchronize", number=number, full_name=REPOSITORY, head_sha=sha, base_ref="main"
+        )
+        env = event(repository, tmp_path, "pull_request") | {
+            **github.environ,
+            "GITHUB_TOKEN": emulator.workflow_token(pull_requests="write", contents="read"),
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_RUN_ATTEMPT": "2",
+        }
+        Path(env["GITHUB_EVENT_PATH"]).write_text(json.dumps(payload))
+        ran = react(repository, env, "--stage", "dev")
+        assert ran.code == 1, ran.out + ran.err
+        assert "main:chalice-ci.yml:6:23" in ran.out
+        asked = [one.operation for one in github.seen]
+        assert "GET /repos/{owner}/{repo}/contents/{path}" in asked
+        assert "GET /repos/{owner}/{repo}/pulls/{pull_number}" in asked
+        (comment,) = emulator.comments(number)
+        assert "experimental-not-allowed" in comment["body"]
+        assert github.invalid == []

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from chalice_ci.config import AppConfig, DeployOn, PreviewConfig, ProjectConfig, StageConfig
+from chalice_ci.config import (
+    AppConfig,
+    DeployOn,
+    PreviewConfig,
+    ProjectConfig,
+    SmokeCheck,
+    StageConfig,
+)
 from chalice_ci.errors import UsageError
 from chalice_ci.route import Wish, all_jobs, deploy_jobs, named_jobs
 
@@ -94,7 +101,7 @@ def test_a_stage_of_config_json_alone_can_be_asked_for():
 
 def test_a_preview_takes_the_settings_of_the_stage_it_is_like():
     (job,) = deploy_jobs(CONFIG, KNOWN, Wish(apps=("orders",), stages=("pr-7",)))
-    assert (job.stage, job.like, job.policy) == ("pr-7", "dev", None)
+    assert (job.stage, job.like, job.policy) == ("pr-7", "dev", StageConfig(name="pr-7"))
 
 
 def test_a_preview_needs_to_be_configured():
@@ -106,3 +113,27 @@ def test_what_works_from_the_record_takes_any_stage_by_name():
     assert names(named_jobs(CONFIG, Wish(apps=("orders",), stages=("gone",)))) == ["orders/gone"]
     with pytest.raises(UsageError, match="has to be named"):
         named_jobs(CONFIG, Wish())
+
+
+def test_a_preview_lives_where_its_model_does_and_waits_for_nobody():
+    smoke = (SmokeCheck(path="/health"),)
+    model = StageConfig(
+        name="qa",
+        deploy_on=DeployOn(branch="main"),
+        needs="dev",
+        environment="qa",
+        account="123456789012",
+        region="eu-west-1",
+        smoke=smoke,
+    )
+    config = ProjectConfig(
+        apps=(AppConfig(name="orders", path="."),),
+        stages=(StageConfig(name="dev"), model),
+        preview=PreviewConfig(like="qa"),
+    )
+    wanted = StageConfig(name="pr-7", account="123456789012", region="eu-west-1", smoke=smoke)
+    wish = Wish(stages=("pr-7",))
+    (up,) = deploy_jobs(config, {"orders": ("dev", "qa")}, wish)
+    assert (up.policy, up.like) == (wanted, "qa")
+    (down,) = named_jobs(config, wish)
+    assert down.policy == wanted

@@ -150,7 +150,8 @@ def _main_url(result: Result) -> str:
 def _answering(run: Run, result: Result) -> Result:
     """A preview is up when its URL answers, with whatever it likes but an error of the server."""
     url = _main_url(result)
-    if result.verdict is not Verdict.OK or not url:
+    if result.verdict is not Verdict.OK or not url or result.smoke:
+        # Its own smoke checks have asked already.
         return result
     run.progress.say(f"asking {url}", job=f"{result.app}/{result.stage}")
     return reachable(result, url)

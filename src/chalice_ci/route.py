@@ -113,7 +113,7 @@ def named_jobs(config: ProjectConfig, wish: Wish) -> tuple[Job, ...]:
         )
     policies = {stage.name: stage for stage in config.stages}
     return tuple(
-        Job(app=app, stage=name, policy=policies.get(name))
+        Job(app=app, stage=name, policy=policies.get(name) or _preview_policy(config, name))
         for app in _apps(config, wish)
         for name in _needed_first(policies, wish.stages)
     )
@@ -283,8 +283,10 @@ class _Router:
 
     def _preview(self, intent: Intent, pull: PullRequest) -> tuple[Task, ...]:
         like = self.config.preview.like if self.config.preview else None
+        name = f"pr-{pull.number}"
+        policy = _preview_policy(self.config, name)
         return tuple(
-            Task(intent=intent, job=Job(app=app, stage=f"pr-{pull.number}", like=like))
+            Task(intent=intent, job=Job(app=app, stage=name, policy=policy, like=like))
             for app in _apps(self.config, self.wish)
         )
 
@@ -411,7 +413,8 @@ def _jobs(
                     where=config.file or "chalice-ci.yml",
                     fix="Add `preview: {like: dev}` to chalice-ci.yml.",
                 )
-            yield Job(app=app, stage=name, like=config.preview.like)
+            policy = _preview_policy(config, name)
+            yield Job(app=app, stage=name, policy=policy, like=config.preview.like)
             continue
         names = dict.fromkeys((*policies, *known.get(app.name, ()), "dev"))
         if name not in names:
@@ -422,6 +425,19 @@ def _jobs(
                 fix=f"The stages are: {', '.join(names)}. A new one goes into config.json.",
             )
         yield Job(app=app, stage=name, policy=policies.get(name))
+
+
+def _preview_policy(config: ProjectConfig, name: str) -> StageConfig | None:
+    """A preview lives where the stage that it is like does, and is asked the same questions.
+
+    It waits for nobody: gates, needs and refs are about that stage alone.
+    """
+    if config.preview is None or not PREVIEW.fullmatch(name):
+        return None
+    like = next((stage for stage in config.stages if stage.name == config.preview.like), None)
+    if like is None:
+        return None
+    return replace(like, name=name, deploy_on=None, needs=None, environment=None)
 
 
 def _needed_first(policies: Mapping[str, StageConfig], stages: Sequence[str]) -> tuple[str, ...]:
