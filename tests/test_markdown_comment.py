@@ -377,7 +377,8 @@ def test_a_small_report_is_whole_in_both() -> None:
 # -- hostile --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=2000, deadline=None)
+# A report has dozens of texts; the escapes themselves have thousands, in test_markdown.
+@settings(max_examples=600, deadline=None)
 @given(reports_of(texts), texts, st.integers(0, 3), st.sampled_from([8_000, LIMIT]))
 @example(
     Report(
