@@ -177,7 +177,7 @@ def test_a_preview_takes_the_settings_of_the_stage_it_is_like() -> None:
     context, wish = event_of("pull_request opened", "own")
     routed = route_event(CONFIGS["previews"], KNOWN, context, wish)
     job = routed.tasks[-1].job
-    assert (job.stage, job.like, job.policy) == ("pr-42", "dev", None)
+    assert (job.stage, job.like, job.policy) == ("pr-42", "dev", StageConfig(name="pr-42"))
 
 
 def test_a_deleted_label_takes_its_previews_down() -> None:
