@@ -205,6 +205,21 @@ def test_from_a_release_that_cannot_be_run_here_the_notes_are_told_all_the_same(
     assert ran.code == 1
 
 
+def test_an_app_that_the_new_chalice_cannot_import_hears_which_release_broke_it(tmp_path):
+    """The upgrade itself is why there is nothing to compare: then the notes matter most."""
+    old = APP + "\napp.define_authorizer(name='users', header='X', auth_type='custom')\n"
+    repository = hello(tmp_path / "r", **pinned("0.9.0"), **{"app.py": old})
+    write(repository, pinned("1.34.0"))
+    commit(repository)
+    ran, result = difference(repository)
+    breaks = [note for note in result["upgrade"]["notes"] if note["impact"] == "breaks"]
+    assert [(note["version"], note["section"]) for note in breaks] == [
+        ("1.0.0b1", "define-authorizer-removed")
+    ]
+    assert {"load-exception", "define-authorizer"} <= {one["rule"] for one in result["findings"]}
+    assert ran.code == 1
+
+
 def test_the_same_chalice_is_no_upgrade(tmp_path):
     repository = hello(tmp_path / "r", **pinned("1.34.0"))
     write(repository, {"app.py": APP + "\n# changed\n"})

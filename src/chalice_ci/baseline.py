@@ -73,7 +73,7 @@ def differing(run: Run, job: Job) -> Result:
             fix="Leave one of them out.",
         )
     built = at_commit(run, job, target) if target else build(run, job)
-    if isinstance(built, Result):
+    if isinstance(built, Result) and target:
         return built
     if origin:
         found = commit(run, job, origin)
@@ -81,7 +81,8 @@ def differing(run: Run, job: Job) -> Result:
         found = deployed(run, job) if against.text == "deployed" else merge_base(run, job)
     # What is read for an upgrade are the files that are checked out.
     upgrade = None if target else upgrade_of(run, job, built, found.chalice)
-    return replace(compared(built, found), upgrade=upgrade)
+    result = built if isinstance(built, Result) else compared(built, found)
+    return replace(result, upgrade=upgrade)
 
 
 def with_changes(run: Run, built: Built, *, of_deployment: bool) -> Built:
