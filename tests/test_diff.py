@@ -28,7 +28,7 @@ def aws():
 @pytest.fixture
 def account(aws):
     aws.reset()
-    return dict(aws.environ)
+    return {**aws.environ, "CHALICE_CI_GATEWAY_URL": aws.gateway_url}
 
 
 def differing(repository, *arguments, **env):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -531,3 +535,18 @@ def test_a_baseline_that_could_not_be_built_leaves_nothing_to_tell() -> None:
     problem = Baseline(kind=BaselineKind.BASE, problem="it does not load", fix="See there.")
     told = compare(None, EMPTY, problem)
     assert (told.known, told.items, told.package) == (False, (), None)
+
+
+# -- large stages ---------------------------------------------------------------------------------
+
+
+def test_a_large_stage_is_compared_and_told_in_little_time_and_memory() -> None:
+    """300 routes, 50 functions, 20,000 files; CPU time, for the machine may have other work."""
+    bench = Path(__file__).parents[1] / "benchmarks" / "bench_diff.py"
+    ran = subprocess.run(
+        [sys.executable, bench], capture_output=True, text=True, check=True, timeout=300
+    )
+    cost = json.loads(ran.stdout)
+    assert cost["items"] > 0
+    assert cost["seconds"]["cpu"] < 2
+    assert cost["peak_mb"] < 300

@@ -145,6 +145,47 @@ def test_the_digest_is_that_of_plan_json(sealed: Path, tmp_path: Path) -> None:
     assert open_plan(sealed, tmp_path / "into").digest == _sha(document)
 
 
+SNAPSHOT = b'{"format":1}'
+WITH_SNAPSHOT = dataclasses.replace(
+    PLAN, snapshot=_sha(SNAPSHOT), destructive=("the function `worker` is deleted",)
+)
+
+
+def test_the_snapshot_and_what_is_lost_are_sealed_with_the_plan(
+    tmp_path: Path, packages: dict[str, Path]
+) -> None:
+    seal(WITH_SNAPSHOT, packages, tmp_path / "p.plan", snapshot=SNAPSHOT)
+    opened = open_plan(tmp_path / "p.plan", tmp_path / "into")
+    assert (opened.plan, opened.snapshot) == (WITH_SNAPSHOT, SNAPSHOT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda members: members.update({"snapshot.json": SNAPSHOT + b" "}),
+        lambda members: members.pop("snapshot.json"),
+    ],
+)
+def test_another_snapshot_than_the_sealed_one_is_refused(
+    tmp_path: Path, packages: dict[str, Path], change: Any
+) -> None:
+    seal(WITH_SNAPSHOT, packages, tmp_path / "p.plan", snapshot=SNAPSHOT)
+
+    def edit(members: dict[str, bytes]) -> None:
+        change(members)
+
+    with pytest.raises(PlanRefused):
+        open_plan(_rewrite(tmp_path / "p.plan", edit), tmp_path / "into")
+    with pytest.raises(PlanRefused, match="snapshot"):
+        seal(WITH_SNAPSHOT, packages, tmp_path / "q.plan", snapshot=b"another")
+
+
+def test_a_snapshot_that_the_plan_does_not_name_is_refused(sealed: Path, tmp_path: Path) -> None:
+    added = _rewrite(sealed, lambda members: members.update({"snapshot.json": SNAPSHOT}))
+    with pytest.raises(PlanRefused):
+        open_plan(added, tmp_path / "into")
+
+
 def test_a_plan_without_aws_says_that_the_live_state_was_not_read(
     tmp_path: Path, packages: dict[str, Path]
 ) -> None:
