@@ -95,6 +95,16 @@ VERBS: tuple[Verb, ...] = (
         flags=(("force", "Replace a recorded state that differs."),),
     ),
     Verb(
+        name="state recover",
+        summary="Record what a stage really is made of, after a deploy that could not record it.",
+        example="chalice-ci state recover --app orders --stage dev",
+    ),
+    Verb(
+        name="state unlock",
+        summary="Take a stage away from a deploy that ended without giving it back.",
+        example="chalice-ci state unlock --app orders --stage dev",
+    ),
+    Verb(
         name="action",
         summary="What the GitHub Action starts: the verb that its `command` input names.",
         example="chalice-ci action --command check",

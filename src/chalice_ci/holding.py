@@ -27,6 +27,7 @@ from chalice_ci.state.lease import (
     opened,
     take,
     this_process,
+    unlock,
     wait_until_free,
 )
 from chalice_ci.state.local_log import log_path, replay
@@ -67,14 +68,7 @@ def settle(run: Run, job: Job, stage: Stage) -> Recorded | None:
     Raises LeaseHeld when somebody goes on changing it for longer than the run may wait.
     """
     for _ in range(ROUNDS):
-        stored = wait_until_free(
-            run.records.store,
-            key_of(job),
-            here=_here(run),
-            clocks=_clocks(run),
-            patience=_patience(run),
-            say=lambda words: run.progress.say(words, job=job.name),
-        )
+        stored = wait(run, job)
         if stored.journal.raw is None:
             return _recorded(run, job, stored, stage.app_name)
         try:
@@ -84,6 +78,23 @@ def settle(run: Run, job: Job, stage: Stage) -> Recorded | None:
     raise LeaseHeld(
         "others kept changing this stage.", where=job.name, fix="Run again when they are done."
     )
+
+
+def wait(run: Run, job: Job) -> Stored:
+    """What the store has once nobody is changing the stage; raises LeaseHeld."""
+    return wait_until_free(
+        run.records.store,
+        key_of(job),
+        here=_here(run),
+        clocks=_clocks(run),
+        patience=_patience(run),
+        say=lambda words: run.progress.say(words, job=job.name),
+    )
+
+
+def lock_taken_from(run: Run, job: Job) -> Lease | None:
+    """Take the stage's lease away from its holder; who that was."""
+    return unlock(run.records.store, key_of(job), message=_message(run, job, "unlocked"))
 
 
 def look(run: Run, job: Job, app_name: str) -> Recorded | None:

@@ -128,14 +128,14 @@ AWS_REGION = Input(
     name="aws-region",
     kind=Kind.TEXT,
     metavar="REGION",
-    verbs=(*BUILDS, "delete"),
+    verbs=(*BUILDS, "delete", "state"),
     summary="The region; empty: the stage's in chalice-ci.yml, else AWS_DEFAULT_REGION.",
 )
 ALLOWED_ACCOUNT = Input(
     name="allowed-account",
     kind=Kind.TEXT,
     metavar="ID",
-    verbs=AWS,
+    verbs=(*AWS, "state"),
     summary="The only account that may be touched; empty: the stage's in chalice-ci.yml.",
 )
 ALLOW_UNSANDBOXED = Input(

@@ -172,6 +172,20 @@ def _elsewhere(resources: Iterable[Mapping[str, object]], identity: Identity) ->
                 yield ":".join(parts)
 
 
+def identify(clients: Clients, *, where: str) -> tuple[str, str]:
+    """The account and the ARN of the credentials; raises AWSError when AWS does not say."""
+    try:
+        said = clients("sts").get_caller_identity()
+    except (ClientError, BotoCoreError) as error:
+        raise AWSError(
+            f"AWS does not say who the credentials are: {error}",
+            where=where,
+            fix="Let the job assume a role (role-to-assume) or set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY.",
+        ) from error
+    return str(said["Account"]), str(said["Arn"])
+
+
 def clients_of(environ: Mapping[str, str], region: str) -> Clients:
     """Return what makes boto3 clients from an explicit environment.
 

@@ -95,7 +95,7 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
 
 def _refuse_untrusted(verb: str, context: Context) -> None:
     """What touches AWS is not for a fork's or Dependabot's run, whatever the workflow says."""
-    if context.trusted or verb not in ("plan", "deploy", "delete"):
+    if context.trusted or verb not in ("plan", "deploy", "delete", "state recover", "state unlock"):
         return
     raise UsageError(
         f"`{verb}` is not done in this run: {context.trust}",
@@ -192,6 +192,18 @@ def _delete(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
     )
 
 
+def _recover(run: Run) -> tuple[Result, ...]:
+    from chalice_ci.recovering import recover_states
+
+    return recover_states(run, _wish(run))
+
+
+def _unlock(run: Run) -> tuple[Result, ...]:
+    from chalice_ci.recovering import unlock_states
+
+    return unlock_states(run, _wish(run))
+
+
 def _react(run: Run, _: Mapping[str, str]) -> Reaction:
     from chalice_ci.reaction import react
 
@@ -212,6 +224,8 @@ _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Rea
     "url": lambda run, _: stage_urls(run, _wish(run)),
     "state show": lambda run, _: show_states(run, _wish(run)),
     "state pull": lambda run, given: pull_states(run, _wish(run), force=bool(given["force"])),
+    "state recover": lambda run, _: _recover(run),
+    "state unlock": lambda run, _: _unlock(run),
     "state import": lambda run, given: import_state(
         run, _wish(run), run.world.cwd / given["file"], force=bool(given["force"])
     ),

@@ -71,7 +71,7 @@ def import_state(run: Run, wish: Wish, file: Path, *, force: bool) -> tuple[Resu
         ),
         force=force,
     )
-    result = _result(run, key)
+    result = recorded_result(run, key)
     if result.state is None:
         return (result,)
     recorded = replace(result.state, commit=written.commit or "", changed=written.changed)
@@ -79,7 +79,7 @@ def import_state(run: Run, wish: Wish, file: Path, *, force: bool) -> tuple[Resu
 
 
 def _recorded(run: Run, wish: Wish) -> tuple[Result, ...]:
-    return tuple(_result(run, key) for key in _keys(run, wish))
+    return tuple(recorded_result(run, key) for key in _keys(run, wish))
 
 
 def _keys(run: Run, wish: Wish) -> tuple[StateKey, ...]:
@@ -97,7 +97,8 @@ def _keys(run: Run, wish: Wish) -> tuple[StateKey, ...]:
     )
 
 
-def _result(run: Run, key: StateKey) -> Result:
+def recorded_result(run: Run, key: StateKey) -> Result:
+    """What is recorded for a stage, as `state show` tells it."""
     app = next((app.name for app in run.config.apps if app.path == key.app_path), key.app_path)
     stored = run.records.store.read(key)
     if stored.state is None:

@@ -51,8 +51,6 @@ SHAPES = (
         "everything",
     )
 )
-SAMPLE = 2
-"""How many points of each kind are tried when not all of them are."""
 KEY = StateKey(app_path=".", stage="dev")
 WORKER = Path(__file__).with_name("worker.py")
 OPERATIONS = ("create", "update", "delete")
@@ -184,11 +182,13 @@ class Story:
         return sorted((str(r["resource_type"]), str(r["name"])) for r in resources)
 
 
-def points(calls: int) -> list[int]:
-    """The calls that are disturbed, counted from 1."""
-    if ALL or calls <= SAMPLE:
-        return list(range(1, calls + 1))
-    return sorted({1 + round(i * (calls - 1) / (SAMPLE - 1)) for i in range(SAMPLE)})
+def points(calls: int) -> Iterator[tuple[str, int]]:
+    """What is done to which call, counted from 1; a sample has one point of each kind."""
+    for place, kind in enumerate(KINDS, start=1):
+        if ALL:
+            yield from ((kind, point) for point in range(1, calls + 1))
+        else:
+            yield kind, max(1, round(calls * place / len(KINDS)))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -206,18 +206,18 @@ def test_the_next_deploy_ends_where_an_undisturbed_one_ends(
     assert workers.deploy(story.requests[operation]) == "done"
     calls, wanted, recorded = story.mutations(), story.standing(), story.recorded()
     tried, wrong = 0, []
-    for point in points(calls):
-        for kind, fault in KINDS.items():
-            story.up_to(operation)
-            ended = workers.deploy(
-                story.requests[operation],
-                lambda pid, n=point, f=fault: aws.order_faults([{**f, "nth": n, "pid": pid}]),
-            )
-            aws.order_faults([])
-            again = workers.deploy(story.requests[operation])
-            tried += 1
-            if again != "done" or story.standing() != wanted or story.recorded() != recorded:
-                wrong.append((point, kind, ended, again, _difference(wanted, story.standing())))
+    for kind, point in points(calls):
+        story.up_to(operation)
+        fault = {**KINDS[kind], "nth": point}
+        ended = workers.deploy(
+            story.requests[operation],
+            lambda pid, fault=fault: aws.order_faults([{**fault, "pid": pid}]),
+        )
+        aws.order_faults([])
+        again = workers.deploy(story.requests[operation])
+        tried += 1
+        if again != "done" or story.standing() != wanted or story.recorded() != recorded:
+            wrong.append((point, kind, ended, again, _difference(wanted, story.standing())))
     with capsys.disabled():
         print(f"\n{shape} {operation}: {tried - len(wrong)} of {tried} points of {calls} calls")
     assert not wrong, "\n".join(map(str, wrong))
