@@ -28,6 +28,7 @@ lint: $(READY)
 
 bench: $(READY)  ## Paired measurements against plain Chalice
 	$(BIN)/python benchmarks/bench_package.py
+	$(BIN)/python benchmarks/bench_diff.py
 
 docs: $(READY)  ## Write the generated tables into docs/ and README.md
 	$(BIN)/python -m chalice_ci.reference
