@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from chalice_ci.difference.compare import compare
 from chalice_ci.difference.diagram import diagram_of
 from chalice_ci.errors import UsageError, UserError
 from chalice_ci.findings import Severity
-from chalice_ci.inputs import AGAINST, FROM, PYTHON_PATH, SNAPSHOT_KEY, TO, SourceKind
+from chalice_ci.inputs import AGAINST, FROM, GITHUB_TOKEN, PYTHON_PATH, SNAPSHOT_KEY, TO, SourceKind
 from chalice_ci.merge_base import DEEPER, NoBase, find_merge_base, own_objects
 from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Result
@@ -165,7 +166,7 @@ def merge_base(run: Run, job: Job) -> Found:
     """The commit that the checkout grew from: the pull request's base, else the default branch."""
     try:
         commit, objects = find_merge_base(
-            run.checkout, run.context, env=run.world.env, work_dir=run.work_dir
+            run.checkout, run.context, env=_with_token(run), work_dir=run.work_dir
         )
     except (NoBase, GitFailed) as problem:
         return _problem(BaselineKind.BASE, problem)
@@ -208,6 +209,14 @@ def at_commit(run: Run, job: Job, ref: str) -> Built | Result:
             fix="Name a commit that has it.",
         )
     return built
+
+
+def _with_token(run: Run) -> Mapping[str, str]:
+    """The environment with the forge's token where git looks for it: in the action it is an input,
+    and checkouts should not keep it.
+    """
+    token = run.inputs.text(GITHUB_TOKEN)
+    return {**run.world.env, "GITHUB_TOKEN": token} if token else run.world.env
 
 
 def _problem(kind: BaselineKind, problem: Exception, commit_id: str = "") -> Found:
