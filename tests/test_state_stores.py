@@ -631,6 +631,24 @@ class TestTakingOver:
         assert take("b", force=True)
         assert store.read(DEV).state == marked("b")
 
+    def test_a_snapshot_outlives_a_pull_and_an_import_of_the_same_state(
+        self, tmp_path: Path
+    ) -> None:
+        store = LocalStore(tmp_path)
+        store.write(DEV, marked("a"), expected=ABSENT, message="", snapshot=b"1")
+        pull(store, [DEV], project_dir=tmp_path)
+        assert store.snapshot(DEV) == b"1"
+
+        def take(mark: str) -> None:
+            raw = render(marked(mark))
+            where = {"app_name": "orders", "where": "dev.json", "message": ""}
+            import_file(store, DEV, raw, force=True, **where)  # type: ignore[arg-type]
+
+        take("a")
+        assert store.snapshot(DEV) == b"1"
+        take("b")
+        assert store.snapshot(DEV) is None
+
     def test_an_old_file_is_imported_by_stage(self, tmp_path: Path) -> None:
         store = LocalStore(tmp_path)
         raw = json.dumps({"dev": V1}).encode()

@@ -113,7 +113,9 @@ def pull(
             )
         pulled.append((key, recorded, here.version))
     for key, state, version in pulled:
-        folder.write(key, state, expected=version, message="")
+        # Where the folder is the store itself, its snapshot stays.
+        beside = folder.snapshot(key)
+        folder.write(key, state, expected=version, message="", snapshot=beside)
     return tuple(project_dir / key.file for key in keys)
 
 
@@ -150,7 +152,9 @@ def import_file(
             fix="Compare with `chalice-ci state show`, then import with --force if the file is "
             "the true one.",
         )
-    return store.write(key, state, expected=stored.version, message=message)
+    # Of another state than the recorded one nobody knows what was deployed.
+    beside = store.snapshot(key) if stored.state == state else None
+    return store.write(key, state, expected=stored.version, message=message, snapshot=beside)
 
 
 def _telling_key(resource_type: str) -> str:
