@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chalice_ci.app.interpreter import reachable_interpreter
+from chalice_ci.app.environment import reachable
 from chalice_ci.app.pythons import Interpreter
 from chalice_ci.app.sandbox import (
     Ended,
@@ -75,7 +75,7 @@ class SandboxedBuilder:
         """Build a source; the wheel is copied to `folder`."""
         self.log(f"building {source.shown}")
         owner = Owner()
-        python = reachable_interpreter(self.interpreter.executable, cache_dir=self.cache_dir)
+        python = reachable(self.interpreter, self.cache_dir).executable
         requires = system.requires
         with sandbox_folder(self.work_dir, owner) as home:
             archive, child, environment = home / "archive", home / "child", home / "environment"
