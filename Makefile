@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # Other tools' settings must not decide what this project installs or runs.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint bench docs pictures lock clean
+.PHONY: demo test test-deep lint bench docs pictures lock clean
 
 $(READY): setup.py requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "chalice-ci needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -20,6 +20,10 @@ demo: $(READY)  ## The whole story on the embedded AWS; no account, token or roo
 
 test: lint ## Lint, types and all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-deep: $(READY)  ## Every point at which a deploy can be killed, with both kinds of store; takes long
+	CRASH_POINTS=all $(BIN)/python -m pytest -n auto --dist loadfile tests/crash
+	CRASH_POINTS=all CRASH_STORE=git $(BIN)/python -m pytest -n auto --dist loadfile tests/crash
 
 lint: $(READY)
 	$(BIN)/ruff check .

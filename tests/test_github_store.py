@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,10 @@ from chalice_ci.forge.port import NotPermitted
 from chalice_ci.forge.retry import Retry
 from chalice_ci.state.git import GitStore, import_from_commit
 from chalice_ci.state.github import GitHubRepository, Tree
+from chalice_ci.state.journal import Journal
+from chalice_ci.state.lease import Clocks, Here, take
 from chalice_ci.state.schema import StateDamaged, render
-from chalice_ci.state.store import ABSENT, StateKey
+from chalice_ci.state.store import ABSENT, Kept, StateKey
 from offline_github.emulate import ADMIN, BOT, OWNER
 from offline_github.gateway import Failure, Fault, OfflineGitHub, offline_github, report
 from support.statewriter import github_address, marked, message
@@ -133,6 +137,40 @@ class TestOnGitHub:
         running.seen.clear()
         later.write(DEV, marked("b"), expected=first.version, message=message("dev"))
         assert {one.method for one in running.seen} == {"GET"}
+
+    def test_a_hundred_deploys_fit_into_an_hours_thousand_requests(
+        self, running: OfflineGitHub, repository: str, tmp_path: Path
+    ) -> None:
+        """Each in a process of its own: read, take the lease with all intents, record and close."""
+        stages = [StateKey(app_path=".", stage=f"s{number}") for number in range(10)]
+        clocks = Clocks(now=lambda: datetime.now(UTC), elapsed=time.monotonic, sleep=time.sleep)
+        version = dict.fromkeys(stages, ABSENT)
+        for content in ("a", "b"):
+            running.seen.clear()
+            for key in stages:
+                store = store_of(running, repository)
+                held = take(
+                    store,
+                    key,
+                    store.read(key),
+                    Journal(lease=None, verb="deploy", account="1", region="r"),
+                    here=Here(owner="test"),
+                    clocks=clocks,
+                    reason="deploy",
+                    message=message(key.stage),
+                    log_file=tmp_path / key.stage,
+                )
+                written = store.write(
+                    key,
+                    marked(content),
+                    expected=version[key],
+                    message=message(key.stage),
+                    journal=held.closing(marked(content), complete=True),
+                )
+                held.finish(recorded=True)
+                version[key] = written.version
+            assert len(running.seen) <= 10 * len(stages)
+        assert store_of(running, repository).read(stages[0]).journal == Kept()
 
     def test_the_branch_holds_states_alone_and_the_code_is_untouched(
         self, running: OfflineGitHub, repository: str

@@ -344,7 +344,11 @@ def test_a_state_that_cannot_be_recorded_is_kept_even_without_an_output_folder(t
     assert chalice_ci("deploy", "--stage", "dev", cwd=repository, **account).code == 0
     hook = home / "hooks" / "pre-receive"
     hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\necho protected >&2; exit 1\n")
+    # The journal is taken, the state after it is not.
+    hook.write_text(
+        "#!/bin/sh\nread old new ref\ngit ls-tree -r --name-only $new | grep -q journal && exit 0\n"
+        "echo protected >&2; exit 1\n"
+    )
     hook.chmod(0o755)
     arguments = ("delete", "--stage", "dev", "--out", "app.py")
     ran = chalice_ci(*arguments, cwd=repository, TMPDIR=str(spare), **account)
@@ -352,6 +356,20 @@ def test_a_state_that_cannot_be_recorded_is_kept_even_without_an_output_folder(t
     (kept,) = spare.rglob("hello-dev.state.json")
     assert json.loads(kept.read_text())["resources"] == []
     assert str(kept) in ran.err
+
+
+def test_nothing_is_deployed_when_it_could_not_be_recorded(tmp_path, account):
+    git(tmp_path, "init", "--quiet", "--bare", "home.git")
+    repository = hello(tmp_path / "r")
+    git(repository, "config", "remote.origin.url", str(tmp_path / "home.git"))
+    hook = tmp_path / "home.git" / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho protected >&2; exit 1\n")
+    hook.chmod(0o755)
+    ran = chalice_ci("deploy", "--stage", "dev", cwd=repository, **account)
+    assert ran.code == 13
+    assert "nothing was deployed" in ran.out
+    assert functions(account) == []
 
 
 def test_the_first_run_takes_over_what_the_default_branch_has_committed(tmp_path, account):

@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chalice_ci.app.deployer import Identity, Target
-from chalice_ci.errors import LeaseHeld, StateMoved, UsageError, WrongAccount
+from chalice_ci.errors import (
+    ForgeError,
+    LeaseHeld,
+    StateMoved,
+    StateNotRecorded,
+    UsageError,
+    WrongAccount,
+)
 from chalice_ci.inputs import LEASE_WAIT
 from chalice_ci.ownership import owner_of
 from chalice_ci.plan import Operation
@@ -131,6 +138,12 @@ def hold(
     except (StateMoved, LeaseHeld) as error:
         run.progress.say("somebody else was faster", job=job.name)
         raise Overtaken(error) from error
+    except StateNotRecorded as error:
+        raise ForgeError(
+            f"nothing was deployed, because it could not be recorded: {error.what}",
+            where=error.where,
+            fix=error.fix,
+        ) from error
 
 
 def recover(run: Run, job: Job, stage: Stage, stored: Stored) -> Discovery:

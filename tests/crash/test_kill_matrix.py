@@ -4,8 +4,9 @@ Real processes with the real lease, journal, recovery and store. SIGKILL hits th
 mutating call, after the call took effect, or the call's answer is lost; then the next deploy must
 leave exactly the resources of a deploy that nobody disturbed, and record exactly those.
 
-Each shape is created, updated and deleted. By default a sample of the points; all of them with
-CRASH_POINTS=all (`make test-deep`), which prints how many there were.
+Each shape is created, updated and deleted. By default a sample of the points of a few shapes; all of
+them with CRASH_POINTS=all (`make test-deep`), which prints how many there were. CRASH_SHAPES names
+other shapes, CRASH_STORE=git keeps the states on a branch.
 """
 
 from __future__ import annotations
@@ -32,25 +33,11 @@ from support.deployments import target
 from support.shapes import BY_NAME, REGION, Clients, apply_change, copy_shape, prepare
 
 ALL = os.environ.get("CRASH_POINTS") == "all"
-SHAPES = (
-    ("rest", "sqs", "automatic_layer")
-    if not ALL
-    else (
-        "rest",
-        "sqs",
-        "automatic_layer",
-        "schedule",
-        "sns",
-        "s3_event",
-        "kinesis",
-        "dynamodb",
-        "websockets",
-        "authorizers",
-        "functions",
-        "custom_domain",
-        "everything",
-    )
+SAMPLE = "rest sqs automatic_layer"
+DEEP = (
+    f"{SAMPLE} schedule sns s3_event kinesis dynamodb websockets authorizers functions everything"
 )
+SHAPES = os.environ.get("CRASH_SHAPES", DEEP if ALL else SAMPLE).split()
 KEY = StateKey(app_path=".", stage="dev")
 WORKER = Path(__file__).with_name("worker.py")
 OPERATIONS = ("create", "update", "delete")
