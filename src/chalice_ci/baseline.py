@@ -43,9 +43,6 @@ from chalice_ci.state.git import GitFailed, Objects
 from chalice_ci.state.store import StateKey
 from chalice_ci.upgrading import asked_chalice, upgrade_of
 
-KEPT = 200
-"""Snapshots of commits that the cache keeps, the newest."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -373,6 +370,3 @@ class _Cache:
             draft = self.folder / f".{self.name}.{secrets.token_hex(4)}"
             draft.write_bytes(digest + b"\n" + raw)
             draft.replace(self.folder / f"{self.name}.json")
-            files = sorted(self.folder.iterdir(), key=lambda one: one.stat().st_mtime)
-            for old in files[:-KEPT]:
-                old.unlink(missing_ok=True)
