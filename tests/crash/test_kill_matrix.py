@@ -4,9 +4,9 @@ Real processes with the real lease, journal, recovery and store. SIGKILL hits th
 mutating call, after the call took effect, or the call's answer is lost; then the next deploy must
 leave exactly the resources of a deploy that nobody disturbed, and record exactly those.
 
-Each shape is created, updated and deleted. By default a sample of the points of a few shapes; all of
-them with CRASH_POINTS=all (`make test-deep`), which prints how many there were. CRASH_SHAPES names
-other shapes, CRASH_STORE=git keeps the states on a branch.
+Each shape is created, updated and deleted. By default a sample of the points of a few shapes; all
+of them with CRASH_POINTS=all (`make test-deep`), which prints how many there were. CRASH_SHAPES
+names other shapes, CRASH_STORE=git keeps the states on a branch.
 """
 
 from __future__ import annotations
