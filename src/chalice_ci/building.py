@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from chalice_ci.app.chalice_packager import ChalicePackager
 from chalice_ci.app.client import LoadRequest, LoadResult, load_app
 from chalice_ci.app.deployer import PackageFile
 from chalice_ci.app.environment import (
@@ -21,7 +21,6 @@ from chalice_ci.app.environment import (
 )
 from chalice_ci.app.pythons import Interpreter
 from chalice_ci.app.versions import Versions, resolve_app_versions
-from chalice_ci.app.wheel_builder import SandboxedBuilder
 from chalice_ci.chalice_config import ChaliceConfig, check_chalice_config, read_chalice_config
 from chalice_ci.check import Checked, check, check_together
 from chalice_ci.config import AppConfig
@@ -42,6 +41,10 @@ from chalice_ci.upgrade.facts import AppFacts
 from chalice_ci.upgrade.findings import upgrade_findings
 from chalice_ci.upgrade.reading import StageAsked, read_facts
 from chalice_ci.uv import find_uv
+
+if TYPE_CHECKING:
+    from chalice_ci.package.foreign import Packager
+    from chalice_ci.package.source import Builder
 
 FALLBACK_REGION = "us-east-1"
 """Where nothing names a region: boto3 clients at import need one, and nothing is called."""
@@ -257,7 +260,9 @@ class _Building:
                 return replace(self.versions, requirements=early.resolved.requirements), folders
         return self.versions, ()
 
-    def _packager(self) -> ChalicePackager:
+    def _packager(self) -> Packager:
+        from chalice_ci.app.chalice_packager import ChalicePackager
+
         environ, cache_dir = self.run.world.env, self.run.cache_dir
         return ChalicePackager(
             python=make_packager_environment(
@@ -273,7 +278,9 @@ class _Building:
             log=self._app_said,
         )
 
-    def _builder(self) -> SandboxedBuilder:
+    def _builder(self) -> Builder:
+        from chalice_ci.app.wheel_builder import SandboxedBuilder
+
         environ, cache_dir = self.run.world.env, self.run.cache_dir
         uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
         return SandboxedBuilder(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from chalice_ci.errors import PackageError
 from chalice_ci.package.archive import Written, write_archive
-from chalice_ci.package.foreign import Packager, pack
 from chalice_ci.package.index import Origins, origins, with_index
 from chalice_ci.package.limits import check_size
 from chalice_ci.package.lock import Locking, Wheel
@@ -22,13 +21,14 @@ from chalice_ci.package.manifest import Archive, Dependency, FileEntry, Manifest
 from chalice_ci.package.project import app_sources, vendor_sources
 from chalice_ci.package.requirements import Entry, Requirements
 from chalice_ci.package.resolve import Making, Resolved, resolve
-from chalice_ci.package.source import Builder
 from chalice_ci.package.target import Target
 from chalice_ci.package.wheels import Fetched, fetch_wheels
 from chalice_ci.uv import Uv, find_uv
 
 if TYPE_CHECKING:
     from chalice_ci.app.pythons import Interpreter
+    from chalice_ci.package.foreign import Packager
+    from chalice_ci.package.source import Builder
 
 __all__ = ["Archive", "Manifest", "Package", "PackageRequest", "build_package"]
 
@@ -166,6 +166,8 @@ def _collected(
     cache_dir: Path,
 ) -> tuple[Fetched, ...]:
     """What a packager of somebody else collects: of the locked wheels, or of what it finds."""
+    from chalice_ci.package.foreign import pack
+
     requirements = request.requirements
     requirements.check()
     lines = tuple(f"{wheel.name}=={wheel.version}" for wheel in resolved.wheels)

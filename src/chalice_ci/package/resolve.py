@@ -20,10 +20,10 @@ import os
 import secrets
 import shutil
 import stat
-import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -33,11 +33,12 @@ from chalice_ci.errors import PackageError
 from chalice_ci.package.index import Origins
 from chalice_ci.package.lock import Locking, Wheel, lock_sources, lock_wheels, question_key
 from chalice_ci.package.references import Kind, Reference, may_be_built
-from chalice_ci.package.repository import fetch_repository
 from chalice_ci.package.requirements import Entry, Requirements
-from chalice_ci.package.source import Builder, Source, built_wheel, check_wheel
 from chalice_ci.package.unsolved import NeedsSource
 from chalice_ci.package.wheels import fetch_archive, file_sha256
+
+if TYPE_CHECKING:
+    from chalice_ci.package.source import Builder, Source
 
 _FORMAT = 1
 _ROUNDS = 30
@@ -127,6 +128,8 @@ def _next(
 
 
 def _built(sdist: Wheel, requirements: Requirements, locking: Locking, making: Making) -> Wheel:
+    from chalice_ci.package.source import Source
+
     entries = requirements.named(sdist.name)
     hashes = {value for entry in entries for kind, value in entry.hashes if kind == "sha256"}
     where = str(entries[0].at) if entries else requirements.file
@@ -151,6 +154,8 @@ def _built(sdist: Wheel, requirements: Requirements, locking: Locking, making: M
 
 
 def _wheel_of(source: Source, locking: Locking, making: Making) -> Wheel:
+    from chalice_ci.package.source import built_wheel
+
     if making.build is None:
         raise PackageError(
             f"{source.shown} has to be built, and nothing builds here.", where=source.where
@@ -197,6 +202,9 @@ def _holds(marker: str, locking: Locking) -> bool:
 
 def _made(reference: Reference, locking: Locking, making: Making) -> Wheel:
     """The wheel of one reference."""
+    from chalice_ci.package.repository import fetch_repository
+    from chalice_ci.package.source import Source, check_wheel
+
     path: Path
     if reference.kind is Kind.REPOSITORY:
         path, sha256, _ = fetch_repository(
@@ -259,6 +267,10 @@ def _made(reference: Reference, locking: Locking, making: Making) -> Wheel:
 
 def _brought(requirements: Requirements, locking: Locking, making: Making) -> Iterator[Wheel]:
     """The wheels in the project's own folders (`--find-links`) that run in Lambda."""
+    if not requirements.link_folders:
+        return
+    from chalice_ci.package.source import check_wheel
+
     for folder in requirements.link_folders:
         for path in sorted((making.repo_root / folder).glob("*.whl")):
             real = path.resolve()
@@ -294,6 +306,8 @@ def _under_its_name(path: Path, filename: str, sha256: str, cache_dir: Path) -> 
 
 def _packed(folder: Path, root: Path, cache_dir: Path, where: str) -> tuple[Path, str]:
     """A folder of the project as an archive: the same files give the same bytes."""
+    import tarfile
+
     sources = cache_dir / "sources"
     sources.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = sources / f".{secrets.token_hex(8)}"
