@@ -7,9 +7,11 @@ problem unless the configuration allows that.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -17,6 +19,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from chalice_ci.findings import Place
+from chalice_ci.package.lines import read_text
 from chalice_ci.uv import masked
 
 EVERYTHING = ":all:"
@@ -172,3 +175,47 @@ def _kind(address: str, parts: SplitResult) -> tuple[Kind, str, str] | Refused:
 def may_be_built(name: str | None, allowed: Collection[str]) -> bool:
     """Whether the configuration allows this one; a nameless one only where all are allowed."""
     return EVERYTHING in allowed or (name is not None and name in allowed)
+
+
+def in_project(found: Reference, folder: Path, *, root: Path) -> Reference | Refused:
+    """The reference with its path relative to the repository's root."""
+    place = inside(folder / found.address, root=root)
+    if isinstance(place, Refused):
+        return place
+    path = root / place
+    if found.kind is Kind.WHEEL or path.is_dir():
+        name = found.name or (_static_name(path) if path.is_dir() else None)
+        return replace(found, address=place.as_posix(), name=name)
+    if path.name.endswith(_ARCHIVES):
+        return replace(found, address=place.as_posix(), kind=Kind.ARCHIVE)
+    return Refused(
+        f"{place.as_posix()[:120]!r} is neither a folder nor an archive.",
+        "Name the folder of a package, a wheel or a source distribution.",
+    )
+
+
+def inside(path: Path, *, root: Path) -> Path | Refused:
+    """A path of the project, relative to the repository's root."""
+    shown = ascii(path.name)[1:-1][:120]
+    try:
+        place = path.resolve(strict=True).relative_to(root)
+    except (OSError, RuntimeError):
+        return Refused(f"the local path {shown!r} cannot be read.", "Name what is in the project.")
+    except ValueError:
+        return Refused(
+            f"the local path {shown!r} lies outside the repository.", "Put it into the repository."
+        )
+    if ".git" in place.parts:
+        return Refused(f"{shown!r} belongs to git.", "Name a path of the project.")
+    return place
+
+
+def _static_name(folder: Path) -> str | None:
+    """The name in a folder's pyproject.toml, when it stands there."""
+    text = read_text(folder / "pyproject.toml")
+    try:
+        project = tomllib.loads(text or "").get("project")
+        name = project.get("name") if isinstance(project, dict) else None
+    except (ValueError, RecursionError):
+        return None
+    return str(canonicalize_name(name)) if isinstance(name, str) else None

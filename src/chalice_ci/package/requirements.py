@@ -8,13 +8,10 @@ from the environment and no file outside the project is opened.
 
 from __future__ import annotations
 
-import codecs
 import re
 import shlex
-import stat
-import tomllib
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,12 +20,15 @@ from packaging.utils import canonicalize_name
 
 from chalice_ci.errors import PackageError
 from chalice_ci.findings import Finding, Place, Severity
+from chalice_ci.package.lines import logical_lines, read_text
 from chalice_ci.package.project_file import Exported
 from chalice_ci.package.references import (
     EVERYTHING,
     Kind,
     Reference,
     Refused,
+    in_project,
+    inside,
     is_reference,
     may_be_built,
     read_reference,
@@ -38,19 +38,12 @@ from chalice_ci.uv import masked
 
 RULE = "requirements"
 
-_MAX_BYTES = 1024 * 1024
 _MAX_FILES = 50
 _MAX_ENTRIES = 2000
 _MAX_PROBLEMS = 50
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 _HASH = re.compile(r"(sha256|sha384|sha512):([0-9a-f]{64,128})")
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 _SHORT = {"-r": "--requirement", "-c": "--constraint", "-i": "--index-url", "-f": "--find-links"}
 _SHORT |= {"-e": "--editable"}
 # They change nothing: only wheels are taken, in the order that the standard gives.
@@ -239,7 +232,7 @@ def _read_file(reading: _Reading, path: Path, at: Place, *, constraint: bool) ->
         return
     shown = inside.as_posix()
     reading.files[(real, constraint)] = shown
-    text = _text(real)
+    text = read_text(real)
     if text is None:
         reading.problem(
             Place(file=shown),
@@ -247,7 +240,7 @@ def _read_file(reading: _Reading, path: Path, at: Place, *, constraint: bool) ->
             "Save it as UTF-8 text.",
         )
         return
-    for number, line in _logical_lines(text):
+    for number, line in logical_lines(text):
         _read_line(
             reading, line, Place(file=shown, line=number), folder=real.parent, constraint=constraint
         )
@@ -259,53 +252,8 @@ def _read_exported(reading: _Reading, exported: Exported) -> None:
     reading.files[(exported.source, False)] = at.file
     if exported.problem:
         reading.problem(at, exported.problem, exported.fix)
-    for _, line in _logical_lines(exported.text):
+    for _, line in logical_lines(exported.text):
         _read_line(reading, line, at, folder=exported.folder, constraint=False)
-
-
-def _text(path: Path) -> str | None:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError:
-        return None
-    if len(data) > _MAX_BYTES:
-        return None
-    for bom, encoding in _BOMS:
-        if data.startswith(bom):
-            data, chosen = data[len(bom) :], encoding
-            break
-    else:
-        chosen = "utf-8"
-    try:
-        text = data.decode(chosen)
-    except UnicodeDecodeError:
-        return None
-    return None if "\0" in text else text
-
-
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with continuations joined and comments removed, each with its first line's number."""
-    parts: list[str] = []
-    first = 1
-    for number, raw in enumerate(text.splitlines(), start=1):
-        if not parts:
-            first = number
-        is_comment = re.match(r"\s*#", raw) is not None
-        if raw.endswith("\\") and not is_comment:
-            parts.append(raw[:-1])
-            continue
-        # A comment ends a continued line, as pip has it.
-        parts.append(" " + raw if is_comment else raw)
-        line = _COMMENT.sub("", "".join(parts)).strip()
-        parts = []
-        if line:
-            yield first, line
-    line = _COMMENT.sub("", "".join(parts)).strip()
-    if line:
-        yield first, line
 
 
 def _read_line(reading: _Reading, line: str, at: Place, *, folder: Path, constraint: bool) -> None:
@@ -398,7 +346,7 @@ def _reference(
         return
     found = read_reference(text, at, hashes)
     if isinstance(found, Reference) and found.is_local:
-        found = _in_project(reading, found, folder)
+        found = in_project(found, folder, root=reading.root)
     if isinstance(found, Refused):
         reading.problem(at, found.what, found.fix, text[:120])
         return
@@ -436,50 +384,6 @@ _KINDS = {
     Kind.REPOSITORY: "a repository",
     Kind.PATH: "a local path",
 }
-
-
-def _in_project(reading: _Reading, found: Reference, folder: Path) -> Reference | Refused:
-    """The reference with its path relative to the repository's root."""
-    inside = _inside(reading, folder / found.address)
-    if isinstance(inside, Refused):
-        return inside
-    path = reading.root / inside
-    if found.kind is Kind.WHEEL or path.is_dir():
-        name = found.name or (_static_name(path) if path.is_dir() else None)
-        return replace(found, address=inside.as_posix(), name=name)
-    if path.name.endswith((".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz")):
-        return replace(found, address=inside.as_posix(), kind=Kind.ARCHIVE)
-    return Refused(
-        f"{inside.as_posix()[:120]!r} is neither a folder nor an archive.",
-        "Name the folder of a package, a wheel or a source distribution.",
-    )
-
-
-def _inside(reading: _Reading, path: Path) -> Path | Refused:
-    """A path of the project, relative to the repository's root."""
-    shown = ascii(path.name)[1:-1][:120]
-    try:
-        inside = path.resolve(strict=True).relative_to(reading.root)
-    except (OSError, RuntimeError):
-        return Refused(f"the local path {shown!r} cannot be read.", "Name what is in the project.")
-    except ValueError:
-        return Refused(
-            f"the local path {shown!r} lies outside the repository.", "Put it into the repository."
-        )
-    if ".git" in inside.parts:
-        return Refused(f"{shown!r} belongs to git.", "Name a path of the project.")
-    return inside
-
-
-def _static_name(folder: Path) -> str | None:
-    """The name in a folder's pyproject.toml, when it stands there."""
-    text = _text(folder / "pyproject.toml")
-    try:
-        project = tomllib.loads(text or "").get("project")
-        name = project.get("name") if isinstance(project, dict) else None
-    except (ValueError, RecursionError):
-        return None
-    return str(canonicalize_name(name)) if isinstance(name, str) else None
 
 
 def _read_option(
@@ -556,11 +460,11 @@ def _find_links(reading: _Reading, value: str, at: Place, folder: Path) -> None:
         if address is not None:
             reading.find_links.append(address)
         return
-    inside = _inside(reading, folder / value.removeprefix("file://")) if value else None
-    if isinstance(inside, Path) and (reading.root / inside).is_dir():
-        reading.link_folders.append(inside.as_posix())
+    found = inside(folder / value.removeprefix("file://"), root=reading.root) if value else None
+    if isinstance(found, Path) and (reading.root / found).is_dir():
+        reading.link_folders.append(found.as_posix())
         return
-    why = inside.what if isinstance(inside, Refused) else "it is no folder of the project."
+    why = found.what if isinstance(found, Refused) else "it is no folder of the project."
     reading.problem(
         at,
         f"`--find-links {masked(value)[:80]}`: {why}",
