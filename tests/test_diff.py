@@ -300,17 +300,19 @@ def test_the_label_of_the_merged_pull_request_lets_the_push_lose_something(tmp_p
         head_ref="feature", head_sha="1" * 40, base_sha=git(repository, "rev-parse", "HEAD")
     )
 
-    def push(number):
+    def push(number, verb="run"):
         env = event(repository, tmp_path, "push", run=number)
-        arguments = ("run", "--format", "json", "--local-forge", tmp_path / "forge")
-        return chalice_ci(*arguments, cwd=repository, **account, **env)
+        env["CHALICE_CI_LOCAL_FORGE"] = str(tmp_path / "forge")
+        return chalice_ci(verb, "--format", "json", cwd=repository, **account, **env)
 
     ran = push(1)
     assert ran.code == 0, ran.out + ran.err
     write(repository, {"app.py": APP})
     forge.update_pull_request(pull.number, merged=True, merge_sha=commit(repository, "Merge"))
     assert push(2).code == 16
+    assert push(2, "plan").code == 1
     forge.update_pull_request(pull.number, labels=("allow-delete:dev",))
+    assert push(2, "plan").code == 0
     ran = push(3)
     assert ran.code == 0, ran.out + ran.err
     found = ran.result["difference"]

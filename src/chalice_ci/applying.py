@@ -269,6 +269,7 @@ def _seal(
     operations = deployer.plan(target)
     now = run.world.now()
     snapshot = snapshot_document.render(built.snapshot)
+    lost = destruction.destructions(operations, _recorded_types(recorded), built.result.changes)
     plan = Plan(
         app=job.app.name,
         app_path=job.app.path,
@@ -295,10 +296,8 @@ def _seal(
             for severity in sorted(Severity)
         ),
         snapshot=hashlib.sha256(snapshot).hexdigest(),
-        destructive=destruction.destructions(
-            operations, _recorded_types(recorded), built.result.changes
-        ),
-        destruction_allowed=_destruction_allowed(run, job),
+        destructive=lost,
+        destruction_allowed=bool(lost) and _destruction_allowed(run, job),
         created=now.replace(microsecond=0),
         expires=(now + PLAN_LIFETIME).replace(microsecond=0),
     )
@@ -343,15 +342,18 @@ def _refuse_unapproved(run: Run, job: Job, digest: str) -> None:
 
 
 def _destruction_allowed(run: Run, job: Job) -> bool:
+    asked = run.inputs.flag(ALLOW_DESTRUCTIVE)
+    if asked or job.like is not None:
+        return destruction.is_allowed(job, asked=asked, labels=())
     pull = run.context.pull_request
-    labels = pull.labels if pull is not None and run.context.trusted else ()
-    return destruction.is_allowed(job, asked=run.inputs.flag(ALLOW_DESTRUCTIVE), labels=labels)
+    labels = _labels_of_merged(run) if pull is None else pull.labels
+    return run.context.trusted and destruction.is_allowed(job, asked=False, labels=labels)
 
 
 def _labels_of_merged(run: Run) -> tuple[str, ...]:
     """The labels of the pull request whose merge this run deploys; none when nobody can say."""
     commit = run.context.commit
-    if run.forge is None or commit is None or run.context.pull_request is not None:
+    if run.forge is None or commit is None:
         return ()
     try:
         merged = run.forge.merged_as(commit)
@@ -362,9 +364,8 @@ def _labels_of_merged(run: Run) -> tuple[str, ...]:
 
 
 def _refuse_destruction(run: Run, job: Job, plan: Plan) -> None:
-    if not plan.destructive or plan.destruction_allowed or _destruction_allowed(run, job):
-        return
-    if destruction.label(job.stage) not in _labels_of_merged(run):
+    allowed = not plan.destructive or plan.destruction_allowed
+    if not allowed and not _destruction_allowed(run, job):
         destruction.refuse(job, plan.destructive)
 
 

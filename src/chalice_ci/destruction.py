@@ -9,6 +9,7 @@ label says so. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NoReturn
 
 from chalice_ci import rules
 from chalice_ci.difference.changes import BaselineKind, Changes, Kind, Risk
@@ -74,14 +75,13 @@ def finding(job: Job, lost: tuple[str, ...]) -> Finding:
     )
 
 
-def refuse(job: Job, lost: tuple[str, ...]) -> None:
+def refuse(job: Job, lost: tuple[str, ...]) -> NoReturn:
     """Raise PlanRefused for a deployment that nobody let take these things away."""
-    if lost:
-        raise PlanRefused(
-            f"the deployment would take away what holds an address or data: {'; '.join(lost)}.",
-            where=job.name,
-            fix=_fix(job.stage),
-        )
+    raise PlanRefused(
+        f"the deployment would take away what holds an address or data: {'; '.join(lost)}.",
+        where=job.name,
+        fix=_fix(job.stage),
+    )
 
 
 def _fix(stage: str) -> str:

@@ -49,7 +49,7 @@ _MEANINGS = {
     ExitCode.FORGE_FAILED: "the forge refused or failed",
     ExitCode.LEASE_HELD: "the stage's lease is held",
     ExitCode.STATE_MOVED: "the state moved since the plan",
-    ExitCode.PLAN_REFUSED: "plan refused (digest, commit, expiry, other operations)",
+    ExitCode.PLAN_REFUSED: "plan refused (digest, commit, expiry, other operations, a loss)",
     ExitCode.STATE_NOT_RECORDED: "deployed, but the state could not be recorded",
     ExitCode.NOT_OURS: "a resource is not ours",
     ExitCode.WRONG_ACCOUNT: "wrong account or region",

@@ -1,0 +1,101 @@
+"""What a deployment takes away, and who may let it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chalice_ci.config import AppConfig
+from chalice_ci.destruction import destructions, finding, is_allowed, refuse
+from chalice_ci.difference.changes import Baseline, BaselineKind, Changes
+from chalice_ci.difference.compare import compare
+from chalice_ci.errors import ExitCode, PlanRefused
+from chalice_ci.findings import Severity
+from chalice_ci.plan import Operation
+from chalice_ci.route import Job
+from chalice_ci.snapshot import Api
+from support.snapshots import EMPTY, function
+
+JOB = Job(app=AppConfig(name="orders", path="."), stage="prod")
+PREVIEW = replace(JOB, stage="pr-7", like="dev")
+RECORDED = {
+    "rest_api": "rest_api",
+    "websocket_api": "websocket_api",
+    "api_gateway_custom_domain": "domain_name",
+    "default-role": "iam_role",
+    "worker": "lambda_function",
+    "worker-event": "cloudwatch_event",
+    "managed-layer": "lambda_layer",
+    "worker-log-group": "log_group",
+    "jobs-sqs-event-source": "sqs_event",
+}
+REST = Api(kind="rest", name="rest_api", stage="api", endpoint="EDGE")
+
+
+def swept(*names: str) -> tuple[Operation, ...]:
+    return tuple(Operation(method="delete", resource=name, sweep=True) for name in names)
+
+
+def changes(kind: BaselineKind) -> Changes:
+    before = replace(EMPTY, apis=(REST,), functions=(function(),))
+    after = replace(EMPTY, apis=(replace(REST, endpoint="PRIVATE"),))
+    return compare(before, after, Baseline(kind=kind))
+
+
+def test_what_holds_an_address_is_told_and_what_does_not_is_not() -> None:
+    assert destructions(swept(*RECORDED), RECORDED, None) == (
+        "the REST API `rest_api` is deleted",
+        "the WebSocket API `websocket_api` is deleted",
+        "the domain `api_gateway_custom_domain` is deleted",
+        "the role `default-role` is deleted",
+        "the function `worker` is deleted",
+    )
+
+
+def test_what_is_deleted_and_made_again_is_replaced() -> None:
+    made = Operation(method="create_function", resource="worker")
+    found = destructions((*swept("worker"), made), RECORDED, None)
+    assert found == ("the function `worker` is replaced",)
+
+
+def test_an_update_loses_nothing() -> None:
+    update = Operation(method="update_function", resource="worker")
+    assert destructions((update,), RECORDED, None) == ()
+
+
+def test_a_changed_address_is_told_only_of_what_is_deployed() -> None:
+    """The function that is gone is among the operations, not told twice."""
+    (one,) = destructions((), RECORDED, changes(BaselineKind.DEPLOYED))
+    assert one.startswith("The endpoint type goes from EDGE to PRIVATE")
+    assert destructions((), RECORDED, changes(BaselineKind.BASE)) == ()
+
+
+@pytest.mark.parametrize(
+    ("job", "asked", "labels", "allowed"),
+    [
+        (JOB, False, (), False),
+        (JOB, True, (), True),
+        (JOB, False, ("allow-delete:prod",), True),
+        (JOB, False, ("allow-delete:dev", "allow-delete", "Allow-Delete:prod"), False),
+        (PREVIEW, False, (), True),
+    ],
+)
+def test_an_input_or_the_stages_own_label_lets_it(
+    job: Job, asked: bool, labels: tuple[str, ...], allowed: bool
+) -> None:
+    assert is_allowed(job, asked=asked, labels=labels) is allowed
+
+
+def test_a_plan_says_and_a_deployment_refuses_with_the_way_out() -> None:
+    said = finding(JOB, ("the function `worker` is deleted",))
+    assert (said.rule, said.severity, said.stage) == (
+        "destructive-change",
+        Severity.ERROR,
+        "prod",
+    )
+    with pytest.raises(PlanRefused) as caught:
+        refuse(JOB, ("the function `worker` is deleted",))
+    assert caught.value.exit_code is ExitCode.PLAN_REFUSED
+    assert caught.value.fix == said.fix
+    assert "allow-delete:prod" in said.fix
