@@ -147,6 +147,32 @@ def test_a_build_gets_at_nothing(tmp_path: Path, index: Index, probe: str) -> No
     with zipfile.ZipFile(package.app.path) as archive:
         assert b"canary-4711" not in archive.read("leak")
     assert not any("probe" in path for path, _ in index.requests)
+    for path in (tmp_path / "cache").rglob("*"):
+        if path.is_file() and path.stat().st_size < 1_000_000:
+            assert b"canary-4711" not in path.read_bytes(), path
+
+
+WHO = """
+import os
+try:
+    open({canary!r}, "a").write(str(os.getuid()))
+except OSError:
+    pass
+"""
+
+
+def test_only_the_sandbox_runs_what_is_built(tmp_path: Path, index: Index) -> None:
+    """Not uv while it locks, not git, not pip: who imports the backend elsewhere leaves a mark."""
+    canary = tmp_path / "canary"
+    canary.touch(mode=0o600)
+    top = WHO.format(canary=str(canary))
+    add(index, "first", requires=("second",), top=top)
+    add(index, "second", top=top)
+    lib = {f"lib/{name}": text for name, text in source("mine", top=top).items()}
+    setup = {"lib/setup.py": top}
+    package = built(tmp_path, index, "first\n./lib\n", files={**lib, **setup})
+    assert names(package) == [("first", "1.0"), ("mine", "1.0"), ("second", "1.0")]
+    assert canary.read_text() == ""
 
 
 def test_a_backend_gets_what_it_asks_for_from_the_index(tmp_path: Path, index: Index) -> None:

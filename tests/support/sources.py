@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 # PEP 517 by the standard library alone. `BEFORE` runs while the wheel is built.
 _BACKEND = r"""
+{top}
 import zipfile
 
 NAME, VERSION, TAG, REQUIRES, NEEDS = {name!r}, {version!r}, {tag!r}, {requires!r}, {needs!r}
@@ -56,15 +57,23 @@ def source(
     needs: tuple[str, ...] = (),
     build_requires: tuple[str, ...] = (),
     tag: str = "py3-none-any",
+    top: str = "",
 ) -> dict[str, str]:
     """The files of a project.
 
     `requires` is what the wheel depends on, `needs` what its backend asks for once it is there,
-    `build_requires` what its pyproject.toml names. `before` may change `files`.
+    `build_requires` what its pyproject.toml names. `before` may change `files`,
+    `top` runs when the backend is imported.
     """
     indented = "".join(f"    {line}\n" for line in before.splitlines())
     backend = _BACKEND.format(
-        name=name, version=version, tag=tag, requires=requires, needs=needs, before=indented
+        name=name,
+        version=version,
+        tag=tag,
+        requires=requires,
+        needs=needs,
+        before=indented,
+        top=top,
     )
     listed = "[" + ", ".join(f'"{one}"' for one in build_requires) + "]"
     return {
