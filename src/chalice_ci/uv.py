@@ -2,7 +2,8 @@
 
 uv resolves and downloads while credentials for an index may be near, so nothing of a project may
 decide what it does: it gets normalised requirements and options of ours, never a project's file,
-and it never builds anything (`--only-binary :all:` is on every command that could).
+and it never builds anything: `--only-binary :all:` is on every command that could, and where a
+source distribution is looked for, its metadata are given beforehand.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ from chalice_ci.errors import PackageError
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.package.index import with_index
 from chalice_ci.package.requirements import Requirements
+from chalice_ci.package.unsolved import opt_in
 from chalice_ci.uv import Uv, find_uv
 
 RULE = "load-dependency"
@@ -385,8 +386,7 @@ def _told(resolution: Resolution, versions: Versions) -> Iterator[Finding]:
             what=f"{_asked(requirements, name)} is missing while the app is loaded: "
             f"nothing of it can be installed for {where}.",
             detail=_why(reason),
-            fix="Pin a version that has a wheel: "
-            "dependencies are not built from source, because building runs their code.",
+            fix=f"Pin a version that has a wheel, or {opt_in([name])}.",
             subject=name,
             at=_at(requirements, name),
         )
