@@ -354,7 +354,7 @@ def test_a_pull_request_is_checked_against_its_base_and_its_preview_may_lose_any
     assert "worker" not in git(repository, "show", "chalice-state:.chalice/deployed/pr-1.json")
 
 
-def test_the_base_is_built_once_for_all_runs_and_again_if_the_cache_was_touched(tmp_path):
+def test_the_base_is_built_once_for_all_runs(tmp_path):
     repository = hello(tmp_path / "r")
     # A tree that no other test has.
     write(repository, {"chalicelib/mark.py": str(tmp_path)})

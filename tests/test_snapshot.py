@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from chalice_ci.baseline import SnapshotCache
 from chalice_ci.snapshot import SECTIONS, Route, Snapshot
 from chalice_ci.snapshot_document import SnapshotDamaged, parse, render, schema
 from support.snapshots import EMPTY, SNAPSHOTS, function, large
@@ -107,3 +109,26 @@ def test_a_change_of_one_file_is_a_change_of_one_line() -> None:
     before, after = (render(snapshot).splitlines() for snapshot in (one, other))
     assert len(before) == len(after)
     assert sum(old != new for old, new in zip(before, after, strict=True)) == 1
+
+
+def test_a_kept_snapshot_that_was_cut_or_changed_is_none(tmp_path: Path) -> None:
+    """The cache is never trusted by a file's name."""
+    kept = SnapshotCache(tmp_path / "snapshots", "a")
+    assert kept.read() is None
+    one = replace(EMPTY, functions=(function(),))
+    kept.write(one)
+    assert kept.read() == one
+    (file,) = (tmp_path / "snapshots").iterdir()
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:-5], whole.replace(b"128", b"129"), b"\n" + whole, whole[65:]):
+        file.write_bytes(damaged)
+        assert kept.read() is None
+    kept.write(one)
+    assert kept.read() == one
+
+
+def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path) -> None:
+    (tmp_path / "snapshots").write_text("in the way")
+    kept = SnapshotCache(tmp_path / "snapshots", "a")
+    kept.write(EMPTY)
+    assert kept.read() is None

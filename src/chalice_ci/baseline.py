@@ -235,7 +235,7 @@ def _of_commit(run: Run, job: Job, kind: BaselineKind, oid: str, objects: Object
     baseline = Baseline(kind=kind, commit=oid)
     try:
         tree = objects.ask("rev-parse", "--verify", f"{oid}^{{tree}}").decode("ascii").strip()
-        cache = _Cache(run.cache_dir / "snapshots", _cache_name(run, job, tree))
+        cache = SnapshotCache(run.cache_dir / "snapshots", _cache_name(run, job, tree))
         kept = cache.read()
         if kept is not None:
             return Found(baseline=baseline, snapshot=kept)
@@ -276,7 +276,7 @@ def _build(run: Run, job: Job, folder: Path, oid: str) -> Built | Result | None:
         checkout=replace(
             run.checkout, root=folder, within=".", git_dir=None, commit=oid, tree=None, branch=None
         ),
-        config=replace(config, package=run.config.package),
+        config=config,
         git=None,
         progress=_Told(stream=run.progress.stream, quiet=run.progress.quiet, of_commit=oid[:7]),
     )
@@ -340,7 +340,7 @@ def _cache_name(run: Run, job: Job, tree: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Cache:
+class SnapshotCache:
     """A snapshot in the cache, after a line with its own SHA-256: a file that was cut or changed is
     made again.
     """
