@@ -98,6 +98,7 @@ class Story:
     store: str = "local"
     requests: dict[str, Any] = field(default_factory=dict)
     states: Path = Path()
+    names: Mapping[str, str] = field(default_factory=dict)
     number: int = 0
 
     def begin(self) -> None:
@@ -109,7 +110,7 @@ class Story:
         here.mkdir()
         shape = BY_NAME[self.name]
         project = copy_shape(shape, here / self.name)
-        prepare([shape], here, self.clients)
+        self.names = prepare([shape], here, self.clients)
         self.states = here / "states"
         self.states.mkdir()
         if self.store == "git":
@@ -153,7 +154,11 @@ class Story:
         return sum(1 for call in self.aws.calls() if call["mutating"])
 
     def standing(self) -> Any:
-        return list_account(self.clients).resources
+        """All resources, with the names that AWS gave out replaced by those of the shape."""
+        text = json.dumps(list_account(self.clients).resources, default=str)
+        for named, stands in self.names.items():
+            text = text.replace(named, stands)
+        return json.loads(text)
 
     def recorded(self) -> list[tuple[str, str]]:
         if self.store == "git":

@@ -203,6 +203,9 @@ def _functions(clients: Clients) -> Iterator[_Found]:
     for item in _pages(client, "list_functions", "Functions"):
         name = item["FunctionName"]
         whole = client.get_function(FunctionName=name)
+        if not (whole["Configuration"].get("VpcConfig") or {}).get("SubnetIds"):
+            # Setting no network leaves an empty one behind, which is the same.
+            whole["Configuration"].pop("VpcConfig", None)
         document = {
             "configuration": whole["Configuration"],
             "tags": whole.get("Tags", {}),
@@ -247,13 +250,13 @@ def _layers(clients: Clients) -> Iterator[_Found]:
     client = clients("lambda")
     for layer in _pages(client, "list_layers", "Layers"):
         name = layer["LayerName"]
-        for version in _pages(client, "list_layer_versions", "LayerVersions", LayerName=name):
-            number = version["Version"]
-            yield (
-                f"layer {name}:{number}",
-                client.get_layer_version(LayerName=name, VersionNumber=number),
-                {},
-            )
+        versions = _pages(client, "list_layer_versions", "LayerVersions", LayerName=name)
+        # How often it was published before does not matter, only which ones there are.
+        for position, version in enumerate(sorted(versions, key=lambda one: one["Version"]), 1):
+            document = client.get_layer_version(LayerName=name, VersionNumber=version["Version"])
+            document.pop("Version")
+            title = f"layer {name} {position}"
+            yield title, document, {version["LayerVersionArn"]: title}
 
 
 def _roles(clients: Clients) -> Iterator[_Found]:
@@ -355,6 +358,9 @@ def _domains(clients: Clients) -> Iterator[_Found]:
         name = domain["domainName"]
         document = {
             "domain": first.get_domain_name(domainName=name),
+            "tags": second.get_tags(
+                ResourceArn=f"arn:aws:apigateway:us-east-1::/domainnames/{name}"
+            )["Tags"],
             "mappings": _pages(first, "get_base_path_mappings", "items", domainName=name),
         }
         yield f"domain {name}", document, _domain_ids(domain, name)

@@ -173,7 +173,7 @@ class Live:
         if params["protocol"] == "WEBSOCKET":
             found = self._ask("apigatewayv2", "get_domain_name", DomainName=params["domain_name"])
             part = found["DomainNameConfigurations"][0]
-            tags, kind = found.get("Tags"), part.get("EndpointType")
+            kind = part.get("EndpointType")
             value = {
                 "domain_name": found["DomainName"],
                 "alias_domain_name": part["ApiGatewayDomainName"],
@@ -183,7 +183,7 @@ class Live:
             }
         else:
             found = self._ask("apigateway", "get_domain_name", domainName=params["domain_name"])
-            tags, kind = found.get("tags"), found["endpointConfiguration"]["types"][0]
+            kind = found["endpointConfiguration"]["types"][0]
             regional = "regionalCertificateArn" in found
             value = {
                 "domain_name": found["domainName"],
@@ -197,6 +197,11 @@ class Live:
                 or found["distributionDomainName"],
             }
         policy = params.get("security_policy")
+        arn = (
+            f"arn:{self._client.partition_name}:apigateway:{self._client.region_name}:"
+            f":/domainnames/{params['domain_name']}"
+        )
+        tags = self._ask("apigatewayv2", "get_tags", ResourceArn=arn)["Tags"]
         if (
             value["certificate_arn"] == params["certificate_arn"]
             and policy in (None, value["security_policy"])
