@@ -23,6 +23,7 @@ ADAPTERS = {
     "chalice_ci.ownership": {"boto3", "botocore"},
     "chalice_ci.promotion": {"botocore"},
     "chalice_ci.state.recover": {"botocore"},
+    "chalice_ci.state.s3": {"botocore"},
     "chalice_ci.demo": {"boto3", "cmarkgfm"},
     "chalice_ci.forge.github": {"github"},
     "chalice_ci.uv": {"uv"},

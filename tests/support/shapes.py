@@ -567,7 +567,10 @@ SHAPES: tuple[Shape, ...] = (
         name="custom_domain",
         what="custom domains for routes (regional, prefix, TLS, tags) and for websockets",
         needs=(Certificate(name="shape.example.com"),),
-        change=(Edit(file=".chalice/config.json", old='"owner": "shop"', new='"owner": "mall"'),),
+        change=(
+            Edit(file=".chalice/config.json", old='"owner": "shop"', new='"owner": "mall"'),
+            Edit(file="app.py", old="return event.body", new="return event.connection_id"),
+        ),
     ),
     Shape(
         name="custom_domain_edge",

@@ -1,9 +1,9 @@
 """Processes that write states: `python statewriter.py KIND PLACE WORK`.
 
-KIND is `local`, `git` (a repository on this machine), `remote` (an address) or `github` (what
-`github_address` gives). On stdin it gets a JSON list of writes, `[app, stage, mark, expected]`,
-makes a process for each and lets all of them go at once. It prints a JSON list of what came of
-them: "written", "moved" or the error.
+KIND is `local`, `git` (a repository on this machine), `remote` (an address), `github` (what
+`github_address` gives) or `s3` (an endpoint and a bucket). On stdin it gets a JSON list of writes,
+`[app, stage, mark, expected]`, makes a process for each and lets all of them go at once. It prints
+a JSON list of what came of them: "written", "moved" or the error.
 """
 
 from __future__ import annotations
@@ -39,6 +39,14 @@ def open_store(kind: str, place: str, work_dir: Path) -> StateStore:
             url, repository, token = place.split()
             api = GitHubApi(repository, token=token, api_url=url)
             return GitStore(GitHubRepository(GitHubData(api)))
+        case "s3":
+            from chalice_ci.ownership import clients_of
+            from chalice_ci.state.s3 import S3Store
+
+            url, bucket = place.split()
+            keys = {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embedded"}
+            clients = clients_of({**keys, "AWS_ENDPOINT_URL": url}, "us-east-1")
+            return S3Store(lambda: clients("s3"), bucket=bucket, prefix="states")
     raise ValueError(kind)
 
 

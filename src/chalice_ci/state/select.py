@@ -52,10 +52,9 @@ def open_records(
     without a repository Chalice's own files are the store. A rehearsal on the embedded AWS never
     leaves this machine.
     """
-    if config.store == "s3" or config.branch == SOURCE:
-        asked = "store: s3" if config.store == "s3" else "branch: source"
+    if config.branch == SOURCE:
         raise UsageError(
-            f"`{asked}` is not part of this version yet.",
+            "`branch: source` is not part of this version yet.",
             where="chalice-ci.yml: state",
             fix="Use `store: git` with a branch of its own, or `store: local`.",
         )
@@ -63,6 +62,8 @@ def open_records(
         return _rehearsed(config, checkout, env=env, work_dir=work_dir)
     if config.store == "local" or (checkout.git_dir is None and api is None):
         return Records(store=LocalStore(checkout.root), name="Chalice's own files")
+    if config.store == "s3":
+        return _in_bucket(config, checkout, env=env, work_dir=work_dir, api=api)
     repository, ref, of = _home(checkout, env=env, work_dir=work_dir, api=api)
     return Records(
         store=GitStore(repository, branch=config.branch),
@@ -82,6 +83,29 @@ def open_remote(
     return RemoteRepository(
         url, work_dir=work_dir, environ=env, authorization=given or _authorization(url, env)
     )
+
+
+def _in_bucket(
+    config: StateConfig,
+    checkout: Checkout,
+    *,
+    env: Mapping[str, str],
+    work_dir: Path,
+    api: GitHubApi | None,
+) -> Records:
+    # Late: boto3 takes a while.
+    from chalice_ci.ownership import clients_of
+    from chalice_ci.state.s3 import S3Store
+
+    region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1"
+    clients = clients_of(env, region)
+    bucket = config.bucket or ""
+    store = S3Store(lambda: clients("s3"), bucket=bucket, prefix=config.prefix)
+    name = f"bucket {bucket}"
+    if checkout.git_dir is None and api is None:
+        return Records(store=store, name=name)
+    repository, ref, _ = _home(checkout, env=env, work_dir=work_dir, api=api)
+    return Records(store=store, name=name, source=repository, ref=ref)
 
 
 def _rehearsed(
