@@ -464,7 +464,7 @@ def test_a_broken_app_is_an_answer_with_its_line(
 def test_an_import_that_fails_in_a_library_names_the_library_without_folders(
     project: Project,
 ) -> None:
-    failure = project.failure(HEAD + "import chalice.cdk\n")
+    failure = project.failure(HEAD + "import chalice.cdk.construct\n")
 
     assert (failure.kind, failure.subject) == ("import-error", "aws_cdk")
     assert "(imported by chalice/cdk/" in failure.message
