@@ -12,7 +12,9 @@ are made here.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -35,6 +37,7 @@ Clients = Callable[[str], Any]
 """Makes the boto3 client of a service: `clients("lambda")`."""
 
 TAG = "aws-chalice"
+_LOOKS_AT_ONCE = 8
 
 _EDIT_STATE = "(chalice-ci state pull, edit, chalice-ci state import FILE)"
 
@@ -219,12 +222,16 @@ def clients_of(environ: Mapping[str, str], region: str) -> Clients:
     config = Config(retries={"mode": "standard", "total_max_attempts": 8})
     made: dict[str, Any] = {}
 
+    # A session makes one client at a time; the clients themselves can be shared by threads.
+    making = threading.Lock()
+
     def clients(service: str) -> Any:
-        if service not in made:
-            made[service] = session.client(
-                service, endpoint_url=environ.get("AWS_ENDPOINT_URL") or None, config=config
-            )
-        return made[service]
+        with making:
+            if service not in made:
+                made[service] = session.client(
+                    service, endpoint_url=environ.get("AWS_ENDPOINT_URL") or None, config=config
+                )
+            return made[service]
 
     return clients
 
@@ -300,9 +307,10 @@ class Guard:
     def review(self, operations: tuple[Operation, ...]) -> None:
         """Look at every operation of the plan; raises with all that is not ours."""
         problems: dict[str, _Problem] = {}
-        for operation in operations:
-            for subject in self._subjects_of_method(operation):
-                problem = self._problem(subject)
+        subjects = [s for operation in operations for s in self._subjects_of_method(operation)]
+        # Each look is a call to AWS: one after another they would take longer than the deploy.
+        with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+            for problem in pool.map(self._problem, subjects):
                 if problem is not None:
                     problems.setdefault(problem.what, problem)
         if problems:
@@ -432,6 +440,15 @@ class Guard:
             subject,
             f"function {name} is {has}",
             adopt=f"tag the function {TAG}=version=0{self._owner.tag}",
+        )
+
+    def _new_function(self, subject: _Subject) -> _Problem | None:
+        """Only the name counts: AWS itself refuses to make a function that exists."""
+        if self._is_named(subject.name):
+            return None
+        return self._foreign(
+            subject,
+            f"function {subject.name} is not named {self._owner.prefix} or {self._prefixed}",
         )
 
     def _role(self, subject: _Subject) -> _Problem | None:
@@ -680,6 +697,7 @@ _CHECKS: Mapping[str, _Check] = {
     "layer": Guard._layer,
     "log_group": Guard._log_group,
     "mapping": Guard._mapping,
+    "new_function": Guard._new_function,
     "passed_role": Guard._passed_role,
     "rest_api": Guard._rest_api,
     "role": Guard._role,
@@ -710,7 +728,7 @@ _METHODS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "create_api_mapping": (("domain", "domain_name"), ("websocket_api", "api_id")),
     "create_base_path_mapping": (("domain", "domain_name"), ("rest_api", "api_id")),
     "create_domain_name": (),
-    "create_function": (("function", "function_name"), ("passed_role", "role_arn")),
+    "create_function": (("new_function", "function_name"), ("passed_role", "role_arn")),
     "create_lambda_event_source": _FUNCTION_NAME,
     "create_log_group": (("log_group", "log_group_name"),),
     "create_role": (("role", "name"),),
@@ -790,7 +808,7 @@ _CALLS: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
     ("iam", "PutRolePolicy"): (("role", "RoleName"),),
     ("lambda", "AddPermission"): (("function", "FunctionName"),),
     ("lambda", "CreateEventSourceMapping"): (("function", "FunctionName"),),
-    ("lambda", "CreateFunction"): (("function", "FunctionName"), ("passed_role", "Role")),
+    ("lambda", "CreateFunction"): (("new_function", "FunctionName"), ("passed_role", "Role")),
     ("lambda", "DeleteEventSourceMapping"): (("mapping", "UUID"),),
     ("lambda", "DeleteFunction"): (("function", "FunctionName"),),
     ("lambda", "DeleteFunctionConcurrency"): (("function", "FunctionName"),),

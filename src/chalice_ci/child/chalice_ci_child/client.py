@@ -131,7 +131,7 @@ class Client(TypedAWSClient):
     def update_function(self, *_: Any, **wanted: Any) -> dict[str, Any]:
         """Change what differs of a function: its code, its settings, its tags."""
         name = wanted["function_name"]
-        live = self._settled(name)
+        live = self._settled(name, self.known(name) or self.look_at(name))
         if settings.code_differs(live["Configuration"], wanted):
             with self._uploads.of(len(wanted["zip_contents"])):
                 self._update_function_code(
@@ -150,9 +150,8 @@ class Client(TypedAWSClient):
             self._update_function_tags(arn, wanted["tags"])
         return {"FunctionArn": arn}
 
-    def _settled(self, name: str) -> dict[str, Any]:
-        """Return a function that can be changed: AWS refuses while a change is going on."""
-        live = self.look_at(name)
+    def _settled(self, name: str, live: dict[str, Any]) -> dict[str, Any]:
+        """Return a function once it can be changed: AWS refuses while a change is going on."""
         configuration = live.get("Configuration") or {}
         if configuration.get("State", "Active") == "Pending":
             self._wait_for_active(name)
