@@ -54,6 +54,7 @@ def test_every_group_without_findings_is_a_case_that_passed() -> None:
     assert [case.get("name") for case in tests] == [
         "configuration",
         "Python and Chalice",
+        "Chalice upgrades",
         "load",
         "experimental features",
         "Chalice's own validation",
@@ -70,6 +71,7 @@ def test_what_a_failed_load_left_untested_does_not_pass() -> None:
     assert [case.get("name") for case in tests] == [
         "configuration",
         "Python and Chalice",
+        "Chalice upgrades",
         "load-import-error: No module",
     ]
 

@@ -269,6 +269,8 @@ def in_order(items: Iterable[Change]) -> tuple[Change, ...]:
                 _KINDS[item.kind],
                 item.subject,
                 item.function,
+                # Two layers may have one name in AWS: whatever else is told decides.
+                repr((item.details, item.risks)),
             ),
         )
     )

@@ -37,9 +37,11 @@ def render(report: Report) -> str:
 
 def _suite(result: Result) -> TestSuite:
     name = f"{result.app}.{result.stage}"
-    groups: list[Group] = [group for group in Group if group is not Group.PACKAGE]
-    if result.package is not None:
-        groups.append(Group.PACKAGE)
+    looked_at = {
+        Group.PACKAGE: result.package is not None,
+        Group.DIFFERENCE: result.changes is not None and result.changes.known,
+    }
+    groups = [group for group in Group if looked_at.get(group, True)]
     # Nothing is said about checks that a failure or a skip kept from running.
     untested = result.failure is not None or result.skipped
     cases = _cases(name, owned(result), () if untested else groups)
