@@ -19,7 +19,7 @@ demo: $(READY)  ## The whole story on the embedded AWS; no account, token or roo
 	$(BIN)/chalice-ci demo
 
 test: lint ## Lint, types and all tests
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-deep: $(READY)  ## Every point at which a deploy can be killed, with both kinds of store; takes long
 	CRASH_POINTS=all $(BIN)/python -m pytest -n auto --dist loadfile tests/crash

@@ -117,7 +117,6 @@ def _check(root: Path) -> Mapping[str, Any]:
     return report
 
 
-@pytest.mark.xdist_group("checked")
 @pytest.mark.parametrize("shape", CHECKED, ids=str)
 def test_check_answers_what_the_shape_declares(checked: Mapping[str, Any], shape: Shape) -> None:
     apps = {app_key(shape, app) for app in shape.apps}
@@ -166,7 +165,6 @@ def test_an_endless_import_ends_as_declared() -> None:
     assert answer.at.file == "endless_import/app.py"
 
 
-@pytest.mark.xdist_group("checked")
 def test_a_loud_import_commands_nobody(checked: Mapping[str, Any]) -> None:
     """What an app prints is neither the loader's answer nor a command to the CI system."""
     (result,) = (found for found in checked["results"] if found["app"] == "noisy-import")

@@ -39,13 +39,9 @@ def aws() -> Iterator[EmbeddedAWS]:
 
 @pytest.fixture(
     scope="module",
-    # One process tells the stories of a combination, for all of its tests: the first one waits.
+    # Told once for all tests of a module (`--dist loadfile`): the first one waits.
     params=[
-        pytest.param(
-            chosen,
-            marks=[pytest.mark.xdist_group(str(chosen)), pytest.mark.timeout(1500)],
-            id=str(chosen),
-        )
+        pytest.param(chosen, marks=pytest.mark.timeout(1500), id=str(chosen))
         for chosen in COMBINATIONS
     ],
 )

@@ -19,8 +19,6 @@ from support.chalicecli import COMBINATIONS, PlainChalice, plain_environment
 from support.shapes import BY_NAME, Clients, copy_shape, prepare
 from support.stories import ByPlainChalice, Phase, tool_environ
 
-pytestmark = pytest.mark.xdist_group("listing")
-
 SHAPES = tuple(
     BY_NAME[name]
     for name in ("everything", "functions", "authorizers", "custom_domain", "resource_policy")
@@ -222,7 +220,7 @@ CHANGES: Mapping[str, tuple[Callable[[Clients], object], str]] = {
     "a function's runtime": (_settings(Runtime="python3.9"), '"Runtime": "python3.9"'),
     "a function's layers": (
         _settings(Layers=["arn:aws:lambda:us-east-1:123456789012:layer:shape-extra:1"]),
-        'layer:shape-extra:1"',
+        '"Arn": "<layer shape-extra 1>"',
     ),
     "a function's network": (
         _settings(VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}),
@@ -293,7 +291,7 @@ CHANGES: Mapping[str, tuple[Callable[[Clients], object], str]] = {
     "a subscription": (_subscription, 'function:shape-everything-dev-told"'),
     "a log group's retention": (_retention, '"retentionInDays": 3'),
     "a domain's mapping": (_domain, '"basePath": "orders"'),
-    "a layer": (_layer, '"layer shape-extra:2"'),
+    "a layer": (_layer, '"layer shape-extra 2"'),
 }
 """What to change, and what a changed line of the listing then says."""
 
