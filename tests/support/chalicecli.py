@@ -90,13 +90,15 @@ COMBINATIONS = (
     Combination(chalice="1.34.0", pythons=("3.12",)),
     Combination(chalice="1.34.0", pythons=("3.11",)),
     Combination(chalice="1.33.0", pythons=("3.13", "3.10")),
+    Combination(chalice="1.33.0", pythons=("3.10", "3.13")),
     Combination(chalice="1.31.4", pythons=("3.12", "3.10")),
+    Combination(chalice="1.31.4", pythons=("3.10", "3.12")),
     Combination(chalice="1.29.0", pythons=("3.10",)),
 )
 """Two Pythons for each Chalice; 1.29 always deploys to python3.10, so it has one.
 
-All shapes are deployed by every Chalice, by the newest one on both of its Pythons. In between every
-second shape is deployed on the second Python, into the same account.
+All shapes are deployed by every Chalice on each of its Pythons. In between they take turns: apps of
+both Pythons are in one account, and the second time each shape is deployed on the other one.
 """
 
 
