@@ -53,7 +53,12 @@ def lock(folder: Path, index: Index) -> None:
     """`uv lock`, as a developer would."""
     subprocess.run(
         [find_uv_bin(), "--no-config", "lock", "--quiet", "--project", str(folder)],
-        env={**environ_for(index), "UV_CACHE_DIR": str(folder.parent / "uv"), "PATH": os.defpath},
+        env={
+            **environ_for(index),
+            "UV_CACHE_DIR": str(folder.parent / "uv"),
+            "HOME": str(folder.parent),
+            "PATH": os.defpath,
+        },
         cwd=folder,
         check=True,
         timeout=120,
