@@ -7,10 +7,12 @@ name that got through would still do nothing. Light and dark follow the reader's
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from chalice_ci.difference.changes import Baseline, Change, Changes, Kind, PackageChanges, Risk
 from chalice_ci.findings import Finding, Severity
 from chalice_ci.report import html_style, upgrades
+from chalice_ci.report.changes import SIGNS, risks
 from chalice_ci.report.drawing import drawing
 from chalice_ci.report.markup import Content, Markup, clipped, element, joined
 from chalice_ci.report.report import (
@@ -34,7 +36,6 @@ _VERDICTS = {
     Verdict.FAILED: "❌ failed",
     Verdict.SKIPPED: "⏭️ skipped",
 }
-_SIGNS = {Kind.ADDED: "+", Kind.CHANGED: "~", Kind.REMOVED: "−"}
 _SEVERITIES = {Severity.ERROR: "❌", Severity.WARNING: "⚠️", Severity.NOTICE: "💡"}
 _OUTCOMES = {
     Outcome.PLANNED: "📝 planned",
@@ -103,7 +104,7 @@ def _overview(results: tuple[Result, ...]) -> Markup:
             urls += [element("code", url.address), " "]
         counts = ""
         if result.changes is not None and result.changes.known:
-            counts = " ".join(f"{_SIGNS[kind]}{result.changes.count(kind)}" for kind in Kind)
+            counts = " ".join(f"{SIGNS[kind]}{result.changes.count(kind)}" for kind in Kind)
         size = "" if result.package is None else human_size(result.package.size)
         if size and result.changes is not None and result.changes.package is not None:
             size += f" ({human_delta(result.changes.package.delta)})"
@@ -153,7 +154,7 @@ def _result(result: Result) -> Iterator[Markup]:
 
 def _legend() -> Markup:
     keys = (
-        element("span", f"{_SIGNS[kind]} {kind.value}", class_=f"key {kind.value}") for kind in Kind
+        element("span", f"{SIGNS[kind]} {kind.value}", class_=f"key {kind.value}") for kind in Kind
     )
     return element("p", *keys, class_="dim")
 
@@ -199,16 +200,12 @@ def _changes(changes: Changes) -> Iterator[Markup]:
         return
     if not changes.items:
         yield element("p", "Routes, functions, triggers and permissions are as they were.")
-    risky = [
-        (item, one) for risk in Risk for item in changes.items for one in item.risks
-        if one.risk is risk and not (risk is Risk.WIDENED and item.has(Risk.WILDCARD))
-    ]  # fmt: skip
-    for item, one in risky[:ITEMS]:
+    for one in islice(risks("", changes), ITEMS):
         kind = "error" if one.risk is Risk.DESTRUCTIVE else "warning"
         yield element(
             "div",
             element("strong", f"{_RISKS[one.risk]}: "),
-            element("code", item.subject),
+            element("code", one.change.subject),
             element("p", one.why),
             class_=f"alert {kind}",
         )
@@ -245,7 +242,7 @@ def _details(item: Change) -> Markup:
 
 
 def _sign(kind: Kind) -> Markup:
-    return element("span", _SIGNS[kind], class_=f"key {kind.value}")
+    return element("span", SIGNS[kind], class_=f"key {kind.value}")
 
 
 def _package_changes(package: PackageChanges) -> Iterator[Markup]:

@@ -15,7 +15,7 @@ from typing import assert_never
 from urllib.parse import quote
 
 from chalice_ci.context import Context, RunOrder
-from chalice_ci.difference.changes import Baseline, BaselineKind, Changes
+from chalice_ci.difference.changes import Changes
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.report import changes, upgrades
 from chalice_ci.report import markdown as md
@@ -43,7 +43,6 @@ DECISIONS = frozenset({"experimental-feature", "experimental-not-allowed"})
 OPENED = 6
 """Parts of a difference that are shown without a click when there is only one."""
 Measure = Callable[[str], int]
-_NO_CHANGES = Changes(baseline=Baseline(kind=BaselineKind.NONE))
 
 
 # -- where it comes from ---------------------------------------------------------------------------
@@ -164,6 +163,7 @@ class Page:
         self._fail_on = fail_on
         self._waiting = waiting
         self._findings = _grouped(report.all_findings)
+        self._compared = _compared(report.results)
         summary = md.link(origin.run_url, "the step summary") if origin.run_url else ""
         self._rest = rest or f"see {summary or 'the step summary'} and `report.json`"
 
@@ -328,15 +328,16 @@ class Page:
         )
         risky = [
             told
-            for results in self._compared()
-            for told in changes.risks(_stages(results), results[0].changes or _NO_CHANGES)
+            for found, results in self._compared
+            if found.known
+            for told in changes.risks(_stages(results), found)
         ]
         yield from _section(
             changes.risk_alerts(risky), len(set(risky)), ("risk", "risks"), room=room
         )
         notes = [
             *(told for note in self._origin.notes if (told := md.prose(note))),
-            *(_not_compared(results) for results in self._compared(known=False)),
+            *(_not_compared(f, results) for f, results in self._compared if not f.known),
         ]
         yield from _section(
             (md.alert("NOTE", note) for note in notes),
@@ -376,18 +377,10 @@ class Page:
 
     # -- the details
 
-    def _compared(self, *, known: bool = True) -> list[list[Result]]:
-        """The results that were compared with something, those together that differ alike."""
-        groups: dict[object, list[Result]] = {}
-        for result in self._report.results:
-            if result.changes is not None and result.changes.known is known:
-                groups.setdefault((result.app, result.changes), []).append(result)
-        return list(groups.values())
-
     def _change_sections(self, room: int) -> Iterator[_Section]:
-        for results in self._compared():
-            found = results[0].changes or _NO_CHANGES
-            if found.empty:
+        known = sum(found.known for found, _ in self._compared)
+        for found, results in self._compared:
+            if not found.known or found.empty:
                 continue
             against = f"Compared with {changes.compared_with(found.baseline)}."
             blocks = [against, *changes.item_blocks(found)]
@@ -402,13 +395,13 @@ class Page:
                 ("part", "parts"),
                 room=room,
                 title=f"{_names_of(results)}: {' · '.join(part for part in parts if part)}",
-                opened=len(self._compared()) == 1 and len(blocks) <= OPENED,
+                opened=known == 1 and len(blocks) <= OPENED,
             )
 
     def _graph_sections(self, room: int) -> Iterator[_Section]:
-        for results in self._compared():
+        for found, results in self._compared:
             drawn = results[0].diagram
-            if drawn is None or not drawn.changed:
+            if not found.known or drawn is None or not drawn.changed:
                 continue
             yield from _section(
                 (f"```mermaid\n{mermaid(drawn)}\n```",),
@@ -579,11 +572,18 @@ def _names_of(results: list[Result]) -> str:
     return f"{results[0].app}/{stages}{more}"
 
 
-def _not_compared(results: list[Result]) -> str:
-    baseline = (results[0].changes or _NO_CHANGES).baseline
-    return f"{_stages(results)} is not compared: {md.prose(baseline.problem)} " + md.prose(
-        baseline.fix
-    )
+def _compared(results: Iterable[Result]) -> tuple[tuple[Changes, list[Result]], ...]:
+    """What differs, with the stages of an app that differ alike."""
+    groups: dict[tuple[str, Changes], list[Result]] = {}
+    for result in results:
+        if result.changes is not None:
+            groups.setdefault((result.app, result.changes), []).append(result)
+    return tuple((found, alike) for (_, found), alike in groups.items())
+
+
+def _not_compared(found: Changes, results: list[Result]) -> str:
+    problem, fix = md.prose(found.baseline.problem), md.prose(found.baseline.fix)
+    return f"{_stages(results)} is not compared: {problem} {fix}"
 
 
 def _result_words(result: Result) -> str:
