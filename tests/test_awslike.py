@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -399,6 +400,43 @@ class TestFaults:
     ) -> None:
         with pytest.raises(ValueError, match="message"):
             plain.order_faults([order])
+
+
+class TestCopies:
+    def test_a_copy_holds_what_was_there_and_each_goes_on_by_itself(
+        self, plain: EmbeddedAWS
+    ) -> None:
+        make_role(plain, "before")
+        with plain.copy() as copy, copy.copy() as second:
+            for aws, name in ((plain, "original"), (copy, "copy"), (second, "second")):
+                make_role(aws, name)
+                roles = clients(aws)("iam").list_roles()["Roles"]
+                assert sorted(role["RoleName"] for role in roles) == ["before", name]
+        assert [call["operation"] for call in plain.calls()].count("CreateRole") == 2
+        wait_until(lambda: not is_running(copy.pid) and not is_running(second.pid))
+
+    def test_a_copy_refuses_the_share_of_calls_that_its_seed_chooses(
+        self, plain: EmbeddedAWS
+    ) -> None:
+        def answers(seed: int) -> list[int]:
+            with plain.copy(throttle=0.5, seed=seed) as copy:
+                for _ in range(12):
+                    with contextlib.suppress(ClientError):
+                        clients(copy)("lambda").list_functions()
+                return [int(call["status"]) for call in copy.calls()]
+
+        assert answers(1) == answers(1) != answers(2)
+        assert set(answers(1)) == {200, 429}
+
+    def test_copies_end_with_their_original(self) -> None:
+        with EmbeddedAWS.start(gateway=False) as aws:
+            copies = [aws.copy(), aws.copy()]
+            copies.append(copies[0].copy())
+        wait_until(lambda: not any(is_running(copy.pid) for copy in copies))
+
+    def test_a_share_above_one_is_refused(self, plain: EmbeddedAWS) -> None:
+        with pytest.raises(ValueError, match="throttle"):
+            plain.copy(throttle=1.5)
 
 
 class TestMode:

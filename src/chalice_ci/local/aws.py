@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -138,6 +139,16 @@ class Endpoint:
         """Let go of every call that hangs."""
         self._ask("faults/release", {})
 
+    def copy(self, *, throttle: float = 0.0, seed: int = 0) -> Copy:
+        """Make an AWS that holds what this one holds now; each goes on by itself.
+
+        Nobody may call this one meanwhile. `throttle` is the share of calls that the copy refuses
+        as too many, chosen by `seed`. A context manager that ends the copy; it ends with its
+        original anyway.
+        """
+        made = self._ask("copies", {"throttle": throttle, "seed": seed})
+        return Copy(endpoint_url=made["endpoint_url"], region=self.region, pid=made["pid"])
+
     def package(self, name: str) -> bytes:
         """The zip of a function (by name, in this region) or of a layer's version (by its ARN).
 
@@ -170,6 +181,30 @@ def _request(url: str, body: bytes | None) -> bytes:
     except urllib.error.HTTPError as error:
         with error:
             raise ValueError(error.read().decode("utf-8", "replace")) from None
+
+
+class Copy(Endpoint):
+    """A copy of an embedded AWS in a process of its own, without a gateway."""
+
+    def __init__(self, *, endpoint_url: str, region: str, pid: int) -> None:
+        super().__init__(endpoint_url=endpoint_url, gateway_url="", region=region)
+        self.pid = pid
+
+    def stop(self) -> None:
+        """End it; it has nothing to clean up."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
 
 
 class EmbeddedAWS(Endpoint):

@@ -4,6 +4,7 @@
 |---|---|---|
 | `/chalice-ci/health` | who is serving, since when, in which mode | |
 | `/chalice-ci/calls` | the calls served so far | forgets them |
+| `/chalice-ci/copies` | | makes a copy of this AWS as it is now: `{"throttle": 0.3, "seed": 1}` |
 | `/chalice-ci/faults` | the standing orders | replaces them: `{"faults": [...]}` |
 | `/chalice-ci/faults/release` | | lets go of every call that hangs |
 | `/chalice-ci/rest-apis/<id>/<stage>` | what the gateway needs to serve a stage | |
@@ -15,7 +16,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -32,8 +33,14 @@ ROOT = "/chalice-ci/"
 class Control:
     """The WSGI application behind `/chalice-ci/`."""
 
-    def __init__(self, *, health: Callable[[], dict[str, object]]) -> None:
+    def __init__(
+        self,
+        *,
+        health: Callable[[], dict[str, object]],
+        copy: Callable[[Mapping[str, Any]], dict[str, object]],
+    ) -> None:
         self._health = health
+        self._copy = copy
         self.journal: Journal
         self.faults: Faults
 
@@ -65,6 +72,8 @@ class Control:
             case "POST", ["calls"]:
                 self.journal.clear()
                 document = {"calls": []}
+            case "POST", ["copies"]:
+                document = self._copy(_document(environ))
             case "GET", ["faults"]:
                 document = {"faults": self.faults.as_list()}
             case "POST", ["faults"]:
@@ -87,10 +96,16 @@ class Control:
         return json_answer(start_response, document)
 
 
-def _orders(environ: dict[str, Any]) -> list[dict[str, Any]]:
+def _document(environ: dict[str, Any]) -> dict[str, Any]:
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     document = json.loads(body)
-    orders = document.get("faults") if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        raise ValueError("give a JSON object")
+    return document
+
+
+def _orders(environ: dict[str, Any]) -> list[dict[str, Any]]:
+    orders = _document(environ).get("faults")
     if not isinstance(orders, list) or not all(isinstance(order, dict) for order in orders):
         raise ValueError('give {"faults": [...]}')
     return orders

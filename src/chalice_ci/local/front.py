@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from chalice_ci.local import answers
@@ -36,8 +37,7 @@ class Throttle:
         self._mode = mode
         self._clock = clock
         self._lock = threading.Lock()
-        # A fixed seed: the same calls meet the same refusals in every run.
-        self._random = random.Random(0)
+        self._random = random.Random(mode.seed)
         self._tokens: dict[str, tuple[float, float]] = {}
 
     def refuses(self, service: str) -> bool:
@@ -66,6 +66,13 @@ class Front:
         self._throttle = Throttle(mode)
         self.journal = Journal()
         self.faults = Faults()
+
+    def begin_anew(self, *, throttle: float, seed: float) -> None:
+        """Forget calls and orders; refuse another share of the calls from here on."""
+        self._mode = replace(self._mode, throttle=throttle, seed=seed)
+        self._throttle = Throttle(self._mode)
+        self.journal.clear()
+        self.faults.order([])
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]

@@ -16,9 +16,10 @@ class LocalMode:
 
     `pend` seconds for which a new function is Pending, `upd` seconds for which an update is
     InProgress and others are refused, `role` seconds after which a new role can be assumed, `lat`
-    seconds added to each call, `throttle` the share (0 to 1) of calls that is refused as too many,
-    `rate` the calls per second and service above which calls are refused (0: no bound),
-    `strict` whether duplicates and packages above Lambda's limits are refused.
+    seconds added to each call, `throttle` the share (0 to 1) of calls that is refused as too many
+    (`seed` decides which: the same calls meet the same refusals in every run), `rate` the calls
+    per second and service above which calls are refused (0: no bound), `strict` whether duplicates
+    and packages above Lambda's limits are refused.
     """
 
     pend: float = 0.0
@@ -26,6 +27,7 @@ class LocalMode:
     role: float = 0.0
     lat: float = 0.0
     throttle: float = 0.0
+    seed: float = 0.0
     rate: float = 0.0
     strict: bool = False
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
@@ -55,14 +58,58 @@ class Server:
         self._started = time.time()
         self._instance = instance
         self._mode = mode
-        control = Control(health=self._health)
+        control = Control(health=self._health, copy=self._copy)
         self.front = Front(DomainDispatcherApplication(create_backend_app), control, mode=mode)
         control.journal, control.faults = self.front.journal, self.front.faults
-        self._server = make_server(host, port, self.front, threaded=True, request_handler=_Handler)
-        self._server.daemon_threads = True  # type: ignore[attr-defined]  # of its threading mixin
-        self.endpoint_url = f"http://{host}:{self._server.server_port}"
+        self._host = host
+        self._listen(port)
         self.gateway_url = ""
         self._gateway: subprocess.Popen[bytes] | None = None
+
+    def _listen(self, port: int) -> None:
+        self._server = make_server(
+            self._host, port, self.front, threaded=True, request_handler=_Handler
+        )
+        self._server.daemon_threads = True  # type: ignore[attr-defined]  # of its threading mixin
+        self.endpoint_url = f"http://{self._host}:{self._server.server_port}"
+
+    def _copy(self, wanted: Mapping[str, Any]) -> dict[str, object]:
+        """Fork: a process that holds what this AWS holds now, at an address of its own.
+
+        A call that is being served meanwhile may hold a lock, for ever in the copy; so nobody else
+        may call. The copy has no gateway, and ends with this process.
+        """
+        throttle, seed = float(wanted.get("throttle", 0)), float(wanted.get("seed", 0))
+        if not 0 <= throttle < 1:
+            raise ValueError("throttle must be from 0 to below 1")
+        ours, its = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            self._serve_copy(its, throttle=throttle, seed=seed)
+        its.close()
+        with ours.makefile("rb") as answers:
+            endpoint_url = answers.readline().decode().strip()
+
+        def reap() -> None:
+            # Our end stays open for as long as we live: the copy waits for it to be closed.
+            with ours:
+                os.waitpid(pid, 0)
+
+        threading.Thread(target=reap, daemon=True).start()
+        return {"pid": pid, "endpoint_url": endpoint_url}
+
+    def _serve_copy(self, leash: socket.socket, *, throttle: float, seed: float) -> NoReturn:
+        """Serve in the fork, where only this thread is left; never returns."""
+        try:
+            _close_sockets(but=leash.fileno())
+            self.front.begin_anew(throttle=throttle, seed=seed)
+            self.gateway_url, self._gateway = "", None
+            self._listen(0)
+            leash.sendall(f"{self.endpoint_url}\n".encode())
+            _end_with(leash.fileno(), self.stop)
+            self._server.serve_forever(poll_interval=0.1)
+        finally:
+            os._exit(0)
 
     def start_gateway(self, *options: str) -> None:
         """Start the gateway, which ends with this process."""
@@ -104,13 +151,24 @@ class Server:
 
 def end_with_parent(stop: Callable[[], None]) -> None:
     """Call `stop` when standard input ends, which is when the process that holds it does."""
+    _end_with(sys.stdin.fileno(), stop)
 
+
+def _end_with(descriptor: int, stop: Callable[[], None]) -> None:
     def watch() -> None:
-        while os.read(sys.stdin.fileno(), 4096):
+        while os.read(descriptor, 4096):
             pass
         stop()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _close_sockets(*, but: int) -> None:
+    """Close the sockets that a fork was given: its parent's callers wait for their end."""
+    for descriptor in [int(path.name) for path in Path("/dev/fd").iterdir()]:
+        with contextlib.suppress(OSError):
+            if descriptor != but and stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
 
 
 def end_when_idle(stop: Callable[[], None], idle: Callable[[], float], seconds: float) -> None:
