@@ -28,6 +28,7 @@ from support.packages import (
 )
 
 PAIRS = (("1.29.0", "3.10"), ("1.31.4", "3.12"), ("1.33.0", "3.12"), ("1.34.0", "3.13"))
+NEWEST = ("1.34.0", "3.14")
 
 LIBRARY: dict[str, str | bytes] = {
     "chalicelib/__init__.py": "",
@@ -89,12 +90,13 @@ def test_an_app_without_dependencies_has_the_same_members(
     }
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids="-on-".join)
+@pytest.mark.parametrize("pair", [*PAIRS, NEWEST], ids="-on-".join)
 def test_pure_and_compiled_dependencies_vendor_and_chalicelib_have_the_same_members(
     tmp_path: Path, pair: tuple[str, str]
 ) -> None:
     """requests is pure and has five dependencies, PyYAML and MarkupSafe are compiled."""
-    requirements = "requests\nPyYAML==6.0.2\nMarkupSafe==3.0.2\nsix\njmespath\n"
+    yaml, safe = ("6.0.3", "3.0.3") if pair == NEWEST else ("6.0.2", "3.0.2")
+    requirements = f"requests\nPyYAML=={yaml}\nMarkupSafe=={safe}\nsix\njmespath\n"
     both = compared(tmp_path, pair, {**LIBRARY, "requirements.txt": requirements})
     ours, plain = members(both.package.app.path), both.plain["LambdaDeploymentPackager"]
     # Chalice writes six.py twice; what is unpacked last is what counts.

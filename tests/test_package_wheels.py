@@ -197,12 +197,18 @@ def test_a_package_with_wheels_for_other_platforms_only_is_named(
 
 @pytest.mark.parametrize(
     ("python", "kept"),
-    [("3.10", "evil-1.0-cp310-cp310-manylinux_2_26_x86_64.whl"), ("3.12", "manylinux_2_34")],
+    [
+        ("3.10", "evil-1.0-cp310-cp310-manylinux_2_26_x86_64.whl"),
+        ("3.11", "evil-1.0-cp311-cp311-manylinux_2_26_x86_64.whl"),
+        ("3.12", "evil-1.0-cp312-cp312-manylinux_2_34_x86_64.whl"),
+        ("3.13", "evil-1.0-cp313-cp313-manylinux_2_34_x86_64.whl"),
+        ("3.14", "evil-1.0-cp314-cp314-manylinux_2_34_x86_64.whl"),
+    ],
 )
 def test_the_wheel_is_chosen_for_the_glibc_of_lambda(
     tmp_path: Path, index: Index, python: str, kept: str
 ) -> None:
-    """Python 3.10 and 3.11 run on glibc 2.26, later ones on 2.34."""
+    """Python 3.10 and 3.11 run on Amazon Linux 2 (glibc 2.26), later ones on 2023 (2.34)."""
     tag = f"cp{python.replace('.', '')}"
     for glibc in ("2_17", "2_26", "2_28", "2_34", "2_39"):
         name = f"evil-1.0-{tag}-{tag}-manylinux_{glibc}_x86_64.whl"
@@ -215,7 +221,44 @@ def test_the_wheel_is_chosen_for_the_glibc_of_lambda(
         environ=environ_for(index),
         python=python,
     )
-    assert kept in package.manifest.dependencies[0].wheel
+    assert package.manifest.dependencies[0].wheel == kept
+
+
+@pytest.mark.parametrize(
+    ("tags", "kept"),
+    [
+        (("cp314-cp314-manylinux_2_34_aarch64", "cp314-cp314-manylinux_2_34_x86_64"), 0),
+        (("cp314-cp314t-manylinux_2_28_aarch64", "cp310-abi3-manylinux2014_aarch64"), 1),
+        (("cp315-cp315-manylinux_2_28_aarch64", "py3-none-any"), 1),
+        (("cp314-cp314t-manylinux_2_28_aarch64", "cp314-cp314-manylinux_2_39_aarch64"), None),
+        (("cp314-cp314-musllinux_1_2_aarch64", "cp313-cp313-manylinux_2_28_aarch64"), None),
+    ],
+)
+def test_python_3_14_takes_the_wheels_that_its_runtime_can_load(
+    tmp_path: Path, index: Index, tags: tuple[str, ...], kept: int | None
+) -> None:
+    """Amazon Linux 2023 on arm64: the build with the GIL, the stable ABI, nothing newer."""
+    for tag in tags:
+        index.add(f"evil-1.0-{tag}.whl", wheel("evil", "1.0", ("evil.py", tag.encode())))
+
+    def built() -> str:
+        package = build(
+            project(tmp_path / "app", {"requirements.txt": "evil\n"}),
+            out_dir=tmp_path / "out",
+            cache_dir=tmp_path / "cache",
+            environ=environ_for(index),
+            python="3.14",
+            architecture="arm64",
+        )
+        return package.manifest.dependencies[0].wheel
+
+    if kept is not None:
+        assert built() == f"evil-1.0-{tags[kept]}.whl"
+        return
+    with pytest.raises(PackageError, match="no wheel for Lambda") as caught:
+        built()
+    assert "evil" in caught.value.what
+    assert "3.14" in caught.value.what
 
 
 def test_an_older_version_is_taken_when_the_newest_needs_a_newer_glibc(

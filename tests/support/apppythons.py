@@ -23,7 +23,10 @@ from chalice_ci.app.pythons import find_python
 
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 LATEST = "1.34.0"
-PAIRS = (("1.29.0", "3.10"), ("1.31.4", "3.11"), ("1.33.0", "3.12"), ("1.34.0", "3.13"))
+PAIRS = (
+    *(("1.29.0", "3.10"), ("1.31.4", "3.11"), ("1.33.0", "3.12"), ("1.34.0", "3.13")),
+    ("1.34.0", "3.14"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
