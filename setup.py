@@ -39,6 +39,7 @@ setup(
         "PyYAML>=6.0,<7",
         "junit-xml>=1.9,<2",
         "packaging>=25.0",
+        "pathspec>=1.0,<2",
         "squarify>=0.4.5,<0.5",
         "uv>=0.13,<0.14",
     ],

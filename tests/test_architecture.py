@@ -44,6 +44,7 @@ ADAPTERS = {
     "chalice_ci.package.archive": {"packaging"},
     "chalice_ci.package.wheels": {"urllib3"},
     "chalice_ci.report.treemap": {"squarify"},
+    "chalice_ci.affected": {"pathspec"},
 }
 LOCAL = {"moto", "werkzeug", "flask", "botocore", "boto3", "responses"}
 """The extra `local`: only its own package imports these, and the demo uses that package."""

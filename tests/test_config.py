@@ -662,3 +662,35 @@ def test_did_you_mean_never_fails(name: str) -> None:
         " Did you mean 'stages'?",
         " Did you mean 'apps'?",
     )
+
+
+# -- what an app is made of and what deploys it ----------------------------------------------------
+
+
+def test_an_app_says_what_it_is_made_of_and_what_deploys_it(tmp_path: Path) -> None:
+    (tmp_path / "services/orders").mkdir(parents=True)
+    config = read(
+        tmp_path,
+        "apps:\n  orders:\n    path: services/orders\n"
+        '    paths: [libs/common/**, "!**/*.md"]\n'
+        '    deploy-on: {prod: {tag: "orders-v*"}}\n'
+        "stages:\n  prod: {}\n",
+    )
+    (app,) = config.apps
+    assert app.paths == ("libs/common/**", "!**/*.md")
+    assert app.deploy_on == (("prod", DeployOn(tag="orders-v*")),)
+
+
+@pytest.mark.parametrize("pattern", ["!", "/", "!/", "# note", "!docs/", "a\\", " ", "", "!!a"])
+def test_a_pattern_that_would_mean_nothing_is_refused(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, f"apps: {{web: {{paths: [{json.dumps(pattern)}]}}}}\n")
+    assert "apps.web.paths" in str(caught.value)
+    assert "!folder/**" in str(caught.value)
+
+
+def test_a_ref_of_an_app_is_for_a_stage_that_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, "apps: {web: {deploy-on: {prd: {branch: main}}}}\nstages: {prod: {}}\n")
+    assert "did you mean 'prod'" in str(caught.value).lower()
+    assert "chalice-ci.yml:1:" in str(caught.value)

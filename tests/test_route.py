@@ -137,3 +137,19 @@ def test_a_preview_lives_where_its_model_does_and_waits_for_nobody():
     assert (up.policy, up.like) == (wanted, "qa")
     (down,) = named_jobs(config, wish)
     assert down.policy == wanted
+
+
+def test_an_app_may_be_deployed_by_a_ref_of_its_own():
+    own = AppConfig(
+        name="orders",
+        path="services/orders",
+        deploy_on=(("prod", DeployOn(tag="orders-v*")), ("dev", DeployOn(branch="trunk"))),
+    )
+    config = ProjectConfig(apps=(own, USERS), stages=STAGES)
+    assert names(deploy_jobs(config, KNOWN, Wish(tag="orders-v1"))) == ["orders/prod"]
+    assert names(deploy_jobs(config, KNOWN, Wish(tag="v1"))) == ["users/prod"]
+    assert names(deploy_jobs(config, KNOWN, Wish(branch="main"))) == [
+        *("orders/staging", "users/dev", "users/staging"),
+    ]
+    with pytest.raises(UsageError):
+        deploy_jobs(config, KNOWN, Wish(tag="other"))

@@ -135,9 +135,13 @@ def _decided(key: str, base: ProjectConfig) -> bool:
 
 
 def _app(app: AppConfig, base: ProjectConfig) -> AppConfig:
-    """The app; its code may reach the network while it is loaded if the base lets it."""
-    permitted = {known.name for known in base.apps if known.network}
-    return replace(app, network=app.network and app.name in permitted)
+    """The app; its code may reach the network while it is loaded if the base lets it, and what
+    deploys it is what deploys it there.
+    """
+    decided = {known.name: known for known in base.apps}.get(app.name)
+    if decided is None:
+        return replace(app, network=False, deploy_on=())
+    return replace(app, network=app.network and decided.network, deploy_on=decided.deploy_on)
 
 
 def _stages(
@@ -147,10 +151,16 @@ def _stages(
     named = {stage.name for stage in own.stages}
     for stage in own.stages:
         # A new stage: nobody allowed it anything of its own yet.
-        yield decided.get(stage.name) or replace(stage, deploy_on=None, allow_experimental=None)
+        yield decided.get(stage.name) or _new(stage)
     for stage in base.stages:
         if stage.name not in named and stage.name in known:
             yield stage
+
+
+def _new(stage: StageConfig) -> StageConfig:
+    """A stage that only the pull request knows: it deploys nowhere, and sees no secret."""
+    blind = tuple((name, replace(ref, at_load=False)) for name, ref in stage.environment_variables)
+    return replace(stage, deploy_on=None, allow_experimental=None, environment_variables=blind)
 
 
 def _allowed(own: ProjectConfig, base: ProjectConfig) -> tuple[tuple[str, ...], Place | None]:
@@ -192,3 +202,5 @@ def _changed(own: ProjectConfig, base: ProjectConfig, held: ProjectConfig) -> It
     for app, bound in zip(own.apps, held.apps, strict=True):
         if app.network != bound.network:
             yield f"apps.{app.name}.load"
+        if app.deploy_on != bound.deploy_on:
+            yield f"apps.{app.name}.deploy-on"

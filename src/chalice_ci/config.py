@@ -52,11 +52,14 @@ class AppConfig:
 
     `python` ("3.12") and `chalice` ("1.34.0") override what is found out; `network` lets the app
     use the network while it is loaded. `build` names the dependencies that may be built from
-    source, `:all:` stands for each of them.
+    source, `:all:` stands for each of them. `paths` are patterns of what else the app is made of;
+    `deploy_on` says for single stages what deploys this app there, in place of the stage's own.
     """
 
     name: str
     path: str
+    paths: tuple[str, ...] = ()
+    deploy_on: tuple[tuple[str, DeployOn], ...] = ()
     python: str | None = None
     chalice: str | None = None
     network: bool = False
@@ -82,9 +85,15 @@ class SmokeCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class SecretRef:
-    """The name of a CI secret; its value is never in a configuration."""
+    """The name of a CI secret; its value is never in a configuration.
+
+    `at_load` lets the app have the value while it is loaded, instead of a placeholder. `functions`
+    are the functions that get the variable, by their names in Chalice; empty: all of them.
+    """
 
     name: str
+    at_load: bool = False
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +193,10 @@ _SECRET = Text(
     fix="Never write a secret's value here.",
     hidden=True,
 )
+_FUNCTION = Text(
+    pattern=r"[A-Za-z0-9_-]{1,64}",
+    words="the name of a function: letters, digits, `-` and `_`",
+)
 _VARIABLE = Text(
     pattern=r"[A-Za-z][A-Za-z0-9_]{1,199}",
     words="two or more letters, digits and `_`, beginning with a letter (Lambda's rule)",
@@ -219,6 +232,40 @@ _BUILD = AllOrSome(
 _BUILD_SUMMARY = (
     "The dependencies that may be built from source where they have no wheel; building runs their "
     "code, shut in and without credentials."
+)
+
+_DEPLOY_ON = Table(
+    keys=(
+        Key(
+            name="branch",
+            kind=Text(
+                pattern=_REF_RULE,
+                words="a branch name or pattern such as `main` or `release/*`",
+                fix="Write it without `refs/heads/`.",
+            ),
+            summary="The branch whose pushes deploy the stage; `*` and `?` are wild.",
+            example="main",
+        ),
+        Key(
+            name="tag",
+            kind=Text(
+                pattern=_REF_RULE,
+                words="a tag name or pattern such as `v*`",
+                fix="Write it without `refs/tags/`.",
+            ),
+            summary="The tag that deploys the stage; `*` and `?` are wild.",
+            example='"v*"',
+        ),
+    ),
+    one_of=("branch", "tag"),
+)
+
+_PATTERN = Text(
+    # What `pathspec` would refuse, take for a comment, or read as nothing: a folder that is taken
+    # out by its name alone keeps its files.
+    pattern=r"(?!!?/?$)(?!#)(?!!.*/$)!?[^\x00-\x1f\x7f!][^\x00-\x1f\x7f]{0,299}(?<![\\ ])",
+    words="a pattern of .gitignore such as `libs/common/**` or `!**/*.md`",
+    fix="It is read from the repository's root; to take a folder out, write `!folder/**`.",
 )
 
 _APP = Table(
@@ -270,6 +317,21 @@ _APP = Table(
             example="{network: true}",
         ),
         Key(
+            name="paths",
+            kind=ListOf(item=_PATTERN, maximum=100),
+            summary="What else of the repository the app is made of, as patterns of .gitignore: "
+            "`run` leaves an app alone that a change does not touch. With `!` not even in its own "
+            "folder.",
+            default="its folder alone",
+            example='[libs/common/**, "!**/*.md"]',
+        ),
+        Key(
+            name="deploy-on",
+            kind=Named(name=_NAME, item=_DEPLOY_ON, placeholder="STAGE"),
+            summary="What deploys this app to a stage, in place of the stage's own `deploy-on`.",
+            example='{prod: {tag: "orders-v*"}}',
+        ),
+        Key(
             name="build",
             kind=_BUILD,
             summary=_BUILD_SUMMARY,
@@ -308,31 +370,7 @@ _STAGE = Table(
     keys=(
         Key(
             name="deploy-on",
-            kind=Table(
-                keys=(
-                    Key(
-                        name="branch",
-                        kind=Text(
-                            pattern=_REF_RULE,
-                            words="a branch name or pattern such as `main` or `release/*`",
-                            fix="Write it without `refs/heads/`.",
-                        ),
-                        summary="The branch whose pushes deploy the stage; `*` and `?` are wild.",
-                        example="main",
-                    ),
-                    Key(
-                        name="tag",
-                        kind=Text(
-                            pattern=_REF_RULE,
-                            words="a tag name or pattern such as `v*`",
-                            fix="Write it without `refs/tags/`.",
-                        ),
-                        summary="The tag that deploys the stage; `*` and `?` are wild.",
-                        example='"v*"',
-                    ),
-                ),
-                one_of=("branch", "tag"),
-            ),
+            kind=_DEPLOY_ON,
             summary="What deploys the stage; without it, it is deployed only when it is named.",
             example="{branch: main}",
         ),
@@ -399,6 +437,22 @@ _STAGE = Table(
                             "Plain values belong into `.chalice/config.json`.",
                             example="DB_URL",
                             required=True,
+                        ),
+                        Key(
+                            name="at-load",
+                            kind=Switch(),
+                            summary="The app gets the value while it is loaded too, where its code "
+                            "can read it; otherwise a placeholder stands there.",
+                            default="`false`",
+                            example="true",
+                        ),
+                        Key(
+                            name="functions",
+                            kind=ListOf(item=_FUNCTION, maximum=200),
+                            summary="The functions that get the variable, by their names in "
+                            "Chalice (`api_handler` serves the routes).",
+                            default="all functions",
+                            example="[worker]",
                         ),
                     )
                 ),
@@ -688,6 +742,7 @@ def _committed_app(name: str, fields: Mapping[str, object]) -> AppConfig:
         name=name,
         path=PurePosixPath(_optional_text(fields, "path") or ".").as_posix(),
         network=_mapping(fields, "load").get("network") is True,
+        deploy_on=_deploy_on_of(fields),
     )
 
 
@@ -777,6 +832,8 @@ def _apps(
                     chalice=_optional_text(fields, "chalice"),
                     network=_mapping(fields, "load").get("network") is True,
                     build=_texts(fields, "build") if "build" in fields else build,
+                    paths=_texts(fields, "paths"),
+                    deploy_on=_deploy_on_of(fields),
                 )
             )
     known = tuple(app.path for app in _found(root)) if absent else ()
@@ -835,6 +892,7 @@ def _inconsistent(
 ) -> Iterator[Problem]:
     yield from _overlapping(root, apps, reading)
     yield from _wrong_needs(values, reading)
+    yield from _wrong_stages_of_apps(values, reading)
     yield from _wrong_like(root, values, apps, reading)
     yield from _wrong_state(values, reading)
 
@@ -894,6 +952,21 @@ def _wrong_needs(values: Mapping[str, object], reading: Reading) -> Iterator[Pro
                 at=reading.places[f"stages.{circle[0]}.needs"],
                 fix="Remove one `needs`.",
             )
+
+
+def _wrong_stages_of_apps(values: Mapping[str, object], reading: Reading) -> Iterator[Problem]:
+    stages, apps = _mapping(values, "stages"), _mapping(values, "apps")
+    written = {path.split(".")[1] for path in reading.places if path.startswith("stages.")}
+    for app in apps:
+        for stage in _mapping(_mapping(apps, app), "deploy-on"):
+            if stage not in written:
+                listed = ", ".join(stages) or "(none)"
+                yield Problem(
+                    what=f"`apps.{app}.deploy-on` names the stage {shown(stage)}, which is not "
+                    f"under `stages`.{did_you_mean(stage, written)}",
+                    at=reading.places[f"apps.{app}.deploy-on.{stage}"],
+                    fix=f"The stages are {listed}.",
+                )
 
 
 def _wrong_like(
@@ -990,13 +1063,10 @@ def _built(
 
 
 def _stage(name: str, fields: Mapping[str, object]) -> StageConfig:
-    on = _mapping(fields, "deploy-on")
     variables = _mapping(fields, "environment-variables")
     return StageConfig(
         name=name,
-        deploy_on=DeployOn(branch=_optional_text(on, "branch"), tag=_optional_text(on, "tag"))
-        if on
-        else None,
+        deploy_on=_ref(_mapping(fields, "deploy-on")),
         needs=_optional_text(fields, "needs"),
         environment=_optional_text(fields, "environment"),
         account=_optional_text(fields, "account"),
@@ -1014,13 +1084,30 @@ def _stage(name: str, fields: Mapping[str, object]) -> StageConfig:
             if isinstance(check, dict)
         ),
         environment_variables=tuple(
-            (
-                variable,
-                SecretRef(name=_optional_text(_mapping(variables, variable), "secret") or ""),
-            )
-            for variable in variables
+            (variable, _secret(_mapping(variables, variable))) for variable in variables
         ),
     )
+
+
+def _secret(fields: Mapping[str, object]) -> SecretRef:
+    return SecretRef(
+        name=_optional_text(fields, "secret") or "",
+        at_load=fields.get("at-load") is True,
+        functions=_texts(fields, "functions"),
+    )
+
+
+def _ref(fields: Mapping[str, object]) -> DeployOn | None:
+    if not fields:
+        return None
+    return DeployOn(branch=_optional_text(fields, "branch"), tag=_optional_text(fields, "tag"))
+
+
+def _deploy_on_of(fields: Mapping[str, object]) -> tuple[tuple[str, DeployOn], ...]:
+    """What deploys an app to single stages."""
+    by_stage = _mapping(fields, "deploy-on")
+    refs = ((stage, _ref(_mapping(by_stage, stage))) for stage in by_stage)
+    return tuple((stage, ref) for stage, ref in refs if ref is not None)
 
 
 def _preview(fields: Mapping[str, object]) -> PreviewConfig:

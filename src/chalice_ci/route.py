@@ -88,8 +88,8 @@ def deploy_jobs(
 ) -> tuple[Job, ...]:
     """The jobs of `plan` and `deploy`: the stages asked for, else those this ref deploys."""
     apps = _apps(config, wish)
-    stages = wish.stages or tuple(_deployed_from(config, wish))
-    if not stages:
+    by_app = [(app, wish.stages or tuple(_deployed_from(config, app, wish))) for app in apps]
+    if not any(stages for _, stages in by_app):
         ref = f"tag {wish.tag}" if wish.tag else f"branch {wish.branch}"
         if not wish.tag and not wish.branch:
             ref = "a checkout without a branch"
@@ -99,7 +99,7 @@ def deploy_jobs(
             where=config.file or "",
             fix=f"Name the stage with --stage ({configured}), or give it `deploy-on`.",
         )
-    return tuple(job for app in apps for job in _jobs(config, known, app, stages))
+    return tuple(job for app, stages in by_app for job in _jobs(config, known, app, stages))
 
 
 def named_jobs(config: ProjectConfig, wish: Wish) -> tuple[Job, ...]:
@@ -210,7 +210,7 @@ class _Router:
         state = self.config.state
         if state.store == "git" and self.wish.branch == state.branch != "source":
             return Routed(notes=(f"{state.branch} holds the recorded state, and no app.",))
-        return self._deployed(self._stages_of_ref())
+        return self._deployed()
 
     def release(self) -> Routed:
         """A published release is a push of its tag."""
@@ -221,7 +221,7 @@ class _Router:
                     "Use `types: [published]`.",
                 )
             )
-        return self._deployed(self._stages_of_ref())
+        return self._deployed()
 
     def dispatch(self) -> Routed:
         """A person asked: for the stages they named, else for those of the ref."""
@@ -233,7 +233,7 @@ class _Router:
                     fix=f"Push to the pull request, or use `command: deploy` with `stage: {stage}` "
                     "on the code that it should get.",
                 )
-        return self._deployed(self.wish.stages or self._stages_of_ref())
+        return self._deployed(dispatched=True)
 
     def pull_request(self, pull: PullRequest) -> Routed:
         """Every stage is checked, and the preview brought to what the pull request asks for.
@@ -290,13 +290,19 @@ class _Router:
             for app in _apps(self.config, self.wish)
         )
 
-    def _stages_of_ref(self) -> tuple[str, ...]:
+    def _stages_of_ref(self, app: AppConfig) -> tuple[str, ...]:
         named = self.wish.stages
-        found = tuple(_deployed_from(self.config, self.wish))
+        found = tuple(_deployed_from(self.config, app, self.wish))
         return tuple(stage for stage in found if not named or stage in named)
 
-    def _deployed(self, stages: tuple[str, ...]) -> Routed:
-        """Deploy the stages, plan those that wait for an approval, check the others of a branch."""
+    def _deployed(self, *, dispatched: bool = False) -> Routed:
+        """Deploy what the ref deploys, plan what waits for an approval, check the rest of a branch.
+
+        The stages that a person named in a dispatch are deployed from any ref.
+        """
+        named = self.wish.stages if dispatched else ()
+        by_app = [(app, named or self._stages_of_ref(app)) for app in _apps(self.config, self.wish)]
+        stages = tuple(dict.fromkeys(stage for _, found in by_app for stage in found))
         if not stages:
             what = " or ".join(self.wish.stages) or "any stage"
             return self.checked(f"{self._ref_in_words()} does not deploy {what}: only checked.")
@@ -308,14 +314,15 @@ class _Router:
         waiting = self._waiting(stages)
         deployed = [
             Task(intent=Intent.PLAN if job.stage in waiting else Intent.DEPLOY, job=job)
-            for app in _apps(self.config, self.wish)
-            for job in _jobs(self.config, self.known, app, stages)
+            for app, found in by_app
+            for job in _jobs(self.config, self.known, app, found)
         ]
         notes = tuple(waiting[stage] for stage in stages if stage in waiting)
         if self.wish.tag is not None:
             return Routed(tasks=tuple(deployed), notes=notes)
-        rest = self._tasks(Intent.CHECK, [job for job in self._all() if job.stage not in stages])
-        return Routed(tasks=(*deployed, *rest), notes=notes)
+        done = {(task.job.app.name, task.job.stage) for task in deployed}
+        left = [job for job in self._all() if (job.app.name, job.stage) not in done]
+        return Routed(tasks=(*deployed, *self._tasks(Intent.CHECK, left)), notes=notes)
 
     def _waiting(self, stages: tuple[str, ...]) -> dict[str, str]:
         """The stages that are only planned here, each with the reason.
@@ -348,14 +355,16 @@ class _Router:
         return tuple(Task(intent=intent, job=job) for job in jobs)
 
 
-def _deployed_from(config: ProjectConfig, wish: Wish) -> Iterator[str]:
+def _deployed_from(config: ProjectConfig, app: AppConfig, wish: Wish) -> Iterator[str]:
+    own = dict(app.deploy_on)
     for stage in config.stages:
-        if stage.deploy_on is None:
+        ref = own.get(stage.name, stage.deploy_on)
+        if ref is None:
             continue
         if wish.tag is not None:
-            deploys = _matches(stage.deploy_on.tag, wish.tag)
+            deploys = _matches(ref.tag, wish.tag)
         else:
-            deploys = _matches(stage.deploy_on.branch, wish.branch)
+            deploys = _matches(ref.branch, wish.branch)
         if deploys:
             yield stage.name
     if not config.stages and wish.branch is not None and wish.branch == wish.default_branch:

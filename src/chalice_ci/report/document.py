@@ -11,6 +11,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from chalice_ci.difference.diagram import Diagram
 from chalice_ci.difference.document import to_document as difference_document
 from chalice_ci.errors import ExitCode
 from chalice_ci.findings import Finding, Place, Severity, in_order
@@ -99,6 +100,7 @@ def _result(result: Result) -> dict[str, Any]:
         if plan is None
         else {"digest": plan.digest, "path": plan.path, "expires": plan.expires},
         "difference": None if result.changes is None else difference_document(result.changes),
+        "graph": None if result.diagram is None else _graph(result.diagram),
         "upgrade": None if result.upgrade is None else _upgrade(result.upgrade),
         "changes": {effect.value: result.count(effect) for effect in Effect},
         "operations": [_operation(operation) for operation in result.operations],
@@ -127,6 +129,22 @@ def _result(result: Result) -> dict[str, Any]:
             "changed": state.changed,
         },
         "timings": [{"step": t.step, "seconds": t.seconds} for t in result.timings],
+    }
+
+
+def _graph(diagram: Diagram) -> dict[str, Any]:
+    return {
+        "nodes": [
+            {
+                "id": node.id,
+                "shape": node.shape.value,
+                "label": node.label,
+                "state": None if node.state is None else node.state.value,
+            }
+            for node in diagram.nodes
+        ],
+        "edges": [{"source": edge.source, "target": edge.target} for edge in diagram.edges],
+        "left_out": diagram.left_out,
     }
 
 
