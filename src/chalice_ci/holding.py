@@ -177,6 +177,7 @@ def recover(run: Run, job: Job, stage: Stage, stored: Stored) -> Discovery:
             run.clients(stage.identity.region),
             resources,
             _topics(stage.graph),
+            intents=intents,
         )
         state = StageState(resources=found.resources)
         run.records.store.write(

@@ -117,6 +117,14 @@ LOCAL = Input(
     verbs=(*AWS, "diff", "url", "state"),
     summary="Act on the embedded AWS instead of an account; needs chalice-ci[local].",
 )
+ONLY_AFFECTED = Input(
+    name="only-affected",
+    kind=Kind.FLAG,
+    default="true",
+    verbs=("run", "matrix", "action"),
+    summary="On a pull request, leave apps alone that it does not touch; see `paths` in "
+    "chalice-ci.yml.",
+)
 PLAN = Input(
     name="plan",
     kind=Kind.PATH,
@@ -153,12 +161,28 @@ ALLOW_DESTRUCTIVE = Input(
     summary="Let a deployment delete or replace what holds an address or data; on a pull request "
     "the label `allow-delete:<stage>` does the same. Previews need neither.",
 )
+DELETE_LOGS = Input(
+    name="delete-logs",
+    kind=Kind.FLAG,
+    default="false",
+    verbs=("run", "delete", "action"),
+    summary="When a stage is deleted, delete the log groups of its functions too; Chalice leaves "
+    "them, and what they hold goes on costing.",
+)
 SNAPSHOT_KEY = Input(
     name="snapshot-key",
     kind=Kind.TEXT,
     metavar="SECRET",
     verbs=BUILDS,
     summary="A secret; with it a difference tells which environment variables changed their value.",
+)
+SIGNING_KEY = Input(
+    name="signing-key",
+    kind=Kind.TEXT,
+    metavar="SECRET",
+    verbs=BUILDS,
+    summary="A secret of the jobs that deploy, never of a pull request's: plans are encrypted with "
+    "it, and the record tells which secrets changed their value.",
 )
 AGAINST = Input(
     name="against",
@@ -270,6 +294,7 @@ INPUTS: tuple[Input, ...] = (
     AWS_REGION,
     ALLOWED_ACCOUNT,
     ALLOW_DESTRUCTIVE,
+    DELETE_LOGS,
     ALLOW_UNSANDBOXED,
     PYTHON_PATH,
     CACHE_DIR,
@@ -279,6 +304,7 @@ INPUTS: tuple[Input, ...] = (
     FROM,
     TO,
     SNAPSHOT_KEY,
+    SIGNING_KEY,
     LEASE_WAIT,
     GATEWAY_URL,
     COMMAND,

@@ -464,7 +464,10 @@ class Guard:
             if resource.endswith("_role")
             else self._owner.prefix
         )
-        return self._is(subject, "role", name, expected)
+        # The role of a function has its name, and the function has the tag.
+        return self._is(subject, "role", name, expected) or self._through(
+            subject, f"role {name}", name
+        )
 
     def _passed_role(self, subject: _Subject) -> _Problem | None:
         """The planner takes a managed role's ARN from the state and gives it to functions."""
@@ -492,12 +495,26 @@ class Guard:
         return self._is(subject, "layer", name, f"{self._prefixed}managed-layer")
 
     def _rule(self, subject: _Subject) -> _Problem | None:
-        return self._is(subject, "rule", subject.name, f"{self._prefixed}{subject.resource}")
+        name = subject.name
+        expected = f"{self._prefixed}{subject.resource}"
+        problem = self._is(subject, "rule", name, expected)
+        if problem is not None:
+            return problem
+        found = self._clients("events").list_targets_by_rule(Rule=name).get("Targets", ())
+        behind = [self._through(subject, f"rule {name}", str(one["Arn"])) for one in found]
+        # Somebody may have added a target to a rule of ours.
+        return None if None in behind else next(iter(behind), None)
 
     def _log_group(self, subject: _Subject) -> _Problem | None:
-        function = subject.resource.removesuffix("-log-group")
-        expected = f"/aws/lambda/{self._prefixed}{function}"
-        return self._is(subject, "log group", subject.name, expected)
+        of = subject.resource.removesuffix("-log-group")
+        function = subject.name.removeprefix("/aws/lambda/")
+        if of == "api_handler" and function == self._owner.prefix:
+            expected = subject.name
+        else:
+            expected = f"/aws/lambda/{self._prefixed}{of}"
+        return self._is(subject, "log group", subject.name, expected) or self._through(
+            subject, f"log group {subject.name}", function
+        )
 
     def _mapping(self, subject: _Subject) -> _Problem | None:
         found = self._clients("lambda").get_event_source_mapping(UUID=subject.name)
@@ -740,6 +757,7 @@ _METHODS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "delete_domain_name": (("domain", "domain_name"),),
     "delete_function": _FUNCTION_NAME,
     "delete_function_concurrency": _FUNCTION_NAME,
+    "delete_log_group": (("log_group", "log_group_name"),),
     "delete_layer_version": (("layer", "layer_version_arn"),),
     "delete_rest_api": _REST_API,
     "delete_retention_policy": (("log_group", "log_group_name"),),
@@ -825,6 +843,7 @@ _CALLS: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
         ("passed_role", "Role"),
     ),
     ("logs", "CreateLogGroup"): (("log_group", "logGroupName"),),
+    ("logs", "DeleteLogGroup"): (("log_group", "logGroupName"),),
     ("logs", "DeleteRetentionPolicy"): (("log_group", "logGroupName"),),
     ("logs", "PutRetentionPolicy"): (("log_group", "logGroupName"),),
     ("s3", "PutBucketNotificationConfiguration"): (("bucket", "Bucket"),),

@@ -30,6 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Protocol, Self
 
+from chalice_ci.ci_secrets import NO_SECRETS, InjectedVariable, Secrets
 from chalice_ci.errors import AWSError, PlanRefused, UserError
 from chalice_ci.neutral import neutralise
 from chalice_ci.plan import Operation
@@ -81,8 +82,9 @@ class PackageFile:
 class Target:
     """What shall stand: the encoded graph with its packages, beside what is recorded.
 
-    Without a graph everything recorded is deleted. `resources` are those of Chalice's state file,
-    `app_name` is the one that Chalice builds names from.
+    Without a graph everything recorded is deleted, with `delete_logs` also the log groups of the
+    functions. `resources` are those of Chalice's state file, `app_name` is the one that Chalice
+    builds names from.
     """
 
     app_name: str
@@ -90,6 +92,9 @@ class Target:
     graph: Mapping[str, object] | None
     packages: Mapping[str, PackageFile] = field(default_factory=dict)
     resources: tuple[Mapping[str, object], ...] = ()
+    delete_logs: bool = False
+    secrets: tuple[InjectedVariable, ...] = ()
+    """What the child puts in the place of the graph's placeholders."""
 
     @property
     def where(self) -> str:
@@ -104,6 +109,16 @@ class Target:
                 for slot, package in self.packages.items()
             },
             "resources": list(self.resources),
+            "delete_logs": self.delete_logs,
+            "secrets": [
+                {
+                    "variable": one.variable,
+                    "placeholder": one.placeholder,
+                    "value": one.value,
+                    "open": one.open,
+                }
+                for one in self.secrets
+            ],
         }
 
 
@@ -287,6 +302,7 @@ class Deployer:
         self._stopping_since: float | None = None
         self._failed = False
         self._output_from = 0
+        self._hidden = NO_SECRETS
 
     @classmethod
     def start(
@@ -355,7 +371,7 @@ class Deployer:
         with self._output.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(self._output_from, end - _OUTPUT_BYTES))
-            return neutralise(log.read())
+            return neutralise(self._hidden.redact(log.read().decode("utf-8", "replace")))
 
     def forget_output(self) -> None:
         """Leave out of `output` what was printed so far: it was another job's."""
@@ -394,6 +410,7 @@ class Deployer:
 
     def plan(self, target: Target) -> tuple[Operation, ...]:
         """Return what an apply would do, in order; only reads from AWS."""
+        self._hide(target)
         answer = self._question({"do": "plan", "target": target._document()}, target.where)
         return tuple(_operation(document) for document in answer["operations"])
 
@@ -412,6 +429,7 @@ class Deployer:
         Any other operation refuses the whole plan before the first call. Never raises for what
         happens meanwhile: see `Outcome`.
         """
+        self._hide(target)
         request = {
             "do": "apply",
             "target": target._document(),
@@ -422,6 +440,11 @@ class Deployer:
         outcome = _Apply(self, target, listeners, limit_seconds).run(request)
         self._failed = not outcome.complete
         return outcome
+
+    def _hide(self, target: Target) -> None:
+        """From here on what AWS and Chalice say is told without the target's secrets."""
+        values = {one.placeholder: one.value for one in target.secrets if one.value is not None}
+        self._hidden = Secrets(values=values)
 
     def _question(self, request: Mapping[str, object], where: str) -> dict[str, Any]:
         try:
@@ -453,8 +476,7 @@ class Deployer:
             line, found, rest = self._buffer.partition(b"\n")
             if found:
                 self._buffer = rest
-                message: dict[str, Any] = json.loads(line)
-                return message
+                return self._told(json.loads(line))
             left = until - time.monotonic()
             if left <= 0 or len(self._buffer) > _MAX_LINE:
                 raise _Silent
@@ -464,6 +486,15 @@ class Deployer:
                 if not data:
                     return None
                 self._buffer += data
+
+    def _told(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A message whose sentences hold no secret: AWS quotes the values that it refuses."""
+        answer = message.get("answer")
+        inner = answer.get("failure") if isinstance(answer, dict) else None
+        for part in (message.get("failure"), message.get("done"), inner):
+            if isinstance(part, dict) and isinstance(part.get("message"), str):
+                part["message"] = self._hidden.redact(part["message"])
+        return message
 
     def _died(self, where: str) -> AWSError:
         try:

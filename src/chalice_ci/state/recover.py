@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalice_ci.errors import AWSError
 from chalice_ci.ownership import Guard, Owner
+from chalice_ci.state.journal import Intent
 from chalice_ci.state.schema import Resource, identity_key
 
 Clients = Callable[[str], Any]
@@ -49,15 +50,21 @@ class Discovery:
 
 
 def discover(
-    owner: Owner, clients: Clients, recorded: tuple[Resource, ...], topics: Mapping[str, str]
+    owner: Owner,
+    clients: Clients,
+    recorded: tuple[Resource, ...],
+    topics: Mapping[str, str],
+    *,
+    intents: tuple[Intent, ...] = (),
 ) -> Discovery:
     """Compare the record with AWS.
 
     `topics` says how the app names the topic of an SNS subscription (name or ARN), by the
-    resource's name. Raises AWSError when AWS can't be read.
+    resource's name, `intents` what an unfinished deploy was about to do. Raises AWSError when AWS
+    can't be read.
     """
     try:
-        return _Search(owner, clients, topics).compared(recorded)
+        return _Search(owner, clients, topics, intents).compared(recorded)
     except (ClientError, BotoCoreError) as error:
         raise AWSError(
             f"what an unfinished deploy left can't be looked for: {error}",
@@ -68,13 +75,23 @@ def discover(
 
 
 class _Search:
-    def __init__(self, owner: Owner, clients: Clients, topics: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        clients: Clients,
+        topics: Mapping[str, str],
+        intents: tuple[Intent, ...],
+    ) -> None:
+        self._intents = intents
         self._owner = owner
         self._clients = clients
         self._topics = topics
         self._guard = Guard(owner, clients)
 
     def compared(self, recorded: tuple[Resource, ...]) -> Discovery:
+        """What there is of what is recorded, and what more."""
+        # A function whose log group is still to be deleted stays recorded, gone or not.
+        unfinished = {i.resource for i in self._intents if i.method == "delete_log_group"}
         found: dict[tuple[str, str], list[dict[str, object]]] = {}
         for there in self._all():
             found.setdefault(identity_key(there), []).append(there)
@@ -82,7 +99,8 @@ class _Search:
         dropped = []
         for resource in recorded:
             key = identity_key(resource)
-            if any(_same(resource, one) for one in found.get(key, ())) or not self._gone(resource):
+            stands = any(_same(resource, one) for one in found.get(key, ()))
+            if stands or key[1] in unfinished or not self._gone(resource):
                 kept.append(resource)
             else:
                 dropped.append(key)
@@ -113,7 +131,7 @@ class _Search:
         yield from self._layers()
         for arn, name in arns.items():
             yield {"name": name, "resource_type": "lambda_function", "lambda_arn": arn}
-        yield from self._log_groups()
+        yield from self._log_groups(arns.values())
         yield from self._rules(arns)
         for arn, name in arns.items():
             yield from self._mappings(arn, name)
@@ -121,8 +139,10 @@ class _Search:
         yield from self._subscriptions(arns)
         rest = list(self._rest_apis())
         yield from rest
-        yield from self._websocket_apis()
+        sockets = list(self._websocket_apis())
+        yield from sockets
         yield from self._domains({str(api["rest_api_id"]) for api in rest})
+        yield from self._websocket_domains({str(api["websocket_api_id"]) for api in sockets})
 
     def _functions(self) -> Iterator[Mapping[str, Any]]:
         for function in _pages(self._clients("lambda"), "list_functions", "Functions"):
@@ -159,16 +179,22 @@ class _Search:
                 "layer_version_arn": version["LayerVersionArn"],
             }
 
-    def _log_groups(self) -> Iterator[dict[str, object]]:
+    def _log_groups(self, functions: Iterable[str]) -> Iterator[dict[str, object]]:
+        """Those of our functions, and those that an unfinished deploy was about to make.
+
+        A name alone tells nothing: `a-b-c-x` can be of the app `a`, stage `b-c`, and a function's
+        group outlives it. Lambda makes groups too; only Chalice's have a retention.
+        """
         prefix = f"/aws/lambda/{self._owner.prefix}-"
+        ours = {f"{name}-log-group" for name in functions}
+        ours |= {i.resource for i in self._intents if i.method == "create_log_group"}
         for group in _pages(
             self._clients("logs"), "describe_log_groups", "logGroups", logGroupNamePrefix=prefix
         ):
-            # Lambda makes groups too; only Chalice's have a retention that a deploy set.
-            if "retentionInDays" in group:
-                name = str(group["logGroupName"]).removeprefix(prefix)
+            name = f"{str(group['logGroupName']).removeprefix(prefix)}-log-group"
+            if "retentionInDays" in group and name in ours:
                 yield {
-                    "name": f"{name}-log-group",
+                    "name": name,
                     "resource_type": "log_group",
                     "log_group_name": group["logGroupName"],
                 }
@@ -176,7 +202,7 @@ class _Search:
     def _rules(self, functions: Mapping[str, str]) -> Iterator[dict[str, object]]:
         events = self._clients("events")
         prefix = f"{self._owner.prefix}-"
-        for rule in events.list_rules(NamePrefix=prefix).get("Rules", ()):
+        for rule in _pages(events, "list_rules", "Rules", NamePrefix=prefix):
             name = str(rule["Name"])
             targets = events.list_targets_by_rule(Rule=name).get("Targets", ())
             if any(str(target["Arn"]) in functions for target in targets):
@@ -268,26 +294,40 @@ class _Search:
 
     def _websocket_apis(self) -> Iterator[dict[str, object]]:
         client = self._clients("apigatewayv2")
-        for api in client.get_apis().get("Items", ()):
-            if api.get("Name") == f"{self._owner.prefix}-websocket-api":
-                yield {
-                    "name": "websocket_api",
-                    "resource_type": "websocket_api",
-                    "websocket_api_id": api["ApiId"],
-                }
+        for api in _pages(client, "get_apis", "Items"):
+            if api.get("Name") != f"{self._owner.prefix}-websocket-api":
+                continue
+            number = str(api["ApiId"])
+            values: dict[str, object] = {
+                "name": "websocket_api",
+                "resource_type": "websocket_api",
+                "websocket_api_id": number,
+            }
+            stages = client.get_stages(ApiId=number).get("Items", ())
+            if len(stages) == 1:
+                values["websocket_api_url"] = (
+                    f"wss://{number}.execute-api.{self._owner.region}.amazonaws.com/"
+                    f"{stages[0]['StageName']}/"
+                )
+            yield values
 
     def _domains(self, apis: set[str]) -> Iterator[dict[str, object]]:
+        """Domains of REST APIs; one is the stage's when it leads to nothing else."""
         if not apis:
             return
         client = self._clients("apigateway")
         for domain in _pages(client, "get_domain_names", "items"):
             name = str(domain["domainName"])
-            mappings = self._one("apigateway", "get_base_path_mappings", domainName=name) or {}
+            try:
+                found = self._one("apigateway", "get_base_path_mappings", domainName=name)
+            except ClientError as error:
+                # What the second API has mapped, the first one may refuse to show.
+                if error.response["Error"].get("Code") != "BadRequestException":
+                    raise
+                continue
+            mappings = found or {}
             items = mappings.get("items", ())
-            ours = [one for one in items if one.get("restApiId") in apis]
-            # A domain is the stage's when it leads to nothing else.
-            if ours and len(ours) == len(items):
-                keys = (str(one.get("basePath", "(none)")) for one in ours)
+            if _leads_only_to(apis, items, "restApiId"):
                 yield {
                     "name": "api_gateway_custom_domain",
                     "resource_type": "domain_name",
@@ -299,7 +339,29 @@ class _Search:
                     "certificate_arn": domain.get("regionalCertificateArn")
                     or domain.get("certificateArn", ""),
                     "security_policy": domain.get("securityPolicy", ""),
-                    "api_mapping": [{"key": "/" if k == "(none)" else f"/{k}"} for k in keys],
+                    "api_mapping": [_mapping_of(one.get("basePath")) for one in items],
+                }
+
+    def _websocket_domains(self, apis: set[str]) -> Iterator[dict[str, object]]:
+        """Domains of WebSocket APIs, which only the second API of API Gateway can map."""
+        if not apis:
+            return
+        client = self._clients("apigatewayv2")
+        for domain in _pages(client, "get_domain_names", "Items"):
+            name = str(domain["DomainName"])
+            mappings = self._one("apigatewayv2", "get_api_mappings", DomainName=name) or {}
+            items = mappings.get("Items", ())
+            of: Mapping[str, Any] = next(iter(domain.get("DomainNameConfigurations", ())), {})
+            if _leads_only_to(apis, items, "ApiId"):
+                yield {
+                    "name": "websocket_api_custom_domain",
+                    "resource_type": "domain_name",
+                    "domain_name": name,
+                    "hosted_zone_id": of.get("HostedZoneId", ""),
+                    "alias_domain_name": of.get("ApiGatewayDomainName", ""),
+                    "certificate_arn": of.get("CertificateArn", ""),
+                    "security_policy": of.get("SecurityPolicy", ""),
+                    "api_mapping": [_mapping_of(one.get("ApiMappingKey")) for one in items],
                 }
 
     # -- what is gone -------------------------------------------------------------------------
@@ -327,6 +389,15 @@ class _Search:
 
     def _is_named(self, name: str) -> bool:
         return name == self._owner.prefix or name.startswith(f"{self._owner.prefix}-")
+
+
+def _leads_only_to(apis: set[str], mappings: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return bool(mappings) and all(one.get(key) in apis for one in mappings)
+
+
+def _mapping_of(path: object) -> dict[str, str]:
+    """A mapping as Chalice records it; AWS calls a domain's root "(none)" or leaves it empty."""
+    return {"key": "/" if path in (None, "", "(none)") else f"/{path}"}
 
 
 _Look = Callable[[Resource], tuple[str, str, dict[str, Any]]]

@@ -9,10 +9,11 @@ verbs on its pipe, one at a time:
     {"do": "apply", "target": T, "expected": E}   plans again, then does exactly that
 
 A target is `{"graph": document or null, "packages": {slot: {"path", "sha256"}}, "resources":
-[...]}` with the deployed resources of Chalice's state file; without a graph everything recorded is
-deleted. Before its answer, `apply` asks: once for the whole plan, then before each call that
-changes something; it tells at once of each resource that stands or is gone, so that a parent whose
-child is killed still knows what there is.
+[...], "delete_logs": bool}` with the deployed resources of Chalice's state file; without a graph
+everything recorded is deleted, with `delete_logs` the log groups too. Before its answer, `apply`
+asks: once for the whole plan, then before each call that changes something; it tells at once of
+each resource that stands or is gone, so that a parent whose child is killed still knows what there
+is.
 
 Standard library and chalice only; runs on Python 3.10 and later.
 """

@@ -196,6 +196,10 @@ class Client(TypedAWSClient):
         options["delay_time"] = poll
         return super()._call_client_method_with_retries(*call, **options)
 
+    def delete_log_group(self, log_group_name: str) -> None:
+        """Delete a log group and what is in it."""
+        self._client("logs").delete_log_group(logGroupName=log_group_name)
+
     # -- layers and APIs ----------------------------------------------------------------------
 
     def publish_layer(self, *arguments: Any, **wanted: Any) -> Any:

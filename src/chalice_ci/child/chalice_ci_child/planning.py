@@ -156,8 +156,29 @@ def make_plan(target: Mapping[str, Any], client: Client) -> Planned:
     config: Any = _Config(deployed)
     before = list(planned.plan.instructions)
     _LabellingSweeper(planned).execute(planned.plan, config)
+    if target.get("delete_logs"):
+        _delete_logs(planned, target["resources"])
     _group_sweeps(planned, before)
     return planned
+
+
+def _delete_logs(planned: Planned, resources: Sequence[Mapping[str, Any]]) -> None:
+    """Append what Chalice never does: delete the log groups of everything recorded.
+
+    A function counts as gone only when its log group is too, so a deletion that ends in between
+    goes on there. Last of all: a function that still runs would make its group again.
+    """
+    for resource in resources:
+        if resource["resource_type"] == "lambda_function":
+            group = f"/aws/lambda/{resource['lambda_arn'].rpartition(':')[2]}"
+        elif resource["resource_type"] == "log_group":
+            group = resource["log_group_name"]
+        else:
+            continue
+        call = models.APICall(method_name="delete_log_group", params={"log_group_name": group})
+        planned.plan.instructions.append(call)
+        planned.plan.messages[id(call)] = f"Deleting log group: {group}"
+        planned.label(call, resource["name"], sweep=True)
 
 
 def _group_sweeps(planned: Planned, before: Sequence[Any]) -> None:
@@ -184,6 +205,7 @@ def _plan_application(
     packages = _Packages(target["packages"])
     application = codec.decode(target["graph"], packages.paths)
     resources = DependencyBuilder().build_dependencies(application)
+    undecided = _fill_in(resources, target.get("secrets") or ())
     _look_ahead(client, resources)
     stage = PlanStage(remote_state=RemoteState(client, deployed), osutils=packages)
     foresight = _Foresight(client)
@@ -200,7 +222,13 @@ def _plan_application(
             planned.label(instruction, domain if method in _DOMAIN_METHODS else name, sweep=False)
         planned.plan.instructions.extend(part.instructions)
         planned.plan.messages.update(part.messages)
-        planned.leave(foresight.look(part.instructions))
+        standing = foresight.look(part.instructions)
+        if id(resource) in undecided:
+            # Whether the value is live was not known to the plan: its update finds out.
+            for instruction in part.instructions:
+                if getattr(instruction, "method_name", "") == "update_function":
+                    standing.pop(id(instruction), None)
+        planned.leave(standing)
         needs = set[int]().union(*(places.get(id(d), set()) for d in resource.dependencies()))
         if not part.instructions:
             places[id(resource)] = needs
@@ -212,6 +240,25 @@ def _plan_application(
             needs |= previous
             previous = places[id(resource)]
         planned.groups.append(Group(part.instructions, needs))
+
+
+def _fill_in(resources: Sequence[Any], secrets: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Put secrets where their placeholders stand; the ids of functions that have an open one."""
+    undecided = set()
+    by_place = {(one["variable"], one["placeholder"]): one for one in secrets}
+    for resource in resources:
+        if not isinstance(resource, models.LambdaFunction):
+            continue
+        variables = resource.environment_variables
+        for name, text in list(variables.items()):
+            secret = by_place.get((name, text))
+            if secret is None:
+                continue
+            if secret["value"] is not None:
+                variables[name] = secret["value"]
+            if secret["open"]:
+                undecided.add(id(resource))
+    return undecided
 
 
 def _look_ahead(client: Client, resources: Sequence[Any]) -> None:
