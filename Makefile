@@ -22,8 +22,7 @@ test: lint ## Lint, types and all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-deep: $(READY)  ## Every point at which a deploy can be killed, with both kinds of store; takes long
-	CRASH_POINTS=all $(BIN)/python -m pytest -n auto --dist loadfile tests/crash
-	CRASH_POINTS=all CRASH_STORE=git $(BIN)/python -m pytest -n auto --dist loadfile tests/crash
+	CRASH_DEPTH=all $(BIN)/python -m pytest -n auto --dist load tests/crash
 
 lint: $(READY)
 	$(BIN)/ruff check .

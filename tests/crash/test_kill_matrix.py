@@ -2,237 +2,218 @@
 
 Real processes with the real lease, journal, recovery and store. SIGKILL hits the deploy before a
 mutating call, after the call took effect, or the call's answer is lost; then the next deploy must
-leave exactly the resources of a deploy that nobody disturbed, and record exactly those.
+leave exactly the resources of a deploy that nobody disturbed, and record exactly those. In a double
+crash the deploy that recovers is killed too, at any of its calls, also those that only read.
 
-Each shape is created, updated and deleted. By default a sample of the points of a few shapes; all
-of them with CRASH_POINTS=all (`make test-deep`), which prints how many there were. CRASH_SHAPES
-names other shapes, CRASH_STORE=git keeps the states on a branch.
+Each shape is created, updated and deleted, with both kinds of store. By default a sample: a point
+of each; all of them with CRASH_DEPTH=all (`make test-deep`), which prints how many there were.
+CRASH_SHAPES names other shapes.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
+import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
-from chalice_ci.local import EmbeddedAWS
-from chalice_ci.state.local import LocalStore
-from chalice_ci.state.store import StateKey
-from support.awslisting import list_account
-from support.commandline import git
-from support.deployments import target
-from support.shapes import BY_NAME, REGION, Clients, apply_change, copy_shape, prepare
+from crash.lab import OPERATIONS, Lab, Stage, app_of, difference
+from support.shapes import BY_NAME
 
-ALL = os.environ.get("CRASH_POINTS") == "all"
-SAMPLE = "rest sqs automatic_layer"
-DEEP = (
-    f"{SAMPLE} schedule sns s3_event kinesis dynamodb websockets authorizers functions everything"
-)
-SHAPES = os.environ.get("CRASH_SHAPES", DEEP if ALL else SAMPLE).split()
-KEY = StateKey(app_path=".", stage="dev")
-WORKER = Path(__file__).with_name("worker.py")
-OPERATIONS = ("create", "update", "delete")
+ALL = os.environ.get("CRASH_DEPTH") == "all"
+SHAPES = os.environ.get(
+    "CRASH_SHAPES",
+    "rest sqs automatic_layer schedule sns s3_event kinesis dynamodb websockets authorizers "
+    "functions everything",
+).split()
+STORES = ("local", "git")
 KINDS: Mapping[str, dict[str, Any]] = {
     "killed before": {"when": "before", "action": "kill"},
     "killed after": {"when": "after", "action": "kill"},
-    "answer lost": {"when": "after", "action": "drop", "times": 1},
+    "answer lost": {"when": "after", "action": "drop"},
 }
+SECONDS_PER_POINT = 2
+"""Double crashes that follow each first crash, when all are tried."""
 
 
-@pytest.fixture(scope="module")
-def aws() -> Iterator[EmbeddedAWS]:
-    with EmbeddedAWS.start(gateway=False) as server:
-        yield server
+def at(fault: Mapping[str, Any], nth: int) -> Callable[[int], Sequence[Mapping[str, Any]]]:
+    """The order of a fault for a deploy's process."""
+    return lambda pid: [{**fault, "nth": nth, "pid": pid}]
 
 
-@dataclass
-class Workers:
-    """The process whose forks deploy."""
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """A stage before an operation, and what the operation comes to when nobody disturbs it."""
 
-    process: subprocess.Popen[str]
+    stage: Stage
+    operation: str
+    calls: int
+    standing: Mapping[str, Any]
+    recorded: Sequence[tuple[str, str]]
 
-    def deploy(self, request: Mapping[str, Any], prepare: Any = lambda _pid: None) -> str:
-        """Run one deploy; `prepare` gets its pid before it begins. How it ended."""
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        prepare(json.loads(self.process.stdout.readline()))
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return str(json.loads(self.process.stdout.readline()))
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    tests = str(Path(__file__).parents[1])
-    with subprocess.Popen(
-        [sys.executable, "-P", str(WORKER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": tests},
-    ) as process:
-        yield Workers(process)
-        assert process.stdin
-        process.stdin.close()
+    def wrong(self, stage: Stage, ended: object, again: Any) -> object:
+        """What is not as it should be after the last deploy of a point; None when all is."""
+        if not again.done:
+            return (ended, again, stage.log[-4000:])
+        standing, recorded = stage.standing(), stage.recorded()
+        if standing != self.standing:
+            return (ended, difference(self.standing, standing))
+        return None if recorded == self.recorded else (ended, recorded)
 
 
 @dataclass
 class Story:
-    """One shape in an AWS of its own, from nothing to what each operation leaves."""
+    """One shape with one kind of store, from nothing to what each operation leaves."""
 
-    name: str
-    aws: EmbeddedAWS
-    workers: Workers
+    lab: Lab
+    shape: str
+    store: str
     folder: Path
-    store: str = "local"
-    requests: dict[str, Any] = field(default_factory=dict)
-    states: Path = Path()
-    names: Mapping[str, str] = field(default_factory=dict)
+    stack: ExitStack
+    stages: dict[str, Stage] = field(default_factory=dict)
     number: int = 0
 
-    def begin(self) -> None:
-        """AWS with what the shape needs alone, an empty store, the request of each operation."""
-        self.aws.reset()
-        self.aws.order_faults([])
+    def beginning(self, operation: str) -> Beginning:
+        stage = self._before(operation)
+        with stage.copy(self.new_folder()) as undisturbed:
+            undisturbed.must(operation)
+            return Beginning(
+                stage=stage,
+                operation=operation,
+                calls=undisturbed.mutations,
+                standing=undisturbed.standing(),
+                recorded=undisturbed.recorded(),
+            )
+
+    def new_folder(self) -> Path:
         self.number += 1
-        here = self.folder / str(self.number)
-        here.mkdir()
-        shape = BY_NAME[self.name]
-        project = copy_shape(shape, here / self.name)
-        self.names = prepare([shape], here, self.clients)
-        self.states = here / "states"
-        self.states.mkdir()
-        if self.store == "git":
-            git(self.states, "init", "-q", "-b", "main")
-        self.requests = {}
-        for operation in ("create", "update"):
-            if operation == "update":
-                apply_change(shape, project)
-            what = target(project, here / operation)
-            self.requests[operation] = {
-                "app_name": what.app_name,
-                "graph": what.graph,
-                "packages": {s: [str(p.path), p.sha256] for s, p in what.packages.items()},
-            }
-        self.requests["delete"] = {
-            "app_name": self.requests["create"]["app_name"],
-            "graph": None,
-            "packages": {},
-        }
-        for request in self.requests.values():
-            request |= {
-                "work": str(here),
-                "store": str(self.states),
-                "region": REGION,
-                "environ": dict(self.aws.environ),
-            }
+        return self.folder / str(self.number)
 
-    @property
-    def clients(self) -> Clients:
-        session = boto3.Session("embedded", "embedded", region_name=REGION)
-        return lambda service: session.client(service, endpoint_url=self.aws.endpoint_url)
+    def _before(self, operation: str) -> Stage:
+        if operation not in self.stages:
+            self.stages[operation] = self._made(operation)
+        return self.stages[operation]
 
-    def up_to(self, operation: str) -> None:
-        """Do what comes before an operation."""
-        self.begin()
-        for before in OPERATIONS[: OPERATIONS.index(operation)]:
-            assert self.workers.deploy(self.requests[before]) == "done"
-        self.aws.forget_calls()
-
-    def mutations(self) -> int:
-        return sum(1 for call in self.aws.calls() if call["mutating"])
-
-    def standing(self) -> Any:
-        """All resources, with the names that AWS gave out replaced by those of the shape."""
-        text = json.dumps(list_account(self.clients).resources, default=str)
-        for named, stands in self.names.items():
-            text = text.replace(named, stands)
-        return json.loads(text)
-
-    def recorded(self) -> list[tuple[str, str]]:
-        if self.store == "git":
-            text = git(self.states, "show", f"chalice-state:{KEY.file}")
-            resources = json.loads(text)["resources"]
-            left = git(self.states, "ls-tree", "-r", "--name-only", "chalice-state")
-            assert "journal" not in left
-        else:
-            stored = LocalStore(self.states).read(KEY)
-            assert stored.journal.raw is None
-            assert stored.state is not None
-            resources = stored.state.resources
-        return sorted((str(r["resource_type"]), str(r["name"])) for r in resources)
+    def _made(self, operation: str) -> Stage:
+        if operation == OPERATIONS[0]:
+            aws = self.stack.enter_context(self.lab.aws.copy())
+            app = app_of(BY_NAME[self.shape], aws, self.folder / "app")
+            return Stage.new(self.lab, app, aws, self.new_folder(), store=self.store)
+        before = OPERATIONS[OPERATIONS.index(operation) - 1]
+        stage = self._before(before)
+        after = self.stack.enter_context(stage.copy(self.new_folder()))
+        after.must(before)
+        return after
 
 
-def points(calls: int) -> Iterator[tuple[str, int]]:
-    """What is done to which call, counted from 1; a sample has one point of each kind."""
-    for place, kind in enumerate(KINDS, start=1):
-        if ALL:
-            yield from ((kind, point) for point in range(1, calls + 1))
-        else:
-            yield kind, max(1, round(calls * place / len(KINDS)))
+@pytest.fixture(scope="module")
+def stories(
+    lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str, str], Story]]:
+    """The story of a shape and a store; one at a time is kept."""
+    kept: dict[tuple[str, str], Story] = {}
+
+    def told(shape: str, store: str) -> Story:
+        if (shape, store) not in kept:
+            for story in kept.values():
+                story.stack.close()
+            kept.clear()
+            folder = tmp_path_factory.mktemp(f"{shape}-{store}")
+            kept[shape, store] = Story(lab, shape, store, folder, ExitStack())
+        return kept[shape, store]
+
+    yield told
+    for story in kept.values():
+        story.stack.close()
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("shape", SHAPES)
+def cases() -> Iterator[Any]:
+    """Shape, store and operation of each test; a sample takes the stores in turns."""
+    for number, shape in enumerate(SHAPES):
+        stores = STORES if ALL else (STORES[number % len(STORES)],)
+        for store, operation in product(stores, OPERATIONS):
+            yield pytest.param(shape, store, operation, id=f"{shape}-{store}-{operation}")
+
+
+def points(case: int, calls: int) -> Iterator[tuple[str, int]]:
+    """What is done to which call, counted from 1; a sample takes one of each kind in turns."""
+    if ALL:
+        yield from ((kind, point) for kind in KINDS for point in range(1, calls + 1))
+        return
+    kinds = list(KINDS)
+    place = random.Random(case).random()
+    yield kinds[case % len(kinds)], 1 + int(place * calls)
+
+
+@pytest.mark.parametrize(("shape", "store", "operation"), [*cases()])
 def test_the_next_deploy_ends_where_an_undisturbed_one_ends(
     shape: str,
+    store: str,
     operation: str,
-    aws: EmbeddedAWS,
-    workers: Workers,
-    tmp_path: Path,
+    stories: Callable[[str, str], Story],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    story = Story(shape, aws, workers, tmp_path, store=os.environ.get("CRASH_STORE", "local"))
-    story.up_to(operation)
-    assert workers.deploy(story.requests[operation]) == "done"
-    calls, wanted, recorded = story.mutations(), story.standing(), story.recorded()
-    tried, wrong = 0, []
-    for kind, point in points(calls):
-        story.up_to(operation)
-        fault = {**KINDS[kind], "nth": point}
-        ended = workers.deploy(
-            story.requests[operation],
-            lambda pid, fault=fault: aws.order_faults([{**fault, "pid": pid}]),
-        )
-        aws.order_faults([])
-        again = workers.deploy(story.requests[operation])
-        tried += 1
-        if again != "done" or story.standing() != wanted or story.recorded() != recorded:
-            wrong.append((point, kind, ended, again, _difference(wanted, story.standing())))
+    story = stories(shape, store)
+    beginning = story.beginning(operation)
+    case = SHAPES.index(shape) * len(OPERATIONS) + OPERATIONS.index(operation)
+    began = time.monotonic()
+    single = double = 0
+    wrong: list[object] = []
+    for kind, point in points(case, beginning.calls):
+        found, more = _crashed(story, beginning, kind, point, case)
+        wrong += found
+        single, double = single + 1, double + more
     with capsys.disabled():
-        print(f"\n{shape} {operation}: {tried - len(wrong)} of {tried} points of {calls} calls")
+        print(
+            f"\n{shape} {store} {operation}: {single} points of {beginning.calls} calls and "
+            f"{double} double crashes, {len(wrong)} wrong, {time.monotonic() - began:.0f} s"
+        )
     assert not wrong, "\n".join(map(str, wrong))
 
 
-def _difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: (wanted.get(name), found.get(name))
-        for name in sorted({*wanted, *found})
-        if wanted.get(name) != found.get(name)
-    }
+def _crashed(
+    story: Story, beginning: Beginning, kind: str, point: int, case: int
+) -> tuple[list[object], int]:
+    """What went wrong at a point, and how many double crashes were tried there."""
+    operation, wrong, tried = beginning.operation, [], 0
+    with beginning.stage.copy(story.new_folder()) as stage:
+        ended = stage.run(operation, at(KINDS[kind], point))
+        if kind != "answer lost" and not ended.killed:
+            return [(kind, point, f"was not killed: {ended}")], 0
+        with stage.copy(story.new_folder()) as once:
+            again = once.run(operation)
+            calls = len(once.aws.calls())
+            found = beginning.wrong(once, ended, again)
+        if found is not None:
+            wrong.append((kind, point, found))
+        if not ended.killed:
+            return wrong, 0
+        chosen = random.Random(f"{case} {kind} {point}")
+        for nth in chosen.sample(range(1, calls + 1), min(calls, SECONDS_PER_POINT if ALL else 1)):
+            with stage.copy(story.new_folder()) as twice:
+                second = twice.run(operation, at({**KINDS["killed after"], "reads": True}, nth))
+                found = beginning.wrong(twice, (ended, second), twice.run(operation))
+            if not second.killed:
+                found = f"the second was not killed: {second}"
+            if found is not None:
+                wrong.append((kind, point, f"then at call {nth} of {calls}", found))
+            tried += 1
+    return wrong, tried
 
 
-def test_the_worker_can_be_killed(aws: EmbeddedAWS, workers: Workers, tmp_path: Path) -> None:
+def test_the_worker_can_be_killed(stories: Callable[[str, str], Story]) -> None:
     """Else all points would be undisturbed deploys."""
-    story = Story("rest", aws, workers, tmp_path)
-    story.up_to("create")
-    began = time.monotonic()
-    fault = {"when": "before", "action": "kill", "nth": 2}
-    ended = workers.deploy(
-        story.requests["create"], lambda pid: aws.order_faults([{**fault, "pid": pid}])
-    )
-    assert ended == "killed by 9"
-    assert story.mutations() == 2
-    assert LocalStore(story.states).read(KEY).journal.raw is not None
-    assert time.monotonic() - began < 60
+    story = stories("rest", "local")
+    with story.beginning("create").stage.copy(story.new_folder()) as stage:
+        ended = stage.run("create", at(KINDS["killed before"], 2))
+        assert ended.killed
+        assert ended.code is None
+        assert stage.mutations == 2
+        assert stage.has_open_journal()

@@ -1,32 +1,42 @@
 """Deploys in processes that can be killed: everything is imported once, each deploy is a fork.
 
 The deployer with the AWS credentials is a fork too, of its own session, as in production; only the
-start of Python and the import of Chalice are spared.
+start of Python, the imports and the reading of AWS's models from disk are spared.
 
-Reads a request a line on stdin and forks; the fork says its pid, waits for a line, then deploys
-with the real lease, journal, recovery, deployer and store, and says how it ended.
+Each message on the control socket brings a socket of a deploy. Its keeper, a fork, reads the
+request from there, forks the deploy, says its pid, lets it begin when told so, and says how it
+ended; so many deploys can run at once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
 import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
+import botocore.loaders
+import botocore.session
+
+from chalice_ci import ownership  # noqa: F401
 from chalice_ci.app.deployer import CHILD_DIR, Deployer, PackageFile, Target, deployer_environ
 from chalice_ci.applying import Work, carry_out
 from chalice_ci.checkout import Checkout
 from chalice_ci.config import AppConfig, ProjectConfig
-from chalice_ci.errors import UserError
+from chalice_ci.errors import ExitCode, UserError
 from chalice_ci.holding import Stage, settle
 from chalice_ci.inputs import read_inputs
 from chalice_ci.report.progress import Progress
@@ -42,6 +52,8 @@ sys.path.insert(0, str(CHILD_DIR))
 from chalice_ci_child import apply
 
 sys.path.remove(str(CHILD_DIR))
+
+SERVICES = ("apigateway", "apigatewayv2", "events", "iam", "lambda", "logs", "s3", "sns", "sts")
 
 
 class Forked:
@@ -65,7 +77,7 @@ class Forked:
         while (code := self.poll()) is None:
             if time.monotonic() > until:
                 raise subprocess.TimeoutExpired("deployer", timeout)
-            time.sleep(0.005)
+            time.sleep(0.002)
         return code
 
     def send_signal(self, number: int) -> None:
@@ -78,21 +90,21 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def fork_deployer(environ: Mapping[str, str], region: str, work: Path) -> Deployer:
-    """A deployer as `Deployer.start` makes it, but a fork."""
+def fork_deployer(request: Mapping[str, Any], work: Path, *, unheard: int) -> Deployer:
+    """A deployer as `Deployer.start` makes it, but a fork, without the descriptor `unheard`."""
     child_reads, requests = os.pipe()
     answers, child_writes = os.pipe()
     output = work / f"deployer-{os.getpid()}.log"
     pid = os.fork()
     if pid == 0:
         os.setsid()
-        os.close(requests)
-        os.close(answers)
+        for descriptor in (requests, answers, unheard):
+            os.close(descriptor)
         log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.clear()
-        os.environ.update(deployer_environ(environ, region))
+        os.environ.update(deployer_environ(request["environ"], request["region"]))
         code = 1
         try:
             code = apply.main(child_reads, child_writes)
@@ -104,19 +116,41 @@ def fork_deployer(environ: Mapping[str, str], region: str, work: Path) -> Deploy
     return Deployer(process, os.fdopen(requests, "wb", buffering=0), answers, output, 0.2)
 
 
-def deploy(request: dict[str, Any]) -> str:
-    """Deploy or delete as asked; what to say about it."""
+class Clock:
+    """The machine's clocks, put forward by the seconds in a file, for all deploys at once."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def now(self) -> datetime:
+        """UTC."""
+        return datetime.now(UTC) + timedelta(seconds=self._ahead())
+
+    def elapsed(self) -> float:
+        """Seconds since the machine's start."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) + self._ahead()
+
+    def _ahead(self) -> float:
+        with contextlib.suppress(FileNotFoundError):
+            return float(self._file.read_text(encoding="ascii"))
+        return 0.0
+
+
+def deploy(request: Mapping[str, Any], unheard: int) -> dict[str, Any]:
+    """Deploy or delete as asked; what came of it."""
     work = Path(request["work"])
+    clock = Clock(work / "clock")
     world = World(
         env=request["environ"],
         cwd=work,
-        now=lambda: datetime.now(UTC),
+        now=clock.now,
         stdout=io.StringIO(),
         stderr=sys.stderr,
         python=Path(sys.executable),
         uid=os.geteuid(),
+        elapsed=clock.elapsed,
     )
-    folder = Path(request["store"])
+    folder = work / "states"
     store = (
         GitStore(LocalRepository(folder, work_dir=work, environ=os.environ))
         if (folder / ".git").exists()
@@ -124,17 +158,17 @@ def deploy(request: dict[str, Any]) -> str:
     )
     run = Run(
         world=world,
-        inputs=read_inputs({}, {"lease-wait": ("20",)}),
+        inputs=read_inputs({}, {"lease-wait": (str(request["lease_wait"]),)}),
         checkout=Checkout(root=work, commit="c" * 40),
         config=ProjectConfig(),
-        records=Records(store=store, name=str(folder)),
+        records=Records(store=store, name="states"),
         progress=Progress(stream=sys.stderr),
         cache_dir=work / "cache",
         work_dir=work,
         out=work / "out",
     )
     job = Job(app=AppConfig(name="app", path="."), stage="dev")
-    with fork_deployer(request["environ"], request["region"], work) as deployer:
+    with fork_deployer(request, work, unheard=unheard) as deployer:
         identity = deployer.identify()
         stage = Stage(app_name=request["app_name"], identity=identity, graph=request["graph"])
         recorded = settle(run, job, stage)
@@ -155,39 +189,70 @@ def deploy(request: dict[str, Any]) -> str:
             recorded=recorded,
         )
         result = carry_out(run, job, what, deployer, Result(app="app", stage="dev", path="."))
-    return "done" if result.failure is None else f"failed: {result.failure.what}"
+    if result.failure is None:
+        return {"code": 0, "words": "done"}
+    return {"code": int(result.failure.exit_code), "words": result.failure.what}
+
+
+def keep(channel: socket.socket) -> None:
+    """Read a request, fork the deploy, say how it ended."""
+    lines = channel.makefile("r", encoding="utf-8")
+    request = json.loads(lines.readline())
+    pid = os.fork()
+    if pid == 0:
+        # Stopped until the other side is ready: `lines` is the keeper's.
+        os.kill(os.getpid(), signal.SIGSTOP)
+        with Path(request["work"], "deploy.log").open("a", encoding="utf-8") as log:
+            os.dup2(log.fileno(), 2)
+        try:
+            said = deploy(request, channel.fileno())
+        except UserError as error:
+            said = {"code": int(error.exit_code), "words": str(error)}
+        except BaseException:
+            said = {"code": int(ExitCode.DEFECT), "words": traceback.format_exc()}
+        say(channel, said)
+        os._exit(0)
+    os.waitpid(pid, os.WUNTRACED)
+    say(channel, {"pid": pid})
+    lines.readline()
+    os.kill(pid, signal.SIGCONT)
+    _, status = os.waitpid(pid, 0)
+    say(channel, {"status": os.waitstatus_to_exitcode(status)})
+
+
+def say(channel: socket.socket, what: Mapping[str, Any]) -> None:
+    """One line of JSON."""
+    channel.sendall(json.dumps(what).encode() + b"\n")
+
+
+def read_models() -> None:
+    """Read from disk once what every deploy reads: the models of AWS's services."""
+    reader = botocore.loaders.JSONFileLoader()
+    reader.load_file = functools.cache(reader.load_file)
+    botocore.loaders.Loader.FILE_LOADER_CLASS = staticmethod(lambda: reader)
+    session = boto3.Session("none", "none", region_name="us-east-1")
+    for service in SERVICES:
+        session.client(service, endpoint_url="http://127.0.0.1:9")
 
 
 def main() -> None:
-    """Serve requests until stdin ends."""
-    for line in sys.stdin:
-        request = json.loads(line)
-        reads, writes = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(writes)
-            os.read(reads, 1)
-            try:
-                said = deploy(request)
-            except UserError as error:
-                said = f"failed: {error}"
-            except BaseException:
-                said = "defect: " + traceback.format_exc()
-            answer(said)
+    """Serve requests until the control socket, our standard input, is closed."""
+    read_models()
+    # What is there now is there for good: collections in the forks would copy its pages.
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    control = socket.socket(fileno=0)
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 16, 1)
+        if not message:
+            return
+        channel = socket.socket(fileno=descriptors[0])
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            control.close()
+            keep(channel)
             os._exit(0)
-        os.close(reads)
-        answer(pid)
-        sys.stdin.readline()
-        os.write(writes, b"g")
-        os.close(writes)
-        _, status = os.waitpid(pid, 0)
-        if os.WIFSIGNALED(status):
-            answer(f"killed by {os.WTERMSIG(status)}")
-
-
-def answer(what: object) -> None:
-    """One line of JSON."""
-    os.write(1, json.dumps(what).encode() + b"\n")
+        channel.close()
 
 
 if __name__ == "__main__":
