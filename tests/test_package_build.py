@@ -20,7 +20,7 @@ from chalice_ci.package.elf import read_object
 from chalice_ci.package.wheels import file_sha256
 from support import commandline, githttp
 from support.index import Index, serve, wheel
-from support.packages import RUNNING, build, members, project
+from support.packages import RUNNING, build, cache_folder, members, project
 from support.sources import packed, source
 
 
@@ -480,6 +480,36 @@ def test_the_command_builds_and_loads_with_what_was_built(tmp_path: Path, index:
     assert [one["name"] for one in manifest["dependencies"]] == ["mine"]
     template = next(root.rglob("sam.json")).read_text()
     assert '"/7.5"' in template
+
+
+def test_the_command_expands_a_variable_for_the_server_that_may_have_it(
+    tmp_path: Path, index: Index
+) -> None:
+    """A wheel behind a password: fetched with it, and nothing that is written or said has it."""
+    secret = "canary-4711"
+    index.password = secret
+    index.add("mine-1.0-py3-none-any.whl", wheel("mine", "1.0", ("mine.py", b"version = '7.5'\n")))
+    place = index.url.replace("/simple", "/files/mine-1.0-py3-none-any.whl")
+    line = f"mine @ {place.replace('://', '://reader:${INDEX_TOKEN}@')}\n"
+    root = commandline.hello(tmp_path / "repository")
+    commandline.write(root, {"requirements.txt": line, "app.py": LOCAL_APP})
+    host = place.split("/")[2]
+    environ = {"INDEX_TOKEN": secret, "UV_INSECURE_HOST": host}
+    package = ("package", "--stage", "dev", "--cache-dir", cache_folder(), "--format", "json")
+    refused = commandline.chalice_ci(*package, cwd=root, **environ)
+    assert refused.code == ExitCode.PACKAGE_FAILED
+    assert f"package: {{variables: {{INDEX_TOKEN: {host}}}}}" in refused.out
+    config = f"package: {{variables: {{INDEX_TOKEN: '{host}'}}}}\n"
+    commandline.write(root, {"chalice-ci.yml": config})
+    commandline.commit(root)
+    done = commandline.chalice_ci(*package, cwd=root, **environ)
+    assert done.code == 0, done.out
+    assert '"/7.5"' in next(root.rglob("sam.json")).read_text()
+    assert secret not in f"{done.out}{done.err}"
+    kept = (cache_folder() / name for name in ("locks", "resolutions", "archives"))
+    for path in (path for folder in (tmp_path, *kept) for path in folder.rglob("*")):
+        if path.is_file() and path.stat().st_size < 1_000_000:
+            assert secret.encode() not in path.read_bytes(), path
 
 
 def test_two_processes_that_want_the_same_build_it_once(tmp_path: Path, index: Index) -> None:

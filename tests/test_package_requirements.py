@@ -14,6 +14,7 @@ from chalice_ci.errors import PackageError
 from chalice_ci.findings import Place
 from chalice_ci.package.references import Kind, Reference
 from chalice_ci.package.requirements import Requirements, read_requirements
+from chalice_ci.package.variables import Variables
 from support.packages import build, project
 
 
@@ -161,6 +162,100 @@ def test_what_may_be_built_is_named(tmp_path: Path) -> None:
     assert "package: {build: [seven]}" in requirements.problems[1].fix
 
 
+ALLOWED = Variables(
+    servers={"USER_1": "pypi.example.org", "TOKEN": "pypi.example.org", "EMPTY": "pypi.example.org"}
+    | {"ODD": "pypi.example.org", "GIT": "git.example.org:8443", "NESTED": "pypi.example.org"},
+    environ={
+        **{"USER_1": "reader", "TOKEN": "canary-4711%2F", "EMPTY": "", "OTHER": "canary-4711"},
+        **{"ODD": "canary-4711/@evil.example/", "GIT": "canary-4711", "NESTED": "${OTHER}"},
+    },
+)
+
+
+def test_variables_are_expanded_in_the_credentials_of_their_own_server(tmp_path: Path) -> None:
+    """pip's `${NAME}`, in each kind of line that has an address; nothing shows a value."""
+    text = (
+        "-i https://${USER_1}:${TOKEN}@pypi.example.org/simple\n"
+        "--extra-index-url=https://${TOKEN}@PyPI.example.org/other/simple\n"
+        "-f https://${TOKEN}@pypi.example.org\n"
+        "one @ https://${USER_1}:${TOKEN}@pypi.example.org/one-1.0-py3-none-any.whl ; os_name>''\n"
+        "git+https://${GIT}@git.example.org:8443/two.git@v1#egg=two\n"
+        "six # ${OTHER}\n"
+    )
+    project(tmp_path, {"requirements.txt": text})
+    requirements = read_requirements(
+        tmp_path, repo_root=tmp_path, build=[":all:"], variables=ALLOWED
+    )
+    assert requirements.problems == ()
+    secret = "canary-4711%2F"
+    assert requirements.index_url == f"https://reader:{secret}@pypi.example.org/simple"
+    assert requirements.extra_index_urls == (f"https://{secret}@PyPI.example.org/other/simple",)
+    assert requirements.find_links == (f"https://{secret}@pypi.example.org",)
+    one, two = requirements.references
+    assert one.address == f"https://reader:{secret}@pypi.example.org/one-1.0-py3-none-any.whl"
+    assert (two.address, two.name) == ("https://canary-4711@git.example.org:8443/two.git", "two")
+    assert "canary" not in repr(requirements)
+
+
+NOT_EXPANDED = {
+    "-i https://${OTHER}@pypi.example.org/": "`package: {variables: {OTHER: pypi.example.org}}`",
+    "-i https://${TOKEN}@evil.example/": "is for pypi.example.org",
+    "-i https://${TOKEN}@pypi.example.org.evil.example/": "is for pypi.example.org",
+    "-i https://${TOKEN}@pypi.example.org:444/": "is for pypi.example.org",
+    "-i https://${GIT}@git.example.org/": "is for git.example.org:8443",
+    "-i https://${TOKEN}@pypi.example.org@evil.example/": "anywhere else",
+    "-i https://evil.example\\@${TOKEN}@pypi.example.org/": "anywhere else",
+    "-i https://evil.example/@${TOKEN}@pypi.example.org/": "anywhere else",
+    "-i https://evil.example#${TOKEN}@pypi.example.org/": "anywhere else",
+    "-i https://evil.example?${TOKEN}@pypi.example.org/": "anywhere else",
+    "-i https://${TOKEN}@pypi.example.org\\.evil.example/": "anywhere else",
+    "-i https://pypi.example.org/${TOKEN}/simple": "anywhere else",
+    "-i https://${TOKEN}.evil.example/": "anywhere else",
+    "-i ${TOKEN}": "anywhere else",
+    "-i ftp://${TOKEN}@pypi.example.org/": "anywhere else",
+    "-i https://${EMPTY}@pypi.example.org/": "is not set",
+    "-i https://${ODD}@pypi.example.org/": "percent-encode",
+    "-i https://${NESTED}@pypi.example.org/": "percent-encode",
+    "x==${TOKEN}": "anywhere else",
+}
+
+
+@pytest.mark.parametrize("line", NOT_EXPANDED)
+def test_a_variable_goes_to_no_other_server_and_to_no_other_place(
+    tmp_path: Path, line: str
+) -> None:
+    project(tmp_path, {"requirements.txt": f"{line}\n"})
+    requirements = read_requirements(tmp_path, repo_root=tmp_path, variables=ALLOWED)
+    (problem,) = requirements.problems
+    assert NOT_EXPANDED[line].lower() in f"{problem.what} {problem.fix}".lower()
+    assert requirements.index_url is None
+    assert "canary" not in repr(requirements)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x @ https://${LONG}@pypi.example.org/x-1.0-py3-none-any.whl --hash=md5:0",
+        "x @ https://${LONG}@pypi.example.org/nothing",
+        "git+ssh://x@y https://${LONG}@pypi.example.org/",
+        "-r https://${LONG}@pypi.example.org/r.txt",
+        "--no-binary https://${LONG}@pypi.example.org/",
+        "--unheard-of=https://${LONG}@pypi.example.org/",
+        "-zhttps://${LONG}@pypi.example.org/",
+        "-e https://${LONG}@pypi.example.org/x",
+        "!! https://${LONG}@pypi.example.org/x",
+        "x --https://${LONG}@pypi.example.org/x",
+    ],
+)
+def test_no_problem_with_a_line_shows_a_value_of_any_length(tmp_path: Path, line: str) -> None:
+    """Messages are cut: a password must be gone before."""
+    long = Variables(servers={"LONG": "pypi.example.org"}, environ={"LONG": "canary" * 60})
+    project(tmp_path, {"requirements.txt": f"{line}\n"})
+    requirements = read_requirements(tmp_path, repo_root=tmp_path, variables=long)
+    assert requirements.problems
+    assert "canary" not in repr(requirements)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_files_with_a_byte_order_mark_are_read(tmp_path: Path, encoding: str) -> None:
     """PowerShell's `pip freeze > requirements.txt` writes UTF-16."""
@@ -209,8 +304,10 @@ REFUSED = {
     "--index-url file:///srv/simple": "https",
     "--index-url": "https",
     "--index-url https://[broken": "https",
-    "-i https://elsewhere.example/${AWS_SECRET_ACCESS_KEY}/simple": "not expanded",
-    "x==${VERSION}": "not expanded",
+    "-i https://elsewhere.example/${AWS_SECRET_ACCESS_KEY}/simple": "anywhere else",
+    "-i https://x:${AWS_SECRET_ACCESS_KEY}@elsewhere.example/simple": "may not be used",
+    "x==${VERSION}": "anywhere else",
+    "-r ${HOME}/x.txt": "anywhere else",
     "-r /proc/self/environ": "outside the repository",
     "-r ../outside.txt": "outside the repository",
     "-r https://example.org/r.txt": "not a file of the repository",

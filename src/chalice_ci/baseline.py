@@ -271,6 +271,9 @@ def _build(run: Run, job: Job, folder: Path, oid: str) -> Built | Result | None:
     config, app = _there(run, job, folder)
     if app is None:
         return None
+    # Which server gets which secret is not for any commit to say.
+    variables = run.config.package.variables
+    config = replace(config, package=replace(config.package, variables=variables))
     there = replace(
         run,
         checkout=replace(

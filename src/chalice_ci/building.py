@@ -30,6 +30,7 @@ from chalice_ci.graph import Loaded
 from chalice_ci.inputs import ALLOW_UNSANDBOXED, PYTHON_PATH, SNAPSHOT_KEY
 from chalice_ci.package import Package, PackageRequest, build_package
 from chalice_ci.package.index import with_index
+from chalice_ci.package.variables import Variables
 from chalice_ci.report import report as model
 from chalice_ci.report.report import Failure, Result
 from chalice_ci.route import Job
@@ -123,6 +124,7 @@ def build(run: Run, job: Job, *, template: bool = False, alone: bool = True) -> 
         environ=run.world.env,
         cache_dir=run.cache_dir,
         log=run.progress.of(job.name),
+        variables=Variables(servers=dict(run.config.package.variables), environ=run.world.env),
     )
     if not isinstance(versions, Versions):
         result: Built | Result = replace(base, findings=(*findings, *versions))

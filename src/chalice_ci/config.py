@@ -133,10 +133,14 @@ class StateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PackageConfig:
-    """How packages are built; `max_size_bytes` bounds the zip (None: Lambda's own limit)."""
+    """How packages are built; `max_size_bytes` bounds the zip (None: Lambda's own limit).
+
+    `variables` are environment variables that requirements may name, each with its server.
+    """
 
     builder: Literal["uv", "chalice"] = "uv"
     max_size_bytes: int | None = None
+    variables: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +232,13 @@ _BUILD = AllOrSome(
         pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?",
         words="the name of a distribution such as `future`",
     )
+)
+_INDEX_VARIABLE = Text(
+    pattern=r"[A-Z0-9_]{1,200}", words="upper-case letters, digits and `_`, as pip has it"
+)
+_SERVER = Text(
+    pattern=r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?",
+    words="a server's name, with its port if it has one of its own, such as `pypi.example.org`",
 )
 _BUILD_SUMMARY = (
     "The dependencies that may be built from source where they have no wheel; building runs their "
@@ -647,6 +658,15 @@ FILE = Table(
                         default="Lambda's own limit",
                         example="50MB",
                     ),
+                    Key(
+                        name="variables",
+                        kind=Named(name=_INDEX_VARIABLE, item=_SERVER, placeholder="NAME"),
+                        summary="The environment variables that requirements.txt may have as "
+                        "`${NAME}` in the user name or password of an address, each with the one "
+                        "server that may get it.",
+                        default="none",
+                        example="{INDEX_TOKEN: pypi.example.org}",
+                    ),
                 )
             ),
             summary="How packages are built.",
@@ -1056,6 +1076,11 @@ def _built(
         package=PackageConfig(
             builder="chalice" if package.get("builder") == "chalice" else "uv",
             max_size_bytes=_optional_number(package, "max-size"),
+            variables=tuple(
+                (name, server)
+                for name, server in _mapping(package, "variables").items()
+                if isinstance(server, str)
+            ),
         ),
         file=file,
         places=MappingProxyType(dict(places)),

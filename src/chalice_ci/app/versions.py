@@ -19,6 +19,7 @@ from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.package.project_file import export_requirements
 from chalice_ci.package.requirements import Requirements, read_requirements
 from chalice_ci.package.target import Target
+from chalice_ci.package.variables import NO_VARIABLES, Variables
 from chalice_ci.uv import UvFailed, find_uv
 
 DEFAULT_CHALICE = "1.34.0"
@@ -95,18 +96,20 @@ def resolve_app_versions(
     environ: Mapping[str, str],
     cache_dir: Path,
     log: Callable[[str], None],
+    variables: Variables = NO_VARIABLES,
 ) -> Versions | tuple[Finding, ...]:
     """Choose an app's Python and Chalice, or say in findings why there is no choice.
 
     Python: `python_path` (an interpreter), chalice-ci.yml, `.python-version` beside the app or at
     the root, else the `running` interpreter. Chalice: chalice-ci.yml, else what requirements.txt
     asks for, else the default. A Python that is not here is fetched to `cache_dir` where the
-    environment allows it.
+    environment allows it. `variables` are those that requirements.txt may name.
     """
     requirements = read_requirements(
         app_dir,
         repo_root=repo_root,
         build=app.build,
+        variables=variables,
         export=lambda: export_requirements(
             app_dir,
             repo_root=repo_root,

@@ -2,8 +2,8 @@
 
 A line of that file can make an installer run code (`--no-binary`, `-e`, `git+…`) or send a
 credential somewhere (`--index-url https://elsewhere/${TOKEN}`), so each line becomes a
-requirement, a setting of ours, or a problem that says why not and what to do. Nothing is expanded
-from the environment and no file outside the project is opened.
+requirement, a setting of ours, or a problem that says why not and what to do. Variables are
+expanded where the configuration allows it, and no file outside the project is opened.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from chalice_ci.package.references import (
     read_reference,
 )
 from chalice_ci.package.unsolved import opt_in
+from chalice_ci.package.variables import NO_VARIABLES, Variables
 from chalice_ci.uv import masked
 
 RULE = "requirements"
@@ -42,7 +43,6 @@ _MAX_FILES = 50
 _MAX_ENTRIES = 2000
 _MAX_PROBLEMS = 50
 
-_VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 _HASH = re.compile(r"(sha256|sha384|sha512):([0-9a-f]{64,128})")
 _SHORT = {"-r": "--requirement", "-c": "--constraint", "-i": "--index-url", "-f": "--find-links"}
 _SHORT |= {"-e": "--editable"}
@@ -90,15 +90,16 @@ class Requirements:
 
     `references` say where they are instead of which version; `link_folders` are folders of the
     project with wheels, relative to the repository's root, `find_links` such pages on servers;
-    `from_source` are packages whose wheels are not to be taken.
+    addresses may hold a password and are not shown. `from_source` are packages whose wheels are
+    not to be taken.
     """
 
     entries: tuple[Entry, ...] = ()
     constraints: tuple[Entry, ...] = ()
     references: tuple[Reference, ...] = ()
-    index_url: str | None = None
-    extra_index_urls: tuple[str, ...] = ()
-    find_links: tuple[str, ...] = ()
+    index_url: str | None = field(default=None, repr=False)
+    extra_index_urls: tuple[str, ...] = field(default=(), repr=False)
+    find_links: tuple[str, ...] = field(default=(), repr=False)
     link_folders: tuple[str, ...] = ()
     no_index: bool = False
     from_source: tuple[str, ...] = ()
@@ -133,6 +134,7 @@ class Requirements:
 class _Reading:
     root: Path
     build: Collection[str]
+    variables: Variables
     entries: list[Entry] = field(default_factory=list)
     constraints: list[Entry] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
@@ -166,17 +168,19 @@ def read_requirements(
     *,
     repo_root: Path,
     build: Collection[str] = (),
+    variables: Variables = NO_VARIABLES,
     export: Callable[[], Exported | None] = lambda: None,
 ) -> Requirements:
     """Read `requirements.txt` of an app and what it includes; no file means no requirements.
 
     Includes may lie anywhere in the repository, nowhere else. Places are relative to its root.
-    `build` names what may be built from source. `export` is asked where there is no
+    `build` names what may be built from source, `variables` what `${NAME}` may stand for. `export`
+    is asked where there is no
     requirements.txt.
     """
     root = repo_root.resolve()
     allowed = frozenset(n if n == EVERYTHING else str(canonicalize_name(n)) for n in build)
-    reading = _Reading(root=root, build=allowed)
+    reading = _Reading(root=root, build=allowed, variables=variables)
     path = app_dir / "requirements.txt"
     if path.exists() or path.is_symlink():
         _read_file(reading, path, Place(file=_shown(path, root)), constraint=False)
@@ -257,14 +261,11 @@ def _read_exported(reading: _Reading, exported: Exported) -> None:
 
 
 def _read_line(reading: _Reading, line: str, at: Place, *, folder: Path, constraint: bool) -> None:
-    if _VARIABLE.search(line):
-        reading.problem(
-            at,
-            "variables are not expanded in requirements: anyone who can edit this file could "
-            "send a secret to a server of theirs.",
-            "Set UV_INDEX_URL or UV_EXTRA_INDEX_URL (or PIP_…) in the environment instead.",
-        )
+    expanded = reading.variables.expand(line)
+    if isinstance(expanded, Refused):
+        reading.problem(at, expanded.what, expanded.fix)
         return
+    line = expanded
     if line.startswith("-"):
         _read_option(reading, line, at, folder=folder, constraint=constraint)
         return
@@ -291,7 +292,7 @@ def _split_options(line: str) -> tuple[str, list[str]]:
 
 
 def _entry(reading: _Reading, text: str, options: list[str], at: Place) -> Entry | None:
-    shown = text[:120]
+    shown = masked(text)[:120]
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
@@ -330,7 +331,7 @@ def _hashes(
         else:
             reading.problem(
                 at,
-                f"`{option[:40]}` of {name} has a meaning only when it is built.",
+                f"`{masked(option)[:40]}` of {name} has a meaning only when it is built.",
                 _NO_OPTIONS,
                 name,
             )
@@ -341,16 +342,16 @@ def _hashes(
 def _reference(
     reading: _Reading, text: str, options: list[str], at: Place, *, folder: Path, constraint: bool
 ) -> None:
-    hashes = _hashes(reading, options, text[:80], at)
+    hashes = _hashes(reading, options, masked(text)[:80], at)
     if hashes is None:
         return
     found = read_reference(text, at, hashes)
     if isinstance(found, Reference) and found.is_local:
         found = in_project(found, folder, root=reading.root)
     if isinstance(found, Refused):
-        reading.problem(at, found.what, found.fix, text[:120])
+        reading.problem(at, found.what, found.fix, masked(text)[:120])
         return
-    subject = found.name or text[:120]
+    subject = found.name or masked(text)[:120]
     if constraint:
         reading.problem(
             at,
@@ -429,13 +430,13 @@ def _read_option(
         case _:
             reading.problem(
                 at,
-                f"the option `{option[:40]}` is not known.",
+                f"the option `{masked(option)[:40]}` is not known.",
                 "Take the line out, or say what it does with an option of pip's requirements.",
             )
 
 
 def _no_binary(reading: _Reading, value: str, at: Place) -> None:
-    names = [name.strip() for name in value.split(",") if name.strip()]
+    names = [name.strip() for name in masked(value).split(",") if name.strip()]
     for name in names or [value]:
         normal = str(canonicalize_name(name))
         if name == ":none:":
@@ -446,11 +447,11 @@ def _no_binary(reading: _Reading, value: str, at: Place) -> None:
             every = not name or name == EVERYTHING
             reading.problem(
                 at,
-                f"`--no-binary {value[:80]}` asks for a build from source.",
+                f"`--no-binary {masked(value)[:80]}` asks for a build from source.",
                 "Name the packages that it is needed for."
                 if every
                 else f"{_WHEELS_ONLY} Or {opt_in([normal])}.",
-                value[:80],
+                masked(value)[:80],
             )
 
 
@@ -485,7 +486,7 @@ def _include(reading: _Reading, value: str, at: Place, folder: Path, *, constrai
     if not value or "://" in value:
         reading.problem(
             at,
-            f"the included file {value[:80]!r} is not a file of the repository.",
+            f"the included file {masked(value)[:80]!r} is not a file of the repository.",
             "Put the file into the repository and name it by a relative path.",
         )
         return
