@@ -163,7 +163,7 @@ def merge_base(run: Run, job: Job) -> Found:
     """The commit that the checkout grew from: the pull request's base, else the default branch."""
     try:
         commit, objects = find_merge_base(
-            run.checkout, run.context, env=_with_token(run), work_dir=run.work_dir
+            run.checkout, run.context, env=with_token(run), work_dir=run.work_dir
         )
     except (NoBase, GitFailed) as problem:
         return _problem(BaselineKind.BASE, problem)
@@ -208,7 +208,7 @@ def at_commit(run: Run, job: Job, ref: str) -> Built | Result:
     return built
 
 
-def _with_token(run: Run) -> Mapping[str, str]:
+def with_token(run: Run) -> Mapping[str, str]:
     """The environment with the forge's token where git looks for it: in the action it is an input,
     and checkouts should not keep it.
     """

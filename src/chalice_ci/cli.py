@@ -72,6 +72,16 @@ VERBS: tuple[Verb, ...] = (
         example="chalice-ci delete --app orders --stage pr-42",
     ),
     Verb(
+        name="matrix",
+        summary="Print what the event wants as a CI matrix: one job per affected app and stage.",
+        example="chalice-ci matrix --matrix-by app",
+    ),
+    Verb(
+        name="report",
+        summary="Fold the reports of a matrix's jobs into one report and one comment.",
+        example="chalice-ci report --reports parts",
+    ),
+    Verb(
         name="url",
         summary="Print the URLs of deployed stages.",
         example="chalice-ci url --stage dev",

@@ -49,8 +49,11 @@ class Conversation:
         """Say how it ended; the comment's address. Where nothing was done the last text stays."""
         if not results:
             return ""
-        report = self._report(results=results, notes=notes)
-        text = comment(report, origin=self._origin(notes), fail_on=self.scene.fail_on)
+        return self.tell(self._report(results=results, notes=notes))
+
+    def tell(self, report: Report) -> str:
+        """Say what a report says; the comment's address."""
+        text = comment(report, origin=self._origin(report.notes), fail_on=self.scene.fail_on)
         return self._say(text)
 
     def abandon(self, problem: Exception) -> str:

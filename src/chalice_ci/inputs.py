@@ -66,7 +66,7 @@ class Value:
 ALL: tuple[str, ...] = ()
 BUILDS = ("run", "check", "package", "diff", "plan", "deploy", "action")
 AWS = ("run", "plan", "deploy", "delete", "action")
-FORGES = ("run", "action", "action-post")
+FORGES = ("run", "matrix", "report", "action", "action-post")
 
 APP = Input(
     name="app",
@@ -124,6 +124,30 @@ ONLY_AFFECTED = Input(
     verbs=("run", "matrix", "action"),
     summary="On a pull request, leave apps alone that it does not touch; see `paths` in "
     "chalice-ci.yml.",
+)
+MATRIX_BY = Input(
+    name="matrix-by",
+    kind=Kind.CHOICE,
+    default="stage",
+    choices=("stage", "app"),
+    verbs=("matrix", "action"),
+    summary="What a job of the matrix is for: one app in one stage (stages that need each other "
+    "stay together), or one app in all its stages.",
+)
+MATRIX = Input(
+    name="matrix",
+    kind=Kind.TEXT,
+    metavar="JSON",
+    verbs=("report", "action"),
+    summary="What `matrix` printed: a job that left no report is then told as failed.",
+)
+REPORTS = Input(
+    name="reports",
+    kind=Kind.PATH,
+    default="chalice-ci-reports",
+    metavar="DIR",
+    verbs=("report", "action"),
+    summary="Where the downloaded reports are: every report.json below counts.",
 )
 PLAN = Input(
     name="plan",
@@ -290,6 +314,10 @@ INPUTS: tuple[Input, ...] = (
     FORMAT,
     QUIET,
     LOCAL,
+    ONLY_AFFECTED,
+    MATRIX_BY,
+    MATRIX,
+    REPORTS,
     PLAN,
     AWS_REGION,
     ALLOWED_ACCOUNT,

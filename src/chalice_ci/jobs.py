@@ -14,19 +14,26 @@ from chalice_ci.findings import Place, in_order
 from chalice_ci.report.report import Failure, Report, Result, Verdict, exit_code
 from chalice_ci.route import Job
 from chalice_ci.run import Run
+from chalice_ci.stage_secrets import refuse_without_secrets, secret_variables
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reaction:
-    """What came of an event: a result per task, sentences, and where the comment is."""
+    """What came of an event: a result per task, sentences, and where the comment is.
 
-    results: tuple[Result, ...]
+    `report` is the whole of it where it was made elsewhere.
+    """
+
+    results: tuple[Result, ...] = ()
     notes: tuple[str, ...] = ()
     comment_url: str = ""
+    report: Report | None = None
 
 
-def acted(run: Run, job: Job, action: Callable[[Run, Built], Result]) -> Result:
-    """Build a job and act on it if it is fit to be deployed."""
+def acted(run: Run, job: Job, action: Callable[[Run, Built], Result], *, deploys: bool) -> Result:
+    """Build a job and act on it if it is fit to be deployed; what `deploys` needs its secrets."""
+    if deploys:
+        refuse_without_secrets(run, job, secret_variables(job))
     built = build(run, job)
     if isinstance(built, Result):
         return built
@@ -54,10 +61,11 @@ def _with_warning(result: Result, changed: tuple[str, ...]) -> Result:
 def guarded(run: Run, job: Job, work: Callable[[], Result]) -> Result:
     """The job's result; an error becomes a part of it, so that the other jobs go on."""
     try:
-        return work()
+        return run.secrets.without(work())
     except ConfigError:
         raise
     except UserError as error:
+        run.secrets.clean(error)
         return _failed(run, job, error)
     except OSError as problem:
         refused = refused_by_machine(problem)

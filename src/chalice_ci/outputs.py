@@ -28,6 +28,8 @@ OUTPUTS: tuple[Output, ...] = (
     Output(name="changed", summary="Whether anything in AWS was changed: true or false."),
     Output(name="plan", summary="The sealed plans, one path per line."),
     Output(name="plan-digest", summary="The digests of the plans, in the same order."),
+    Output(name="matrix", summary="What `command: matrix` printed, for `fromJSON`."),
+    Output(name="matrix-size", summary="How many jobs that matrix has: 0 when nothing is to do."),
     Output(name="report", summary="The report as JSON, a path."),
     Output(name="comment-url", summary="The comment on the pull request."),
     Output(name="state-commit", summary="The last commit that recorded a state."),

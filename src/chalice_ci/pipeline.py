@@ -19,6 +19,7 @@ from chalice_ci.base_policy import Files, Governed, governed, read_base
 from chalice_ci.building import Built, app_name_of, build, check_built, known_stages
 from chalice_ci.cache import read_size, trim
 from chalice_ci.checkout import Checkout, GitReader, read_checkout
+from chalice_ci.ci_secrets import Secrets, take_secrets
 from chalice_ci.config import ProjectConfig, read_project_config
 from chalice_ci.context import Context, parse_payload, read_context
 from chalice_ci.conversation import Conversation
@@ -44,6 +45,7 @@ from chalice_ci.jobs import Reaction, acted, checked, empty, guarded, stopped_by
 from chalice_ci.lifetime import finish_what_was_left, note_the_beginning, note_the_end
 from chalice_ci.output import write_failure, write_package, write_report
 from chalice_ci.recorded import import_state, pull_states, show_states, stage_urls
+from chalice_ci.report.annotations import mask
 from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Intent, Report, Result, exit_code
 from chalice_ci.route import Job, Wish, all_jobs, deploy_jobs, named_jobs, refuse_foreign_code
@@ -66,7 +68,8 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
     if verb == "action":
         verb = _commanded(inputs)
     started, clock = world.now(), time.monotonic()
-    with _run(verb, inputs, world) as run:
+    secrets, env = take_secrets(world.env)
+    with _run(verb, inputs, replace(world, env=env), secrets) as run:
         if verb == "action-post":
             finish_what_was_left(run)
             return ExitCode.OK
@@ -76,11 +79,15 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
             note_the_beginning(run)
             done = _VERBS[verb](run, arguments)
         except UserError as error:
+            secrets.clean(error)
             write_failure(run, verb, error)
             note_the_end(run)
             raise
+        if done is None:
+            note_the_end(run)
+            return ExitCode.OK
         reaction = done if isinstance(done, Reaction) else Reaction(results=_meant(verb, done))
-        report = Report(
+        report = reaction.report or Report(
             verb=verb,
             commit=run.context.commit or run.checkout.commit or "",
             started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -145,7 +152,8 @@ def _diff(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
 def _plan(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
     from chalice_ci.applying import plan_stage
 
-    return _each_built(run, deploy_jobs(run.config, known_stages(run), _wish(run)), plan_stage)
+    jobs = deploy_jobs(run.config, known_stages(run), _wish(run))
+    return _each_built(run, jobs, plan_stage, deploys=False)
 
 
 def _deploy(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
@@ -153,7 +161,8 @@ def _deploy(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
 
     if run.plan_file is not None:
         return (_deploy_plan(run, run.plan_file),)
-    return _each_built(run, deploy_jobs(run.config, known_stages(run), _wish(run)), deploy_stage)
+    jobs = deploy_jobs(run.config, known_stages(run), _wish(run))
+    return _each_built(run, jobs, deploy_stage, deploys=True)
 
 
 def _deploy_plan(run: Run, path: Path) -> Result:
@@ -210,11 +219,29 @@ def _react(run: Run, _: Mapping[str, str]) -> Reaction:
     return react(run, run.context, run.forge, _wish(run))
 
 
-COMMANDS = ("run", "check", "package", "diff", "plan", "deploy", "delete", "url", "state show")
+def _matrix(run: Run, _: Mapping[str, str]) -> None:
+    from chalice_ci.fanout import print_matrix
+
+    print_matrix(run, _wish(run))
+
+
+def _report(run: Run, _: Mapping[str, str]) -> Reaction:
+    from chalice_ci.fanout import fold_reports
+
+    report, comment_url = fold_reports(run)
+    return Reaction(report=report, comment_url=comment_url)
+
+
+COMMANDS = (
+    *("run", "check", "package", "diff", "plan", "deploy", "delete", "url", "state show"),
+    *("matrix", "report"),
+)
 """The verbs that the action's `command` takes: those without arguments of their own."""
 
-_VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Reaction]] = {
+_VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Reaction | None]] = {
     "run": _react,
+    "matrix": _matrix,
+    "report": _report,
     "check": _check,
     "package": _package,
     "diff": _diff,
@@ -254,7 +281,7 @@ def _meant(verb: str, results: tuple[Result, ...]) -> tuple[Result, ...]:
 
 
 def _each_built(
-    run: Run, jobs: Sequence[Job], action: Callable[[Run, Built], Result]
+    run: Run, jobs: Sequence[Job], action: Callable[[Run, Built], Result], *, deploys: bool
 ) -> tuple[Result, ...]:
     """Build each job and act on those that are fit; what needs a job that failed is skipped."""
     results: list[Result] = []
@@ -263,7 +290,7 @@ def _each_built(
         if stopped:
             results.append(empty(job, skipped=True, note=stopped))
         else:
-            results.append(guarded(run, job, partial(acted, run, job, action)))
+            results.append(guarded(run, job, partial(acted, run, job, action, deploys=deploys)))
     return tuple(results)
 
 
@@ -271,13 +298,15 @@ def _each_built(
 
 
 @contextlib.contextmanager
-def _run(verb: str, inputs: Inputs, world: World) -> Iterator[Run]:
+def _run(verb: str, inputs: Inputs, world: World, secrets: Secrets) -> Iterator[Run]:
     scene = Scene(
         world=world,
         inputs=inputs,
-        progress=Progress(stream=world.stderr, quiet=inputs.flag(QUIET)),
+        progress=Progress(stream=world.stderr, quiet=inputs.flag(QUIET), redact=secrets.redact),
+        secrets=secrets,
         out=world.cwd / (inputs.path(OUT) or Path(OUT.default)),
     )
+    _mask(scene)
     with scratch_folder() as work_dir:
         arrival = None
         try:
@@ -290,6 +319,14 @@ def _run(verb: str, inputs: Inputs, world: World) -> Iterator[Run]:
         with run.deployers:
             yield run
         trim(run.cache_dir, limit=read_size(inputs.text(CACHE_SIZE)))
+
+
+def _mask(scene: Scene) -> None:
+    """Let the runner hide the secrets too: what another step prints, we do not see."""
+    if scene.world.env.get("GITHUB_ACTIONS") == "true":
+        for value in scene.secrets.values.values():
+            scene.world.stderr.writelines(f"{line}\n" for line in mask(value))
+        scene.world.stderr.flush()
 
 
 def _unready(verb: str, scene: Scene, error: UserError) -> None:
@@ -343,6 +380,7 @@ def _configured(arrival: _Arrival, work_dir: Path) -> Run:
         world=world,
         inputs=inputs,
         progress=scene.progress,
+        secrets=scene.secrets,
         out=scene.out,
         context=scene.context,
         forge=scene.forge,

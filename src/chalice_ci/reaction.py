@@ -19,6 +19,7 @@ from chalice_ci.conversation import Conversation
 from chalice_ci.errors import ForgeError
 from chalice_ci.forge.port import Deployment, DeploymentState, Forge
 from chalice_ci.jobs import Reaction, acted, checked, empty, fails, guarded, stopped_by
+from chalice_ci.narrowing import narrowed
 from chalice_ci.present import at_present
 from chalice_ci.report.report import Intent, Result, Verdict
 from chalice_ci.route import Job, Task, Wish, route_event
@@ -31,7 +32,7 @@ def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reacti
     context = at_present(context, forge)
     said = Conversation(scene=run)
     try:
-        routed = route_event(run.config, known_stages(run), context, wish)
+        routed = narrowed(run, context, route_event(run.config, known_stages(run), context, wish))
         for note in routed.notes:
             run.progress.say(note)
         said.announce(routed.tasks)
@@ -84,9 +85,9 @@ class Desk:
         """One task that is more than a check."""
         match task.intent:
             case Intent.PLAN:
-                return acted(self.run, task.job, plan_stage)
+                return acted(self.run, task.job, plan_stage, deploys=False)
             case Intent.DEPLOY if task.job.like is None:
-                return acted(self.run, task.job, deploy_stage)
+                return acted(self.run, task.job, deploy_stage, deploys=True)
             case Intent.DEPLOY:
                 return self._preview_up(task.job)
             case Intent.REMOVE:
@@ -96,7 +97,7 @@ class Desk:
     def _preview_up(self, job: Job) -> Result:
         deployment = self._started(job)
         try:
-            result = _answering(self.run, acted(self.run, job, deploy_stage))
+            result = _answering(self.run, acted(self.run, job, deploy_stage, deploys=True))
         except BaseException:
             self._finished(deployment, DeploymentState.ERROR, "")
             raise
