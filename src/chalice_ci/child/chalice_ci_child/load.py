@@ -18,6 +18,7 @@ import contextlib
 import copy
 import faulthandler
 import functools
+import gc
 import hashlib
 import inspect
 import json
@@ -31,7 +32,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import chalice
+# What is imported stays: to look through it again and again for garbage takes a fifth of a load.
+gc.set_threshold(100_000, 50, 100)
+
+import chalice  # noqa: E402
 
 # `chalice.cli` imports the whole command line (click groups, prompts, reloader) to give us one
 # class. A bare package lets the factory be imported alone; it is forgotten again right after.
@@ -52,6 +56,7 @@ del _name, _bare
 
 # Patched below, so their own types are of no use here.
 chalice_app_module: Any = sys.modules["chalice.app"]
+awsclient: Any = sys.modules["chalice.awsclient"]
 chalice_package: Any = sys.modules["chalice.package"]
 deployer: Any = sys.modules["chalice.deploy.deployer"]
 
@@ -61,6 +66,8 @@ MAX_TEXT = 4000
 MAX_FRAMES = 30
 _CHALICE = str(Path(chalice.__file__).parent) + os.sep
 _OURS = str(Path(__file__).parent) + os.sep
+# Not `fips-us-east-1` and the like, which stand for another region.
+_PLAIN_REGION = re.compile(r"(?!fips)[a-z]{2,4}(-(?!fips)[a-z]+)+-[0-9]\Z")
 _RANDOM_SID = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -462,7 +469,7 @@ class _Load:
         validate.validate_resource_policy(config)
         application = self._built(config, swagger.CFNSwaggerGenerator())
         resources = appgraph.DependencyBuilder().build_dependencies(application)
-        options = factory.create_package_options()
+        options = _package_options(factory)
         template = chalice_package.SAMTemplateGenerator(config, options).generate(resources)
         code = chalice_package.SAMCodeLocationPostProcessor(osutils=_CopiesNothing())
         code.process(template, config, ".", self._stage)
@@ -557,6 +564,40 @@ class _OncePolicy:
         if "policy" not in self._known:
             self._known["policy"] = self._generator.generate_policy(config)
         return copy.deepcopy(self._known["policy"])
+
+
+def _package_options(factory: Any) -> Any:
+    """Chalice's options of a template, with a client that is not made to be asked for its region.
+
+    Chalice makes one of API Gateway for that: reading the description of that API takes longer than
+    loading most apps. botocore gives a client the session's region, but for odd names.
+    """
+    loader = awsclient.create_loader
+    awsclient.create_loader = lambda _: _Endpoints(loader("data_loader"))
+    try:
+        options = factory.create_package_options()
+    finally:
+        awsclient.create_loader = loader
+    client = options._client
+    region = client._session.get_config_variable("region")
+    if isinstance(region, str) and _PLAIN_REGION.match(region):
+        told = types.SimpleNamespace(meta=types.SimpleNamespace(region_name=region))
+        client._client_cache["apigateway"] = told
+    return options
+
+
+class _Endpoints:
+    """Botocore's description of AWS's endpoints, read as plain dictionaries: half of the memory."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def load_data(self, name: str) -> Any:
+        """The same as botocore's loader, for those files that are not compressed."""
+        for folder in self._loader.search_paths:
+            with contextlib.suppress(FileNotFoundError):
+                return json.loads(Path(folder, f"{name}.json").read_bytes())
+        return self._loader.load_data(name)
 
 
 class _CopiesNothing:
