@@ -200,6 +200,17 @@ class Client(TypedAWSClient):
         """Delete a log group and what is in it."""
         self._client("logs").delete_log_group(logGroupName=log_group_name)
 
+    # -- roles --------------------------------------------------------------------------------
+
+    def delete_role_policy(self, role_name: str, policy_name: str) -> None:
+        """Delete a role's inline policy; one that is gone already is what was wanted.
+
+        Botocore repeats a deletion whose answer was lost. The role is not gone because of that.
+        """
+        client = self._client("iam")
+        with contextlib.suppress(client.exceptions.NoSuchEntityException):
+            super().delete_role_policy(role_name, policy_name)
+
     # -- layers and APIs ----------------------------------------------------------------------
 
     def publish_layer(self, *arguments: Any, **wanted: Any) -> Any:
