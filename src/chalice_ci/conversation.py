@@ -47,7 +47,7 @@ class Conversation:
 
     def conclude(self, results: tuple[Result, ...], notes: tuple[str, ...]) -> str:
         """Say how it ended; the comment's address. Where nothing was done the last text stays."""
-        if not results:
+        if not results and not self._outdated():
             return ""
         return self.tell(self._report(results=results, notes=notes))
 
@@ -74,6 +74,16 @@ class Conversation:
         if text not in self.troubles:
             self.scene.progress.say(text)
             self.troubles.append(text)
+
+    def _outdated(self) -> bool:
+        """Whether an older run's verdict would go on standing on a pull request that is open."""
+        scene, pull = self.scene, self.scene.context.pull_request
+        if scene.forge is None or pull is None or not pull.open or not scene.comments:
+            return False
+        try:
+            return scene.forge.sticky_comment(pull.number) is not None
+        except ForgeError:
+            return False
 
     def _report(
         self,
