@@ -126,6 +126,32 @@ class TestEveryStore:
             place.open().write(DEV, marked("a"), expected="0" * 40, message=message("dev"))
         assert place.open().read(DEV).state is None
 
+    def test_a_record_is_removed_with_all_that_stands_beside_it(self, place: Place) -> None:
+        store = place.open()
+        journal = store.keep_journal(
+            DEV, JournalChange(raw=b"1", expected=ABSENT), state=ABSENT, message=message("dev")
+        )
+        assert (store.keys(), store.unfinished()) == ((), (DEV,))
+        first = store.write(
+            DEV, marked("a"), expected=ABSENT, message=message("dev"), snapshot=b"{}"
+        )
+        store.write(PROD, marked("b"), expected=ABSENT, message=message("prod"))
+        with pytest.raises(StateMoved):
+            place.open().write(DEV, None, expected="f" * 40, message=message("dev"))
+        gone = place.open().write(
+            DEV,
+            None,
+            expected=first.version,
+            message=message("dev"),
+            journal=JournalChange(raw=None, expected=journal),
+        )
+        assert (gone.changed, gone.version) == (True, ABSENT)
+        later = place.open()
+        assert later.read(DEV) == Stored(state=None, version=ABSENT)
+        assert later.snapshot(DEV) is None
+        assert (later.keys(), later.unfinished()) == ((PROD,), ())
+        assert not later.write(DEV, None, expected=ABSENT, message=message("dev")).changed
+
     def test_a_journal_opens_beside_a_state_and_closes_with_it(self, place: Place) -> None:
         store = place.open()
         opened = store.keep_journal(

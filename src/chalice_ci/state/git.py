@@ -169,6 +169,10 @@ class Repository(Protocol):
         """Its objects, as far as `head` has brought them here."""
         ...
 
+    def default_branch(self) -> str | None:
+        """The branch that HEAD names, None when it names none."""
+        ...
+
     def head(self, ref: str) -> str | None:
         """The commit that `ref` ("HEAD", "refs/heads/...") names now, None if there is none."""
         ...
@@ -395,6 +399,11 @@ class LocalRepository:
         """The repository's own objects."""
         return self._objects
 
+    def default_branch(self) -> str | None:
+        """The branch that is checked out, None with a detached HEAD."""
+        named = self._objects.run("symbolic-ref", "--quiet", "HEAD").out.decode().strip()
+        return named.removeprefix("refs/heads/") or None
+
     def head(self, ref: str) -> str | None:
         """The commit of a ref of this repository."""
         done = self._objects.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
@@ -608,31 +617,45 @@ class RemoteRepository:
 class GitStore:
     """States on one branch of a repository; see the module.
 
-    `attempts` bounds how often a write is made again because other stages' writers were faster.
+    `branch` None is the repository's default branch: the states stand beside the code. `attempts`
+    bounds how often a write is made again because other stages' writers were faster.
     """
 
     def __init__(
         self,
         repository: Repository,
         *,
-        branch: str = DEFAULT_BRANCH,
+        branch: str | None = DEFAULT_BRANCH,
         attempts: int = ATTEMPTS,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        if not _is_branch(branch):
+        if branch is not None and not _is_branch(branch):
             raise UsageError(
                 f"{branch[:200]!a} is not the name of a branch.",
                 where="state.branch",
                 fix="Use letters, digits, -, _, . and /.",
             )
         self._repository = repository
-        self._ref = f"refs/heads/{branch}"
+        self._branch = branch
         self._attempts = attempts
         self._sleep = sleep
         self._jitter = jitter
         self._turn = threading.Lock()
         self._seen: str | None = None
+
+    @property
+    def _ref(self) -> str:
+        """The branch's ref; a default branch is asked for once, when it is needed."""
+        if self._branch is None:
+            self._branch = self._repository.default_branch()
+        if self._branch is None or not _is_branch(self._branch):
+            raise ForgeError(
+                "The repository has no default branch to keep the state on.",
+                where=self._repository.name,
+                fix="Give it one, or a branch for the state (state.branch in chalice-ci.yml).",
+            )
+        return f"refs/heads/{self._branch}"
 
     def read(self, key: StateKey) -> Stored:
         """The state at the branch's head; `version` is the id of the file's content."""
@@ -657,7 +680,7 @@ class GitStore:
     def write(
         self,
         key: StateKey,
-        state: StageState,
+        state: StageState | None,
         *,
         expected: str,
         message: str,
@@ -669,7 +692,7 @@ class GitStore:
         A state that is there already counts as written, whatever `expected` says: so a push whose
         answer was lost can be repeated.
         """
-        new = render(state)
+        new = None if state is None else render(state)
         files: dict[str, bytes | None] = {key.file: new, key.snapshot_file: snapshot}
         before = {key.file: expected}
         if journal is not None:
@@ -678,7 +701,7 @@ class GitStore:
         changed, head = self._swap(key, files, before, message)
         return Written(
             changed=changed,
-            version=git_blob_id(new, len(head)),
+            version=ABSENT if new is None else git_blob_id(new, len(head)),
             commit=head if changed else None,
         )
 
@@ -720,10 +743,16 @@ class GitStore:
 
     def keys(self) -> tuple[StateKey, ...]:
         """Every state on the branch."""
+        return self._listed(StateKey.of_file)
 
+    def unfinished(self) -> tuple[StateKey, ...]:
+        """Every journal on the branch."""
+        return self._listed(StateKey.of_journal)
+
+    def _listed(self, key_of: Callable[[str], StateKey | None]) -> tuple[StateKey, ...]:
         def found() -> tuple[StateKey, ...]:
             head = self._repository.head(self._ref)
-            return self._keys(head) if head else ()
+            return self._keys(head, key_of) if head else ()
 
         with self._turn, _readable(self._repository):
             return self._patiently(found)
@@ -798,8 +827,10 @@ class GitStore:
             "the branch.",
         )
 
-    def _keys(self, head: str) -> tuple[StateKey, ...]:
-        found = (StateKey.of_file(file) for file in self._repository.objects.files(head))
+    def _keys(
+        self, head: str, key_of: Callable[[str], StateKey | None] = StateKey.of_file
+    ) -> tuple[StateKey, ...]:
+        found = (key_of(file) for file in self._repository.objects.files(head))
         return tuple(sorted((key for key in found if key), key=lambda key: key.file))
 
     def _where(self, key: StateKey) -> str:

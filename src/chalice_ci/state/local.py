@@ -102,7 +102,7 @@ class LocalStore:
     def write(
         self,
         key: StateKey,
-        state: StageState,
+        state: StageState | None,
         *,
         expected: str,
         message: str,
@@ -116,7 +116,7 @@ class LocalStore:
         last.
         """
         del message
-        new = render(state)
+        new = None if state is None else render(state)
         files: list[tuple[str, bytes | None]] = [(key.file, new), (key.snapshot_file, snapshot)]
         before = {key.file: expected}
         if journal is not None:
@@ -170,13 +170,20 @@ class LocalStore:
 
     def keys(self) -> tuple[StateKey, ...]:
         """Every state below the root; links and `.git` are not followed."""
+        return self._listed(StateKey.of_file)
+
+    def unfinished(self) -> tuple[StateKey, ...]:
+        """Every journal below the root."""
+        return self._listed(StateKey.of_journal)
+
+    def _listed(self, key_of: Callable[[str], StateKey | None]) -> tuple[StateKey, ...]:
         found = []
         for folder, names, files in os.walk(self._root):
             names[:] = [n for n in names if n != ".git"]
             if Path(folder).name != "deployed" or Path(folder).parent.name != ".chalice":
                 continue
             relative = Path(folder).relative_to(self._root).as_posix()
-            found += [StateKey.of_file(f"{relative}/{name}") for name in files]
+            found += [key_of(f"{relative}/{name}") for name in files]
         return tuple(sorted((key for key in found if key), key=lambda key: key.file))
 
     def _path(self, key: StateKey, file: str = "") -> Path:

@@ -5,8 +5,8 @@ Each object is replaced by a conditional write (`If-Match` with the ETag that wa
 at once: the old snapshot goes before the new state comes, and the journal is closed last, so that
 killed in between an open journal tells the next deploy to look.
 
-The bucket has to keep versions, which are the history; objects are encrypted as the bucket's
-default says, or by S3's own keys.
+The bucket has to keep versions, which are the history; objects are encrypted by the KMS key that
+was given, else as the bucket's default says, else by S3's own keys.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class S3Store:
         *,
         bucket: str,
         prefix: str = "",
+        kms_key: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -59,6 +60,7 @@ class S3Store:
         self._made: Any = None
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._kms_key = kms_key
         self._sleep = sleep
         self._jitter = jitter
         self._encryption: dict[str, str] | None = None
@@ -82,7 +84,7 @@ class S3Store:
     def write(
         self,
         key: StateKey,
-        state: StageState,
+        state: StageState | None,
         *,
         expected: str,
         message: str,
@@ -94,7 +96,7 @@ class S3Store:
         A state that is there already counts as written, whatever `expected` says.
         """
         del message
-        new = render(state)
+        new = None if state is None else render(state)
         with self._writable(key):
             raw, version = self._get(key.file, MAX_BYTES)
             beside, seen = self._get(key.snapshot_file, MAX_SNAPSHOT_BYTES)
@@ -104,13 +106,13 @@ class S3Store:
                 return Written(changed=False, version=version)
             if version != expected or (journal is not None and standing != journal.expected):
                 raise _Moved
-            if raw is None:
+            if raw is None and new is not None:
                 refuse_case_collision(key, self._keys())
             if beside is not None and beside != snapshot:
                 self._delete(key.snapshot_file, seen)
                 seen = ABSENT
             if raw != new:
-                version = self._put(key.file, new, version)
+                version = self._replace(key.file, JournalChange(raw=new, expected=version))
             if snapshot is not None and beside != snapshot:
                 self._put(key.snapshot_file, snapshot, seen)
             if journal is not None and closes:
@@ -139,6 +141,11 @@ class S3Store:
         with self._readable(None):
             return self._keys()
 
+    def unfinished(self) -> tuple[StateKey, ...]:
+        """Every journal in the bucket below the prefix."""
+        with self._readable(None):
+            return self._keys(StateKey.of_journal)
+
     # -- objects ------------------------------------------------------------------------------
 
     @property
@@ -147,12 +154,14 @@ class S3Store:
             self._made = self._make()
         return self._made
 
-    def _keys(self) -> tuple[StateKey, ...]:
+    def _keys(
+        self, key_of: Callable[[str], StateKey | None] = StateKey.of_file
+    ) -> tuple[StateKey, ...]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix
         )
         names = (item["Key"] for page in pages for item in page.get("Contents", ()))
-        found = (StateKey.of_file(name.removeprefix(self._prefix)) for name in names)
+        found = (key_of(name.removeprefix(self._prefix)) for name in names)
         return tuple(sorted((key for key in found if key), key=lambda key: key.file))
 
     def _get(self, file: str, limit: int) -> tuple[bytes | None, str]:
@@ -242,13 +251,18 @@ class S3Store:
                     fix="Turn on versioning: aws s3api put-bucket-versioning --bucket "
                     f"{self._bucket} --versioning-configuration Status=Enabled",
                 )
-            try:
-                self._client.get_bucket_encryption(Bucket=self._bucket)
-                self._encryption = {}
-            except ClientError:
-                # No default of its own, or no permission to read it: S3's own keys.
-                self._encryption = {"ServerSideEncryption": "AES256"}
+            self._encryption = self._chosen_encryption()
         return self._encryption
+
+    def _chosen_encryption(self) -> dict[str, str]:
+        if self._kms_key is not None:
+            return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._kms_key}
+        try:
+            self._client.get_bucket_encryption(Bucket=self._bucket)
+        except ClientError:
+            # No default of its own, or no permission to read it: S3's own keys.
+            return {"ServerSideEncryption": "AES256"}
+        return {}
 
     # -- errors -------------------------------------------------------------------------------
 

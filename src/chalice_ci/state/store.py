@@ -88,6 +88,12 @@ class StateKey:
         except UsageError:
             return None
 
+    @classmethod
+    def of_journal(cls, file: str) -> StateKey | None:
+        """The key of a journal's path below the root, None if it is no journal's."""
+        name = file.removesuffix(".journal.json")
+        return None if name == file else cls.of_file(f"{name}.json")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
@@ -140,7 +146,7 @@ class StateStore(Protocol):
     def write(
         self,
         key: StateKey,
-        state: StageState,
+        state: StageState | None,
         *,
         expected: str,
         message: str,
@@ -151,7 +157,8 @@ class StateStore(Protocol):
 
         The snapshot is replaced with it, and removed when none is given; the journal stays as it is
         when none is given, and a journal of another version than the expected one is a StateMoved
-        too. Raises StateNotRecorded when the store refuses or fails; the old state stands then.
+        too. No state removes the record. Raises StateNotRecorded when the store refuses or fails;
+        the old state stands then.
         `message` says why, for stores that keep a history.
         """
         ...
@@ -168,6 +175,10 @@ class StateStore(Protocol):
 
     def keys(self) -> tuple[StateKey, ...]:
         """Every app and stage that the store has a state of, sorted by file."""
+        ...
+
+    def unfinished(self) -> tuple[StateKey, ...]:
+        """Every app and stage that the store has a journal of, sorted by file."""
         ...
 
 
