@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from chalice_ci.app.client import LoadRequest, LoadResult, load_app
+from chalice_ci.app.client import LoadRequest, LoadResult, SecretAtLoad, load_app
 from chalice_ci.app.sandbox import Limits, Owner, copy_project, remove_tree
+from chalice_ci.ci_secrets import SecretVariable
 from chalice_ci.config import AppConfig
 from chalice_ci.errors import LoadError
 from chalice_ci.graph import Loaded, LoadFailure
@@ -342,6 +343,9 @@ def test_the_template_is_that_of_chalice_package(
     assert ours == drawn.sub("", json.dumps(json.loads(theirs), sort_keys=True))
 
 
+DB_URL = SecretAtLoad(variable=SecretVariable(variable="DB_URL", secret="DB"))
+
+
 def test_secrets_are_placeholders_and_protected_variables_stay_out(project: Project) -> None:
     project.config(
         {
@@ -357,11 +361,11 @@ def test_secrets_are_placeholders_and_protected_variables_stay_out(project: Proj
         }
     )
     source = HEAD + "import json, os\nprint(json.dumps(dict(os.environ)))\n" + ROUTE
-    result = project.result(source, variables={"DB_URL": "<secret>"})
+    result = project.result(source, secrets=(DB_URL,))
     app = result.answer
     assert isinstance(app, Loaded)
     environ = json.loads(result.output)
-    assert environ["DB_URL"] == "<secret>"
+    assert environ["DB_URL"] == "chalice-ci:secret:DB"
     assert environ["GIT_SHA"] == "abc"
     assert environ["HOME"] != "/evil"
     assert app.withheld == (

@@ -275,7 +275,7 @@ def test_what_is_no_zip_or_no_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda d: d.update(format=2),
+        lambda d: d.update(format=1),
         lambda d: d.update(format=True),
         lambda d: d.update(surprise=1),
         lambda d: d.pop("region"),
@@ -331,7 +331,7 @@ def test_a_plan_json_that_is_hardly_json_is_refused(
 
 def test_a_plan_json_in_another_spelling_is_refused(sealed: Path, tmp_path: Path) -> None:
     def change(members: dict[str, bytes]) -> None:
-        members["plan.json"] = members["plan.json"].replace(b'"format":1', b'"format": 1')
+        members["plan.json"] = members["plan.json"].replace(b'"format":2', b'"format": 2')
 
     with pytest.raises(PlanRefused, match="canonical"):
         open_plan(_rewrite(sealed, change), tmp_path / "into")

@@ -7,15 +7,13 @@ exactly that, and record what stands whatever happened.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 
-from chalice_ci import __version__, destruction, snapshot_document
+from chalice_ci import destruction
 from chalice_ci.app.deployer import (
     Deployer,
     Gates,
@@ -29,52 +27,44 @@ from chalice_ci.app.deployer import (
 from chalice_ci.app.environment import make_deployer_environment
 from chalice_ci.app.pythons import Interpreter
 from chalice_ci.app.versions import DEFAULT_CHALICE
+from chalice_ci.approval import ask_for_approval, refuse_destruction, refuse_unapproved
 from chalice_ci.building import Built
 from chalice_ci.errors import (
-    ForgeError,
     PlanRefused,
     StateMoved,
     StateNotRecorded,
     UsageError,
     UserError,
 )
-from chalice_ci.findings import Severity, in_order
+from chalice_ci.findings import in_order
 from chalice_ci.holding import ROUNDS, Overtaken, Stage, hold, is_open, key_of, look, settle
-from chalice_ci.inputs import ALLOW_DESTRUCTIVE, ALLOWED_ACCOUNT
-from chalice_ci.ownership import Guard, check_place, check_recorded, owner_of
+from chalice_ci.inputs import ALLOWED_ACCOUNT, DELETE_LOGS
+from chalice_ci.ownership import Guard, check_place, owner_of
 from chalice_ci.plan import (
-    Action,
-    Facts,
     OpenedPlan,
     Operation,
-    Plan,
-    SealedPackage,
-    actions,
-    digest_of,
-    seal,
     verify,
 )
 from chalice_ci.promotion import refuse_unless_live
 from chalice_ci.report import report as model
 from chalice_ci.route import Job
 from chalice_ci.run import Run
+from chalice_ci.sealing import (
+    Sealed,
+    facts_of,
+    refuse_elsewhere,
+    seal_stage,
+    shown,
+    target_of,
+    with_plan,
+)
 from chalice_ci.smoke import smoke_checks
+from chalice_ci.stage_secrets import refuse_without_secrets
 from chalice_ci.state.lease import Held
 from chalice_ci.state.schema import StageState, render
 from chalice_ci.state.store import JournalChange, commit_message
 from chalice_ci.state.transfer import Recorded
 from chalice_ci.state.urls import urls
-
-PLAN_LIFETIME = timedelta(days=7)
-"""How long a person may take to approve: GitHub drops a waiting deployment after 30 days, but a
-package that old is not what anybody wants in production."""
-
-_EFFECTS = {
-    Action.CREATE: model.Effect.CREATE,
-    Action.UPDATE: model.Effect.UPDATE,
-    Action.REPLACE: model.Effect.REPLACE,
-    Action.DELETE: model.Effect.DELETE,
-}
 
 
 @dataclass(kw_only=True)
@@ -100,7 +90,7 @@ class _Steps:
         """The operations with their outcomes; what was not reached says so."""
         left = list(self.seen)
         told = []
-        for operation in _shown(operations, self.recorded):
+        for operation in shown(operations, self.recorded):
             found = next(
                 (s for s in left if (s[0], s[1]) == (operation.method, operation.resource)), None
             )
@@ -119,9 +109,9 @@ def plan_stage(run: Run, built: Built) -> model.Result:
     ) as deployer:
         identity = _identified(run, built.job, deployer)
         recorded = look(run, built.job, built.app_name)
-        sealed = _seal(run, built, deployer, identity, recorded)
-    _ask_for_approval(run, built.job, sealed.opened.digest)
-    planned = _planned(built.result, sealed)
+        sealed = seal_stage(run, built, deployer, identity, recorded)
+    ask_for_approval(run, built.job, sealed.opened.digest)
+    planned = with_plan(built.result, sealed)
     plan = sealed.opened.plan
     if not plan.destructive or plan.destruction_allowed:
         return planned
@@ -139,10 +129,10 @@ def deploy_stage(run: Run, built: Built) -> model.Result:
 
         def attempt() -> model.Result:
             recorded = settle(run, built.job, stage)
-            sealed = _seal(run, built, deployer, identity, recorded)
-            _refuse_unapproved(run, built.job, sealed.opened.digest)
-            _refuse_destruction(run, built.job, sealed.opened.plan)
-            base = _planned(built.result, sealed)
+            sealed = seal_stage(run, built, deployer, identity, recorded)
+            refuse_unapproved(run, built.job, sealed.opened.digest)
+            refuse_destruction(run, built.job, sealed.opened.plan)
+            base = with_plan(built.result, sealed)
             return _apply(run, built.job, sealed, deployer, base)
 
         return _until_not_overtaken(attempt)
@@ -176,6 +166,7 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
             where=plan.where,
             fix="Make it again with AWS credentials: chalice-ci plan",
         )
+    refuse_without_secrets(run, job, plan.secrets)
     with _deployer(run, job, plan.chalice, region=plan.region) as deployer:
         identity = _identified(run, job, deployer)
         stage = Stage(app_name=plan.app_name, identity=identity, graph=plan.graph)
@@ -183,18 +174,18 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
 
         def attempt() -> model.Result:
             recorded = settle(run, job, stage)
-            _refuse_elsewhere(job, recorded, identity)
-            verify(plan, opened.digest, _facts(run, opened, identity, recorded))
-            _refuse_unapproved(run, job, opened.digest)
-            _refuse_destruction(run, job, plan)
-            sealed = _Sealed(
+            refuse_elsewhere(job, recorded, identity)
+            verify(plan, opened.digest, facts_of(run, opened, identity, recorded))
+            refuse_unapproved(run, job, opened.digest)
+            refuse_destruction(run, job, plan)
+            sealed = Sealed(
                 opened=opened,
                 identity=identity,
                 recorded=recorded,
                 operations=operations,
                 path=run.shown(run.plan_file or Path()),
             )
-            return _apply(run, job, sealed, deployer, _planned(base, sealed))
+            return _apply(run, job, sealed, deployer, with_plan(base, sealed))
 
         return _until_not_overtaken(attempt)
 
@@ -219,9 +210,15 @@ def _delete(
     run: Run, job: Job, stage: Stage, deployer: Deployer, base: model.Result
 ) -> model.Result:
     recorded = settle(run, job, stage)
-    _refuse_elsewhere(job, recorded, stage.identity)
+    refuse_elsewhere(job, recorded, stage.identity)
     resources = () if recorded is None else recorded.state.resources
-    target = Target(app_name=stage.app_name, stage=job.stage, graph=None, resources=resources)
+    target = Target(
+        app_name=stage.app_name,
+        stage=job.stage,
+        graph=None,
+        resources=resources,
+        delete_logs=run.inputs.flag(DELETE_LOGS),
+    )
     what = Work(
         target=target,
         operations=deployer.plan(target),
@@ -232,206 +229,11 @@ def _delete(
     return carry_out(run, job, what, deployer, result)
 
 
-# -- planning -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sealed:
-    """A plan with what it was made from."""
-
-    opened: OpenedPlan
-    identity: Identity
-    recorded: Recorded | None
-    operations: tuple[Operation, ...]
-    path: str
-
-
-def _seal(
-    run: Run,
-    built: Built,
-    deployer: Deployer,
-    identity: Identity,
-    recorded: Recorded | None,
-) -> _Sealed:
-    job = built.job
-    if job.policy is not None and job.policy.environment_variables:
-        place = run.config.places.get(f"stages.{job.stage}.environment-variables")
-        raise UsageError(
-            "this version cannot put secrets into a stage's variables yet, and would deploy "
-            "placeholders.",
-            where=str(place or run.config.file),
-            fix="Let the app read them from Parameter Store or Secrets Manager at run time, or "
-            "keep them in .chalice/config.json for now.",
-        )
-    _refuse_elsewhere(job, recorded, identity)
-    run.progress.say("planning against what is deployed", job=job.name)
-    target = _target(built.app_name, job, built.loaded.graph.document, built.packages, recorded)
-    operations = deployer.plan(target)
-    now = run.world.now()
-    snapshot = snapshot_document.render(built.snapshot)
-    lost = destruction.destructions(operations, _recorded_types(recorded), built.result.changes)
-    plan = Plan(
-        app=job.app.name,
-        app_path=job.app.path,
-        app_name=built.app_name,
-        stage=job.stage,
-        account=identity.account,
-        region=identity.region,
-        commit=run.checkout.commit,
-        tree=run.checkout.tree,
-        chalice=built.loaded.chalice_version,
-        python=built.loaded.python_version,
-        tool=__version__,
-        config_digest=run.config_digest(job.app),
-        base_version="" if recorded is None else recorded.version,
-        base_digest=_state_digest(recorded),
-        graph=built.loaded.graph.document,
-        packages=tuple(
-            SealedPackage(slot=slot, sha256=file.sha256, size=file.path.stat().st_size)
-            for slot, file in sorted(built.packages.items())
-        ),
-        operations=operations,
-        findings=tuple(
-            (severity.value, sum(f.severity is severity for f in built.result.findings))
-            for severity in sorted(Severity)
-        ),
-        snapshot=hashlib.sha256(snapshot).hexdigest(),
-        destructive=lost,
-        destruction_allowed=bool(lost) and _destruction_allowed(run, job),
-        created=now.replace(microsecond=0),
-        expires=(now + PLAN_LIFETIME).replace(microsecond=0),
-    )
-    path = run.out / f"{job.app.name}-{job.stage}.plan"
-    digest = seal(
-        plan, {slot: file.path for slot, file in built.packages.items()}, path, snapshot=snapshot
-    )
-    run.hand_over(path)
-    opened = OpenedPlan(
-        plan=plan,
-        digest=digest,
-        packages={slot: file.path for slot, file in built.packages.items()},
-        snapshot=snapshot,
-    )
-    return _Sealed(
-        opened=opened,
-        identity=identity,
-        recorded=recorded,
-        operations=operations,
-        path=run.shown(path),
-    )
-
-
-def _ask_for_approval(run: Run, job: Job, digest: str) -> None:
-    """Where the CI system has no gate, the folder that plays the forge keeps the question."""
-    environment = job.policy.environment if job.policy else None
-    if run.approvals is not None and environment is not None:
-        run.approvals.request_approval(environment, digest)
-        run.progress.say(f"waits for an approval of {environment}: {digest[:12]}", job=job.name)
-
-
-def _refuse_unapproved(run: Run, job: Job, digest: str) -> None:
-    environment = job.policy.environment if job.policy else None
-    if run.approvals is None or environment is None:
-        return
-    if not run.approvals.is_approved(environment, digest):
-        raise PlanRefused(
-            f"nobody has approved the plan {digest[:12]} for the environment {environment}.",
-            where=job.name,
-            fix="Let somebody who may approve it do so, then run this again.",
-        )
-
-
-def _destruction_allowed(run: Run, job: Job) -> bool:
-    asked = run.inputs.flag(ALLOW_DESTRUCTIVE)
-    if asked or job.like is not None:
-        return destruction.is_allowed(job, asked=asked, labels=())
-    pull = run.context.pull_request
-    labels = _labels_of_merged(run) if pull is None else pull.labels
-    return run.context.trusted and destruction.is_allowed(job, asked=False, labels=labels)
-
-
-def _labels_of_merged(run: Run) -> tuple[str, ...]:
-    """The labels of the pull request whose merge this run deploys; none when nobody can say."""
-    commit = run.context.commit
-    if run.forge is None or commit is None:
-        return ()
-    try:
-        merged = run.forge.merged_as(commit)
-    except ForgeError as error:
-        run.progress.say(f"the merged pull request's labels can't be read: {error}")
-        return ()
-    return () if merged is None else merged.labels
-
-
-def _refuse_destruction(run: Run, job: Job, plan: Plan) -> None:
-    allowed = not plan.destructive or plan.destruction_allowed
-    if not allowed and not _destruction_allowed(run, job):
-        destruction.refuse(job, plan.destructive)
-
-
-def _recorded_types(recorded: Recorded | None) -> Mapping[str, str]:
-    resources = () if recorded is None else recorded.state.resources
-    return {str(resource["name"]): str(resource["resource_type"]) for resource in resources}
-
-
-def _planned(result: model.Result, sealed: _Sealed) -> model.Result:
-    """The result with what a plan adds."""
-    plan = sealed.opened.plan
-    return replace(
-        result,
-        account=sealed.identity.account,
-        region=sealed.identity.region,
-        operations=_shown(sealed.operations, sealed.recorded),
-        plan=model.Plan(
-            digest=sealed.opened.digest, path=sealed.path, expires=plan.expires.isoformat()
-        ),
-    )
-
-
-def _shown(
-    operations: tuple[Operation, ...], recorded: Recorded | None
-) -> tuple[model.Operation, ...]:
-    known = () if recorded is None else tuple(str(r["name"]) for r in recorded.state.resources)
-    effects = dict(actions(operations, recorded=known))
-    return tuple(
-        model.Operation(
-            method=operation.method,
-            resource=operation.resource,
-            effect=_EFFECTS[effects[operation.resource]],
-            message=operation.message,
-        )
-        for operation in operations
-    )
-
-
-def _facts(run: Run, opened: OpenedPlan, identity: Identity, recorded: Recorded | None) -> Facts:
-    """What is true now. Without a checkout the plan's own commit and configuration stand: there
-    is nothing to compare them with, and its digest binds them.
-    """
-    plan = opened.plan
-    inside = run.checkout.git_dir is not None
-    app = next((app for app in run.config.apps if app.name == plan.app), None)
-    return Facts(
-        app=plan.app,
-        stage=plan.stage,
-        account=identity.account,
-        region=identity.region,
-        commit=run.checkout.commit if inside else plan.commit,
-        tree=run.checkout.tree if inside else plan.tree,
-        chalice=plan.chalice,
-        tool=__version__,
-        config_digest=run.config_digest(app) if inside and app else plan.config_digest,
-        base_version="" if recorded is None else recorded.version,
-        base_digest=_state_digest(recorded),
-        now=run.world.now(),
-    )
-
-
 # -- applying -------------------------------------------------------------------------------------
 
 
 def _apply(
-    run: Run, job: Job, sealed: _Sealed, deployer: Deployer, base: model.Result
+    run: Run, job: Job, sealed: Sealed, deployer: Deployer, base: model.Result
 ) -> model.Result:
     plan = sealed.opened.plan
     packages = {
@@ -440,7 +242,7 @@ def _apply(
     }
     if job.policy is not None and job.policy.needs is not None:
         refuse_unless_live(run, job, job.policy.needs, packages)
-    target = _target(plan.app_name, job, plan.graph, packages, sealed.recorded)
+    target = target_of(plan, run.secrets, packages, sealed.recorded)
     what = Work(
         target=target,
         operations=sealed.operations,
@@ -647,34 +449,8 @@ def _identified(run: Run, job: Job, deployer: Deployer) -> Identity:
     return identity
 
 
-def _refuse_elsewhere(job: Job, recorded: Recorded | None, identity: Identity) -> None:
-    if recorded is not None:
-        check_recorded(recorded.state.resources, identity, where=job.name)
-
-
 def _guard(run: Run, target: Target, identity: Identity) -> Guard:
     return Guard(owner_of(target, identity), run.clients(identity.region))
-
-
-def _state_digest(recorded: Recorded | None) -> str:
-    resources = () if recorded is None else recorded.state.resources
-    return digest_of([dict(resource) for resource in resources])
-
-
-def _target(
-    app_name: str,
-    job: Job,
-    graph: Mapping[str, object],
-    packages: Mapping[str, PackageFile],
-    recorded: Recorded | None,
-) -> Target:
-    return Target(
-        app_name=app_name,
-        stage=job.stage,
-        graph=graph,
-        packages=packages,
-        resources=() if recorded is None else recorded.state.resources,
-    )
 
 
 def _agreed_name(job: Job, state: StageState) -> str:

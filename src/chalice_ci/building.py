@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chalice_ci.app.client import LoadRequest, LoadResult, load_app
+from chalice_ci.app.client import LoadRequest, LoadResult, SecretAtLoad, load_app
 from chalice_ci.app.deployer import PackageFile
 from chalice_ci.app.environment import (
     genuine_chalice,
@@ -36,8 +36,14 @@ from chalice_ci.report.report import Failure, Result
 from chalice_ci.route import Job
 from chalice_ci.run import Run
 from chalice_ci.snapshot import Snapshot
-from chalice_ci.snapshot_of import make_snapshot
+from chalice_ci.snapshot_of import SnapshotSecrets, make_snapshot
 from chalice_ci.source import read_source
+from chalice_ci.stage_secrets import (
+    refuse_misplaced,
+    secret_variables,
+    shown_at_load,
+    snapshot_secrets,
+)
 from chalice_ci.upgrade.facts import AppFacts
 from chalice_ci.upgrade.findings import upgrade_findings
 from chalice_ci.upgrade.reading import StageAsked, read_facts
@@ -64,6 +70,7 @@ class Built:
     package: Package
     interpreter: Interpreter
     snapshot_key: str = field(default="", repr=False)
+    snapshot_secrets: SnapshotSecrets = field(default_factory=SnapshotSecrets, repr=False)
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -74,6 +81,7 @@ class Built:
             sizes={archive.slot: archive.size for archive in self.package.archives},
             app=self.job.app.name,
             key=self.snapshot_key,
+            secrets=self.snapshot_secrets,
         )
 
     @property
@@ -237,7 +245,7 @@ class _Building:
                     region=self.run.region(self.job) or FALLBACK_REGION,
                     python=python,
                     like=self.job.like,
-                    variables=self._placeholders,
+                    secrets=self._secrets_at_load,
                     layer_is_empty=layer_is_empty,
                     template=template,
                     confined=self._must_be_confined,
@@ -308,14 +316,18 @@ class _Building:
     @property
     def _must_be_confined(self) -> bool:
         """On CI, with credentials around, an app is only loaded where something shuts it in."""
-        exposed = self.run.world.has_credentials and self.run.world.on_ci
-        return exposed and not self.run.inputs.flag(ALLOW_UNSANDBOXED)
+        world = self.run.world
+        exposed = (world.has_credentials or self.run.secrets.values) and world.on_ci
+        return bool(exposed) and not self.run.inputs.flag(ALLOW_UNSANDBOXED)
 
     @property
-    def _placeholders(self) -> Mapping[str, str]:
-        """What stands for the stage's secrets while the app is loaded."""
-        secrets = self.job.policy.environment_variables if self.job.policy else ()
-        return {name: f"chalice-ci:secret:{secret.name}" for name, secret in secrets}
+    def _secrets_at_load(self) -> tuple[SecretAtLoad, ...]:
+        """The stage's secrets as the app may see them."""
+        shown = shown_at_load(self.run, self.job)
+        return tuple(
+            SecretAtLoad(variable=one, value=shown.get(one.secret))
+            for one in secret_variables(self.job)
+        )
 
     def _package(self) -> Package:
         settings = self.config, self._settings_stage
@@ -350,6 +362,8 @@ class _Building:
     ) -> Built | Result:
         answer = loading.answer
         loaded = answer if isinstance(answer, Loaded) else None
+        if loaded is not None:
+            refuse_misplaced(self.run, self.job, loaded)
         checked = check(
             answer,
             app=self.job.app,
@@ -387,6 +401,7 @@ class _Building:
             package=package,
             interpreter=self.versions.interpreter,
             snapshot_key=self.run.inputs.text(SNAPSHOT_KEY),
+            snapshot_secrets=snapshot_secrets(self.run, self.job),
         )
 
 

@@ -129,6 +129,7 @@ class StateConfig:
     branch: str = "chalice-state"
     bucket: str | None = None
     prefix: str = ""
+    kms_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -549,6 +550,17 @@ _STATE = Table(
             summary="The path within the bucket.",
             default="none",
             example="shop",
+        ),
+        Key(
+            name="kms-key",
+            kind=Text(
+                pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,255}|alias/[A-Za-z0-9/_-]{1,250}|"
+                r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(?:key|alias)/[A-Za-z0-9/_-]{1,250}",
+                words="the id, alias or ARN of a KMS key",
+            ),
+            summary="The KMS key that encrypts what is kept in the bucket.",
+            default="the bucket's own default",
+            example="alias/chalice-state",
         ),
     )
 )
@@ -1022,7 +1034,12 @@ def _wrong_state(values: Mapping[str, object], reading: Reading) -> Iterator[Pro
             at=reading.places["state.store"],
             fix="Write `bucket: my-team-chalice-state`.",
         )
-    for key, owner in (("branch", "git"), ("bucket", "s3"), ("prefix", "s3")):
+    for key, owner in (
+        ("branch", "git"),
+        ("bucket", "s3"),
+        ("prefix", "s3"),
+        ("kms-key", "s3"),
+    ):
         if store != owner and f"state.{key}" in reading.places:
             yield Problem(
                 what=f"`state.{key}` belongs to the store `{owner}`, the store here is `{store}`.",
@@ -1151,4 +1168,5 @@ def _state(fields: Mapping[str, object]) -> StateConfig:
         branch=_optional_text(fields, "branch") or "chalice-state",
         bucket=_optional_text(fields, "bucket"),
         prefix=_optional_text(fields, "prefix") or "",
+        kms_key=_optional_text(fields, "kms-key"),
     )

@@ -207,10 +207,10 @@ def _recover(run: Run) -> tuple[Result, ...]:
     return recover_states(run, _wish(run))
 
 
-def _unlock(run: Run) -> tuple[Result, ...]:
+def _unlock(run: Run, given: Mapping[str, str]) -> tuple[Result, ...]:
     from chalice_ci.recovering import unlock_states
 
-    return unlock_states(run, _wish(run))
+    return unlock_states(run, _wish(run), force=bool(given["force"]))
 
 
 def _react(run: Run, _: Mapping[str, str]) -> Reaction:
@@ -252,7 +252,7 @@ _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Rea
     "state show": lambda run, _: show_states(run, _wish(run)),
     "state pull": lambda run, given: pull_states(run, _wish(run), force=bool(given["force"])),
     "state recover": lambda run, _: _recover(run),
-    "state unlock": lambda run, _: _unlock(run),
+    "state unlock": _unlock,
     "state import": lambda run, given: import_state(
         run, _wish(run), run.world.cwd / given["file"], force=bool(given["force"])
     ),

@@ -25,10 +25,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
+from chalice_ci.ci_secrets import SecretVariable
 from chalice_ci.errors import PlanRefused, StateMoved, UserError, WrongAccount
 from chalice_ci.graph import check_graph
 
-FORMAT = 1
+FORMAT = 2
 SLOTS = ("app", "layer")
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
 MAX_PACKAGE_BYTES = 512 * 1024 * 1024
@@ -145,7 +146,9 @@ class Plan:
     and `base_digest` the digest of its resources; `config_digest` covers the configuration files.
     `findings` counts findings by severity. `snapshot` is the SHA-256 of the stage's snapshot, which
     is in the file ("" for none). `destructive` are clauses that say which addresses or data are
-    lost, `destruction_allowed` whether that was allowed when the plan was made. `account` is None
+    lost, `destruction_allowed` whether that was allowed when the plan was made. `secrets` are the
+    variables that come from CI secrets, placeholders in the graph; `secrets_unknown` the secrets
+    whose values were not there when the plan was made. `account` is None
     when it was not known. Times are UTC, in whole seconds.
     """
 
@@ -170,6 +173,8 @@ class Plan:
     snapshot: str = ""
     destructive: tuple[str, ...] = ()
     destruction_allowed: bool = False
+    secrets: tuple[SecretVariable, ...] = ()
+    secrets_unknown: tuple[str, ...] = ()
     created: datetime
     expires: datetime
 
@@ -379,6 +384,11 @@ def _document(plan: Plan) -> dict[str, object]:
         "snapshot": plan.snapshot,
         "destructive": list(plan.destructive),
         "destruction_allowed": plan.destruction_allowed,
+        "secrets": [
+            {"variable": one.variable, "secret": one.secret, "functions": list(one.functions)}
+            for one in plan.secrets
+        ],
+        "secrets_unknown": list(plan.secrets_unknown),
         "created": _time(plan.created),
         "expires": _time(plan.expires),
     }
@@ -474,7 +484,8 @@ def _plan(document: object) -> Plan:
     expected = {
         "format", "app", "app_path", "app_name", "stage", "account", "region", "commit", "tree",
         "chalice", "python", "tool", "config_digest", "base", "graph", "packages", "operations",
-        "findings", "snapshot", "destructive", "destruction_allowed", "created", "expires",
+        "findings", "snapshot", "destructive", "destruction_allowed", "secrets",
+        "secrets_unknown", "created", "expires",
     }  # fmt: skip
     if top.get("format") != FORMAT or type(top["format"]) is not int:
         raise ValueError(f"its format is {top.get('format')!r}, this version reads {FORMAT}")
@@ -504,6 +515,8 @@ def _plan(document: object) -> Plan:
         snapshot=_text(top, "snapshot"),
         destructive=_texts(top["destructive"], "destructive"),
         destruction_allowed=_truth(top["destruction_allowed"], "destruction_allowed"),
+        secrets=tuple(_secrets(top["secrets"])),
+        secrets_unknown=_texts(top["secrets_unknown"], "secrets_unknown"),
         created=_moment(_text(top, "created")),
         expires=_moment(_text(top, "expires")),
     )
@@ -553,6 +566,19 @@ def _operations(document: object) -> tuple[Operation, ...] | None:
             )
         )
     return tuple(found)
+
+
+def _secrets(document: object) -> Iterator[SecretVariable]:
+    if not isinstance(document, list):
+        raise TypeError("secrets is not a list")
+    for item in document:
+        secret = _object(item, "secret")
+        _keys(secret, {"variable", "secret", "functions"}, "secret")
+        yield SecretVariable(
+            variable=_text(secret, "variable"),
+            secret=_text(secret, "secret"),
+            functions=_texts(secret["functions"], "functions"),
+        )
 
 
 def _findings(document: Mapping[str, object]) -> Iterator[tuple[str, int]]:

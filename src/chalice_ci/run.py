@@ -17,6 +17,7 @@ from chalice_ci.plan import digest_of
 from chalice_ci.report.report import URL
 from chalice_ci.route import Job
 from chalice_ci.scene import Scene
+from chalice_ci.signing import SigningKey, signing_key
 from chalice_ci.state.select import Records
 from chalice_ci.state.urls import StageUrl
 
@@ -79,6 +80,11 @@ class Run(Scene):
         from chalice_ci.ownership import clients_of
 
         return cache(partial(clients_of, self.aws_environ))
+
+    @cached_property
+    def signing_key(self) -> SigningKey | None:
+        """The key that plans are sealed with, if there is one."""
+        return signing_key(self.inputs)
 
     @property
     def plan_file(self) -> Path | None:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chalice_ci.ci_secrets import NO_SECRETS, Secrets
 from chalice_ci.context import Context
 from chalice_ci.findings import Severity
 from chalice_ci.forge.port import Forge
@@ -25,6 +26,7 @@ class Scene:
     out: Path
     context: Context = field(default_factory=Context)
     forge: Forge | None = None
+    secrets: Secrets = NO_SECRETS
 
     @property
     def root(self) -> Path:

@@ -75,10 +75,14 @@ class Authorizer:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Variable:
-    """An environment variable: its name, and a keyed digest of its value where a key was given."""
+    """An environment variable: its name, and a keyed digest of its value where a key was given.
+
+    `secret` names the CI secret that it comes from; its digest begins with the id of its own key.
+    """
 
     name: str
     digest: str = ""
+    secret: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from chalice_ci.check import features_used
+from chalice_ci.ci_secrets import SecretVariable
 from chalice_ci.graph import Loaded, Resource
 from chalice_ci.package.manifest import Manifest
 from chalice_ci.snapshot import (
@@ -67,14 +69,38 @@ _WEBSOCKET_ROUTES = {
 }
 
 
+def _no_digest(_function: str, _variable: str, _secret: str) -> str:
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotSecrets:
+    """The variables that come from secrets; `digest` gives a keyed digest of a secret's value by
+    function, variable and secret, "" where the key or the value is not here.
+    """
+
+    variables: tuple[SecretVariable, ...] = ()
+    digest: Callable[[str, str, str], str] = _no_digest
+
+
+NO_SNAPSHOT_SECRETS = SnapshotSecrets()
+
+
 def make_snapshot(
-    loaded: Loaded, manifest: Manifest, *, sizes: Mapping[str, int], app: str, key: str = ""
+    loaded: Loaded,
+    manifest: Manifest,
+    *,
+    sizes: Mapping[str, int],
+    app: str,
+    key: str = "",
+    secrets: SnapshotSecrets = NO_SNAPSHOT_SECRETS,
 ) -> Snapshot:
     """The snapshot of a stage.
 
     `sizes` are the bytes of the archives by slot, `app` the name in chalice-ci.yml, `key` a secret
     text: with it, values of environment variables are represented by a keyed digest, so that a
-    changed one can be told. Without it only names are kept.
+    changed one can be told. Without it only names are kept. `secrets` tells of variables that come
+    from CI secrets.
     """
     graph = loaded.graph
     documents = [
@@ -95,7 +121,7 @@ def make_snapshot(
             route for document in documents for route in _routes(document, _views(loaded))
         ),
         authorizers=tuple(one for document in documents[:1] for one in _authorizers(document)),
-        functions=_once(_function(function, key) for function in graph.functions),
+        functions=_once(_function(function, key, secrets) for function in graph.functions),
         triggers=_once(_trigger(resource) for resource in graph.of_type(*_SOURCES)),
         apis=_once(_api(resource) for resource in graph.of_type("RestAPI", "WebsocketAPI")),
         domains=_once(_domain(resource) for resource in graph.of_type("DomainName")),
@@ -248,7 +274,7 @@ def _decider(uri: object) -> str:
 # -- resources ------------------------------------------------------------------------------------
 
 
-def _function(function: Resource, key: str) -> Function:
+def _function(function: Resource, key: str, secrets: SnapshotSecrets) -> Function:
     given = function.fields
     role, log_group = given["role"], given["log_group"]
     return Function(
@@ -271,10 +297,18 @@ def _function(function: Resource, key: str) -> Function:
         security_groups=tuple(sorted(_texts(given["security_group_ids"]))),
         tags=tuple(sorted(_mapping(given["tags"]))),
         variables=tuple(
-            Variable(name=name, digest=_digest(key, function.name, name, value))
+            _variable(key, function.name, name, _text(value), secrets)
             for name, value in sorted(_mapping(given["environment_variables"]).items())
         ),
     )
+
+
+def _variable(key: str, function: str, name: str, value: str, secrets: SnapshotSecrets) -> Variable:
+    for one in secrets.variables:
+        if (one.variable, one.placeholder) == (name, value):
+            digest = secrets.digest(function, name, one.secret)
+            return Variable(name=name, digest=digest, secret=one.secret)
+    return Variable(name=name, digest=_digest(key, function, name, value))
 
 
 def _role_of(role: object) -> str:
@@ -283,11 +317,11 @@ def _role_of(role: object) -> str:
     return role.name or _text(role.fields.get("role_arn"))
 
 
-def _digest(key: str, function: str, name: str, value: object) -> str:
+def _digest(key: str, function: str, name: str, value: str) -> str:
     """A digest that says nothing to whom does not know the key, not even which values are equal."""
     if not key:
         return ""
-    message = "\0".join((function, name, _text(value)))
+    message = "\0".join((function, name, value))
     return hmac.new(key.encode(), message.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 

@@ -30,6 +30,7 @@ from chalice_ci.app.sandbox import (
     sandbox_folder,
 )
 from chalice_ci.app.virtualenv import layers
+from chalice_ci.ci_secrets import Secrets, SecretVariable, spellings
 from chalice_ci.graph import Expected, Loaded, LoadFailure, canonical, read_answer
 from chalice_ci.neutral import neutralise, one_line
 
@@ -73,13 +74,22 @@ class AppPython(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecretAtLoad:
+    """A variable that comes from a secret; without a value the app gets the placeholder."""
+
+    variable: SecretVariable
+    value: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoadRequest:
     """An app and a stage to load.
 
-    A stage that is only `like` another takes the other's settings. `variables` are added to the
-    stage's environment variables: placeholders for those that come from secrets. `layer_is_empty`
-    says that a managed layer would hold nothing, `template` asks for the SAM template too,
-    `confined` refuses to load where the app could not be shut in at all.
+    A stage that is only `like` another takes the other's settings. `secrets` are variables of the
+    stage that come from secrets: a placeholder stands there, or the value where the app may have
+    it. Of what the app says then, its placeholder takes the value's place. `layer_is_empty` says
+    that a managed layer would hold nothing, `template` asks for the SAM template too, `confined`
+    refuses to load where the app could not be shut in at all.
     """
 
     app_dir: Path
@@ -88,7 +98,7 @@ class LoadRequest:
     region: str
     python: AppPython
     like: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[SecretAtLoad, ...] = ()
     layer_is_empty: bool = False
     template: bool = False
     confined: bool = False
@@ -138,6 +148,7 @@ def load_app(
         )
         ended = run_confined(program, owner=owner, limits=request.limits)
         output = _output(ended, project, request.python.executable.parent.parent)
+    output = _seen(request).redact(output)
     if ended.ended:
         warnings = (*warnings, f"The app left {ended.ended} process(es) behind; they were ended.")
     answer = _answer(ended, request, nonce, output)
@@ -162,7 +173,14 @@ def _request(request: LoadRequest, project: Path, nonce: str) -> dict[str, objec
         "project": str(project),
         "stage": request.stage,
         "like": request.like,
-        "variables": dict(request.variables),
+        "variables": [
+            {
+                "name": one.variable.variable,
+                "value": one.variable.placeholder if one.value is None else one.value,
+                "functions": one.variable.functions,
+            }
+            for one in request.secrets
+        ],
         "layer_is_empty": request.layer_is_empty,
         "template": request.template,
         # A little earlier than the sandbox, so that the answer can name the line.
@@ -230,7 +248,7 @@ def _answer(ended: Ended, request: LoadRequest, nonce: str, output: str) -> Load
     if not secrets.compare_digest(first, nonce.encode()):
         return LoadFailure(kind="forged", message="The answer does not come from the loader.")
     answer = read_answer(
-        document,
+        _with_placeholders(document, request),
         app_path=request.app.path,
         chalice_version=request.python.chalice,
         expected=Expected(
@@ -247,6 +265,21 @@ def _answer(ended: Ended, request: LoadRequest, nonce: str, output: str) -> Load
                     kind="forged", message=f"The IAM policy is not the one in {name}."
                 )
     return answer
+
+
+def _seen(request: LoadRequest) -> Secrets:
+    """The values that the app was given."""
+    return Secrets(
+        values={one.variable.secret: one.value for one in request.secrets if one.value is not None}
+    )
+
+
+def _with_placeholders(document: bytes, request: LoadRequest) -> bytes:
+    """The answer without the values that the app was given, whole or in a usual encoding."""
+    for one in request.secrets:
+        for form in spellings(one.value or ""):
+            document = document.replace(form.encode(), one.variable.placeholder.encode())
+    return document
 
 
 def _ended_early(ended: Ended, limits: Limits, output: str) -> LoadFailure | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from chalice_ci.difference.changes import Area, Change, Detail, Kind, Risk, Risky
 from chalice_ci.difference.delta import Delta
 from chalice_ci.difference.details import Setting, differing, told
-from chalice_ci.snapshot import Function, Snapshot, Trigger
+from chalice_ci.snapshot import Function, Snapshot, Trigger, Variable
 
 
 def function_changes(delta: Delta, *, variables_comparable: bool) -> Iterator[Change]:
@@ -114,16 +114,30 @@ def _unit(value: int | None, unit: str) -> str | None:
 
 def _variables(before: Function, after: Function, *, comparable: bool) -> Iterator[Detail]:
     """Environment variables by name; never what they hold."""
-    had = {variable.name: variable.digest for variable in before.variables}
-    has = {variable.name: variable.digest for variable in after.variables}
+    had = {variable.name: variable for variable in before.variables}
+    has = {variable.name: variable for variable in after.variables}
     for name in sorted({*had, *has}):
         label = f"environment variable {name}"
         if name not in had:
             yield Detail(name=label, after="set")
         elif name not in has:
             yield Detail(name=label, before="set")
-        elif comparable and had[name] != has[name]:
+        elif had[name].secret != has[name].secret:
+            yield Detail(name=label, before=_origin(had[name]), after=_origin(has[name]))
+        elif _has_changed(had[name], has[name], comparable=comparable):
             yield Detail(name=label)
+
+
+def _origin(variable: Variable) -> str:
+    return f"secret {variable.secret}" if variable.secret else "config.json"
+
+
+def _has_changed(before: Variable, after: Variable, *, comparable: bool) -> bool:
+    """Whether a value is known to be another one; without keys of their own nobody knows."""
+    if before.secret:
+        keys = {variable.digest.partition(":")[0] for variable in (before, after)}
+        comparable = len(keys) == 1 and "" not in keys
+    return comparable and before.digest != after.digest
 
 
 def trigger_changes(delta: Delta) -> Iterator[Change]:

@@ -13,18 +13,20 @@ from chalice_ci.neutral import neutralise
 class Progress:
     """Lines for a person, each under the job it belongs to; nothing at all when quiet.
 
-    Texts may come from the app or from AWS: they are made harmless here.
+    Texts may come from the app or from AWS: they are made harmless here, and `redact` takes out
+    what nobody may read.
     """
 
     stream: TextIO
     quiet: bool = False
+    redact: Callable[[str], str] = str
 
     def say(self, text: str, *, job: str = "") -> None:
         """Write one step."""
         if self.quiet:
             return
         head = f"{job}: " if job else ""
-        for line in neutralise(text).split("\n"):
+        for line in neutralise(self.redact(text)).split("\n"):
             self.stream.write(neutralise(head + line) + "\n")
         self.stream.flush()
 

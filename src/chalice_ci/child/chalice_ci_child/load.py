@@ -207,7 +207,7 @@ class _Factory(CLIFactory):
         super().__init__(project, environ=cast(Any, variables))
         self._stage = request["stage"]
         self._like = request.get("like")
-        self._extra = request.get("variables") or {}
+        self._extra = request.get("variables") or ()
 
     def load_project_config(self) -> Any:
         config = super().load_project_config()
@@ -222,12 +222,8 @@ class _Factory(CLIFactory):
             # The top of the file loses against every other place that may name one.
             if config.get("iam_policy_file") is None:
                 config["iam_policy_file"] = f"policy-{self._like}.json"
-        if self._extra:
-            stage = config.setdefault("stages", {}).setdefault(self._stage, {})
-            stage["environment_variables"] = {
-                **(stage.get("environment_variables") or {}),
-                **self._extra,
-            }
+        for variable in self._extra:
+            _set_variable(config, self._stage, variable)
         return config
 
     def load_chalice_app(
@@ -247,6 +243,26 @@ class _Factory(CLIFactory):
                 at=("app.py", None),
             )
         return app
+
+
+def _set_variable(config: dict[str, Any], stage_name: str, variable: Mapping[str, Any]) -> None:
+    """Put a variable into the stage's settings, in the place of any other of its name."""
+    stage = config.setdefault("stages", {}).setdefault(stage_name, {})
+    name, value, chosen = variable["name"], variable["value"], variable["functions"]
+    functions = stage.get("lambda_functions")
+    for settings in functions.values() if isinstance(functions, dict) else ():
+        if isinstance(settings, dict) and isinstance(settings.get("environment_variables"), dict):
+            settings["environment_variables"].pop(name, None)
+    if not chosen:
+        stage["environment_variables"] = {**(stage.get("environment_variables") or {}), name: value}
+        return
+    functions = stage.setdefault("lambda_functions", {})
+    for function in chosen:
+        settings = functions.setdefault(function, {})
+        settings["environment_variables"] = {
+            **(settings.get("environment_variables") or {}),
+            name: value,
+        }
 
 
 class _Trace:

@@ -351,6 +351,7 @@ class _Foresight(Executor):
         super().__init__(client, UI())
         self.variables = _Values()
         self._live = Live(client)
+        self._aws = client
 
     def look(self, instructions: Sequence[Any]) -> dict[int, Standing]:
         """Return what stands, by the id of the instruction."""
@@ -368,9 +369,18 @@ class _Foresight(Executor):
                 found[id(instruction)] = standing
             if instruction.output_var:
                 self.variables[instruction.output_var] = (
-                    _Unknown() if standing is None else standing.value
+                    self._foreseen(instruction) if standing is None else standing.value
                 )
         return found
+
+    def _foreseen(self, instruction: Any) -> Any:
+        """What a call will answer: an update does not change what a function is called."""
+        if instruction.method_name == "update_function":
+            name = self._resolve_variables(instruction)["function_name"]
+            arn = (self._aws.known(name).get("Configuration") or {}).get("FunctionArn")
+            if arn:
+                return {"FunctionArn": arn}
+        return _Unknown()
 
     def _standing(self, instruction: Any) -> Standing | None:
         if instruction.method_name in READ_METHODS:

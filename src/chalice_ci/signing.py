@@ -1,0 +1,58 @@
+"""Keys derived from the signing key: a text that only jobs have which may deploy.
+
+The text is stretched (scrypt), so that a short one is not guessed from what was made with it; each
+purpose has a key of its own. Pure.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, field
+
+from chalice_ci.ci_secrets import value_digest
+from chalice_ci.errors import UsageError
+from chalice_ci.inputs import SIGNING_KEY, Inputs
+
+SHORTEST = 24
+"""Characters; `openssl rand -base64 32` gives 44."""
+
+_COST = 2**14
+_DIGESTS = b"chalice-ci digests of secrets, 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningKey:
+    """A signing key as it was given."""
+
+    text: str = field(repr=False)
+
+    def derive(self, salt: bytes, size: int) -> bytes:
+        """`size` bytes that depend on the key and the salt; takes some 50 ms."""
+        return hashlib.scrypt(
+            self.text.encode("utf-8", "surrogateescape"), salt=salt, n=_COST, r=8, p=1, dklen=size
+        )
+
+    @functools.cached_property
+    def _digests(self) -> tuple[bytes, str]:
+        made = self.derive(_DIGESTS, 40)
+        return made[:32], made[32:].hex()
+
+    def digest(self, value: str, *, scope: tuple[str, ...]) -> str:
+        """A digest of a secret's value, `<id of the key>:<hex>`; see `value_digest`."""
+        key, name = self._digests
+        return f"{name}:{value_digest(key, scope=scope, value=value)}"
+
+
+def signing_key(inputs: Inputs) -> SigningKey | None:
+    """The signing key that was given; raises UsageError for one that could be guessed."""
+    value = inputs.value(SIGNING_KEY)
+    if not value.text:
+        return None
+    if len(value.text) < SHORTEST:
+        raise UsageError(
+            f"the signing key has fewer than {SHORTEST} characters.",
+            where=value.detail,
+            fix="Make one that nobody guesses: openssl rand -base64 32",
+        )
+    return SigningKey(text=value.text)
