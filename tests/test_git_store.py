@@ -135,6 +135,44 @@ class TestTheCommit:
         record(store, DEV, "b", version)
 
 
+class TestBesideTheCode:
+    """`state: {branch: source}`."""
+
+    def test_the_remote_says_which_branch_that_is_and_keeps_the_code(
+        self, forge: Path, work: Path
+    ) -> None:
+        store = GitStore(RemoteRepository(str(forge), work_dir=work, environ=PATH), branch=None)
+        record(store, DEV, "a")
+        record(store, ORDERS, "b")
+        assert git(forge, "for-each-ref", "--format=%(refname)").splitlines() == ["refs/heads/main"]
+        files = git(forge, "ls-tree", "-r", "--name-only", "main").splitlines()
+        assert files == [DEV.file, "app.py", ORDERS.file]
+        subjects = git(forge, "log", "--format=%s", "main~2..main").splitlines()
+        assert all("[skip ci]" in subject for subject in subjects)
+
+    def test_a_push_of_code_in_between_is_kept(
+        self, forge: Path, work: Path, tmp_path: Path
+    ) -> None:
+        store = GitStore(RemoteRepository(str(forge), work_dir=work, environ=PATH), branch=None)
+        version = record(store, DEV, "a")
+        git(tmp_path, "clone", "-q", str(forge), "developer")
+        developer = tmp_path / "developer"
+        (developer / "app.py").write_text("app = 2\n")
+        git(developer, "commit", "-q", "-a", "-m", "Work")
+        git(developer, "push", "-q", "origin", "main")
+        record(store, DEV, "b", version)
+        assert git(forge, "show", "main:app.py") == "app = 2"
+        assert git(forge, "log", "--format=%s", "main~2..main").splitlines()[1] == "Work"
+
+    def test_a_repository_that_names_no_branch_is_told(self, forge: Path, work: Path) -> None:
+        (forge / "HEAD").write_text(f"{git(forge, 'rev-parse', 'main')}\n")
+        store = GitStore(RemoteRepository(str(forge), work_dir=work, environ=PATH), branch=None)
+        with pytest.raises(ForgeError, match="no default branch"):
+            store.read(DEV)
+        with pytest.raises(StateNotRecorded, match="no default branch"):
+            record(store, DEV, "a")
+
+
 class TestSomebodysWorktree:
     def snapshot(self, path: Path) -> dict[str, bytes]:
         """Every file but the objects, the refs of the state and their logs."""

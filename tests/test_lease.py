@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from chalice_ci.state.lease import (
     Clocks,
     Held,
     Here,
+    Unlocked,
     has_ended,
     is_live,
     opened,
@@ -40,7 +42,7 @@ from chalice_ci.state.lease import (
 from chalice_ci.state.local import LocalStore
 from chalice_ci.state.local_log import LocalLog, replay
 from chalice_ci.state.schema import StageState, StateDamaged
-from chalice_ci.state.store import ABSENT, StateKey
+from chalice_ci.state.store import ABSENT, JournalChange, StateKey
 
 KEY = StateKey(app_path=".", stage="dev")
 ME, OTHER = Here(owner="me"), Here(owner="other")
@@ -261,7 +263,9 @@ class TestWaiting:
             say=said.append,
         )
         assert stored.journal.raw is None
-        assert said == ["waiting: me holds this stage: deploy c0ffee"]
+        assert said[0] == (
+            "waiting: me holds this stage: deploy c0ffee, until 00:10:00 UTC unless renewed"
+        )
 
     def test_it_ends_when_patience_does(self, store: LocalStore, taken: Any) -> None:
         time = Time()
@@ -273,17 +277,47 @@ class TestWaiting:
         assert told.value.exit_code == 14
         assert sum(time.slept) == 60
 
+    def test_a_long_wait_says_that_it_goes_on(self, store: LocalStore, taken: Any) -> None:
+        time, said = Time(), list[str]()
+        taken(ME, time)
+        with pytest.raises(LeaseHeld):
+            wait_until_free(
+                store, KEY, here=OTHER, clocks=time.clocks, patience=300, say=said.append
+            )
+        assert 4 <= len(said) <= 6
+        assert re.fullmatch(r"waiting \((6|7|8|9)\d s of 300\): me holds this stage: .*", said[1])
+
     def test_unlocking_tells_who_held_it_and_leaves_the_journal_open(
         self, store: LocalStore, taken: Any
     ) -> None:
         taken()
-        lease = unlock(store, KEY, message="m")
+        lease = unlock(store, KEY, message="m").holder
         assert lease is not None
         assert lease.owner == "me"
         journal = opened(KEY, store.read(KEY).journal)
         assert journal is not None
         assert journal.lease is None
-        assert unlock(store, KEY, message="m") is None
+        assert unlock(store, KEY, message="m") == Unlocked()
+
+    def test_by_force_the_journal_goes_too(self, store: LocalStore, taken: Any) -> None:
+        taken()
+        done = unlock(store, KEY, message="m", clear=True)
+        assert done.cleared
+        assert done.holder is not None
+        assert store.read(KEY).journal.raw is None
+        assert unlock(store, KEY, message="m", clear=True) == Unlocked()
+
+    @pytest.mark.parametrize("raw", [b"", b"{", b"\0" * 9, b'{"format": 2}', b"[" * 9999])
+    def test_a_journal_that_cannot_be_read_is_cleared_as_its_error_says(
+        self, store: LocalStore, raw: bytes
+    ) -> None:
+        store.keep_journal(KEY, JournalChange(raw=raw, expected=""), state="", message="m")
+        with pytest.raises(StateDamaged, match="state unlock"):
+            opened(KEY, store.read(KEY).journal)
+        done = unlock(store, KEY, message="m")
+        assert done.cleared
+        assert done.damaged
+        assert store.read(KEY).journal.raw is None
 
 
 class TestProcesses:

@@ -461,6 +461,37 @@ def test_a_plan_of_another_commit_is_refused_and_nothing_is_touched(planned, acc
     assert functions(account) == []
 
 
+def test_beside_the_code_a_recorded_state_is_no_newer_code(tmp_path, account):
+    """`branch: source`: what a deploy pushes there must not make the plans of others old."""
+    home = tmp_path / "home.git"
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch", "main", "home.git")
+    repository = hello(tmp_path / "r", **{"chalice-ci.yml": "state: {branch: source}\n"})
+    git(repository, "remote", "add", "origin", home)
+    git(repository, "push", "--quiet", "--set-upstream", "origin", "main")
+    planning = ("plan", "--stage", "prod", "--format", "json")
+    planned = chalice_ci(*planning, cwd=repository, **account)
+    assert planned.code == 0, planned.out + planned.err
+    plan = repository / planned.result["plan"]["path"]
+    code = git(repository, "rev-parse", "HEAD")
+    ran = chalice_ci("deploy", "--stage", "dev", cwd=repository, **account)
+    assert ran.code == 0, ran.out + ran.err
+    git(repository, "pull", "--quiet")
+    assert git(repository, "rev-parse", "HEAD") != code
+    assert (repository / ".chalice/deployed/dev.json").is_file()
+    said = git(repository, "log", "--format=%B", f"{code}..HEAD")
+    assert f"hello/dev: deployed at {code[:12]} [skip ci]" in said
+    assert git(repository, "diff", "--name-only", code, "HEAD", "--", "app.py") == ""
+    ran = chalice_ci("deploy", "--plan", plan, cwd=repository, **account)
+    assert ran.code == 0, ran.out + ran.err
+    assert functions(account) == ["hello-dev", "hello-prod"]
+    git(repository, "pull", "--quiet")
+    write(repository, {"app.py": APP.replace("world", "moon")})
+    commit(repository)
+    refused = chalice_ci("deploy", "--plan", plan, cwd=repository, **account)
+    assert refused.code == 16
+    assert "made for commit" in refused.out + refused.err
+
+
 def test_a_plan_whose_state_moved_is_refused(planned, account):
     repository, plan = planned
     assert chalice_ci("deploy", cwd=repository, **account).code == 0

@@ -79,6 +79,10 @@ def logging(aws: EmbeddedAWS, tmp_path_factory: pytest.TempPathFactory) -> Deplo
     return Deployed(aws, tmp_path_factory.mktemp("logging"), "functions")
 
 
+def _arn(function: str) -> str:
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
+
+
 def _by_name(resources: tuple[Resource, ...]) -> dict[tuple[str, str], Resource]:
     return {(str(r["resource_type"]), str(r["name"])): r for r in resources}
 
@@ -108,7 +112,7 @@ def test_what_is_recorded_and_gone_is_dropped(everything: Deployed) -> None:
         "resource_type": "sqs_event",
         "queue": "q",
         "event_uuid": "00000000-0000-0000-0000-000000000000",
-        "lambda_arn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{everything.target.app_name}-dev",
+        "lambda_arn": _arn(f"{everything.target.app_name}-dev"),
     }
     found = everything.discover((*everything.resources, ghost))
     assert found.dropped == (("sqs_event", "old-sqs-event-source"),)
@@ -218,7 +222,7 @@ def test_a_log_group_is_adopted_with_its_function_or_when_a_deploy_was_about_to_
 def test_a_function_whose_log_group_is_still_to_be_deleted_stays_recorded(
     logging: Deployed,
 ) -> None:
-    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{logging.target.app_name}-dev-ghost"
+    arn = _arn(f"{logging.target.app_name}-dev-ghost")
     ghost = {"name": "ghost", "resource_type": "lambda_function", "lambda_arn": arn}
     meant = Intent(method="delete_log_group", resource="ghost")
     assert logging.discover((ghost,), intents=(meant,)).dropped == ()

@@ -13,7 +13,8 @@ import pytest
 import test_state_stores as contract
 from chalice_ci.errors import AWSError, StateNotRecorded, UsageError
 from chalice_ci.local import EmbeddedAWS
-from chalice_ci.state.store import ABSENT, StateKey
+from chalice_ci.state.s3 import S3Store
+from chalice_ci.state.store import ABSENT, JournalChange, StateKey
 from support.statewriter import marked, message, open_store
 
 DEV = StateKey(app_path=".", stage="dev")
@@ -61,6 +62,39 @@ def test_a_state_is_chalices_own_file_and_each_version_is_kept(
     assert [one["Key"] for one in versions] == [file, file]
     head = s3(aws).head_object(Bucket=bucket, Key=file)
     assert head["ServerSideEncryption"] == "AES256"
+
+
+def test_everything_is_encrypted_by_the_key_that_was_given(aws: EmbeddedAWS, bucket: str) -> None:
+    kms = boto3.Session("embedded", "embedded", region_name="us-east-1").client(
+        "kms", endpoint_url=aws.endpoint_url
+    )
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    store = S3Store(lambda: s3(aws), bucket=bucket, kms_key=key)
+    journal = JournalChange(raw=b"{}", expected=ABSENT)
+    kept = store.keep_journal(DEV, journal, state=ABSENT, message=message("dev"))
+    store.write(
+        DEV,
+        marked("a"),
+        expected=ABSENT,
+        message=message("dev"),
+        snapshot=b"1",
+        journal=JournalChange(raw=b"[]", expected=kept),
+    )
+    for file in (DEV.file, DEV.snapshot_file, DEV.journal_file):
+        head = s3(aws).head_object(Bucket=bucket, Key=file)
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", key), file
+
+
+def test_a_key_that_is_refused_is_an_error_in_words_before_anything_is_there(
+    aws: EmbeddedAWS, bucket: str
+) -> None:
+    denied = {"status": 403, "code": "KMS.DisabledException", "message": "the key is disabled"}
+    aws.order_faults([{"service": "s3", "operation": "PutObject", **denied}])
+    store = S3Store(lambda: s3(aws), bucket=bucket, kms_key="alias/off")
+    with pytest.raises(StateNotRecorded, match="the key is disabled"):
+        store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+    aws.order_faults([])
+    assert store.keys() == ()
 
 
 def test_a_bucket_without_versions_is_refused(

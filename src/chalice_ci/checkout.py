@@ -7,12 +7,15 @@ fsmonitor of a hostile `.git/config` have nothing to run for.
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from chalice_ci.errors import UsageError
+
+_STATE_FILE = re.compile(r"(?:.+/)?\.chalice/deployed/[^/]+\.json", re.DOTALL)
 
 GitReader = Callable[..., str | None]
 """Runs a git command that reads, in a repository: its output without the last line feed, None if
@@ -154,6 +157,17 @@ def file_of(read: GitReader, commit: str, path: str) -> str | None:
             fix="Check the repository out again.",
         )
     return text
+
+
+def differ_in_states_only(read: GitReader, old: str, new: str) -> bool:
+    """Whether two commits have the same files but for recorded states.
+
+    With `state: {branch: source}` recording a deployment moves the branch of the code: what comes
+    after is the same app. False when git can't say, such as in a clone that lacks one of them.
+    """
+    listing = read("diff-tree", "-r", "-z", "--no-renames", "--name-only", old, new)
+    names = [] if listing is None else [name for name in listing.split("\0") if name]
+    return listing is not None and all(_STATE_FILE.fullmatch(name) for name in names)
 
 
 def changed_files(checkout: Checkout, read: GitReader, path: str) -> tuple[str, ...]:

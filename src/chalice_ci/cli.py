@@ -113,6 +113,7 @@ VERBS: tuple[Verb, ...] = (
         name="state unlock",
         summary="Take a stage away from a deploy that ended without giving it back.",
         example="chalice-ci state unlock --app orders --stage dev",
+        flags=(("force", "Forget what its deploy left open too."),),
     ),
     Verb(
         name="action",

@@ -30,6 +30,7 @@ from chalice_ci.state.lease import (
     Clocks,
     Held,
     Here,
+    Unlocked,
     has_ended,
     opened,
     take,
@@ -99,9 +100,10 @@ def wait(run: Run, job: Job) -> Stored:
     )
 
 
-def lock_taken_from(run: Run, job: Job) -> Lease | None:
-    """Take the stage's lease away from its holder; who that was."""
-    return unlock(run.records.store, key_of(job), message=_message(run, job, "unlocked"))
+def lock_taken_from(run: Run, job: Job, *, clear: bool) -> Unlocked:
+    """Take the stage's lease away from its holder, with `clear` what is left of its deploy too."""
+    done = "journal cleared" if clear else "unlocked"
+    return unlock(run.records.store, key_of(job), message=_message(run, job, done), clear=clear)
 
 
 def look(run: Run, job: Job, app_name: str) -> Recorded | None:
@@ -161,7 +163,8 @@ def recover(run: Run, job: Job, stage: Stage, stored: Stored) -> Discovery:
                 f"{stage.identity.region}.",
                 where=job.name,
                 fix="Use the credentials and the region of that deploy, or clear its journal with "
-                "`chalice-ci state unlock` and remove by hand what it made.",
+                f"`chalice-ci state unlock --stage {job.stage} --force` and remove by hand what it "
+                "made.",
             )
         resources, intents = left.resources, left.intents
         resources = _with_log(run, key, left.lease, resources)

@@ -25,10 +25,10 @@ def recover_states(run: Run, wish: Wish) -> tuple[Result, ...]:
     )
 
 
-def unlock_states(run: Run, wish: Wish) -> tuple[Result, ...]:
-    """Take the lease of each stage named away from its holder."""
+def unlock_states(run: Run, wish: Wish, *, force: bool) -> tuple[Result, ...]:
+    """Take the lease of each stage named away from its holder; by force forget its journal too."""
     return tuple(
-        guarded(run, job, lambda job=job: _unlocked(run, job))  # type: ignore[misc]
+        guarded(run, job, lambda job=job: _unlocked(run, job, force=force))  # type: ignore[misc]
         for job in _named(run, wish)
     )
 
@@ -75,10 +75,17 @@ def _recovered(run: Run, job: Job) -> Result:
     )
 
 
-def _unlocked(run: Run, job: Job) -> Result:
-    lease = lock_taken_from(run, job)
+def _unlocked(run: Run, job: Job, *, force: bool) -> Result:
+    done = lock_taken_from(run, job, clear=force)
     result = recorded_result(run, key_of(job))
-    if lease is None:
-        return replace(result, note="nobody holds this stage", changed=False)
-    note = f"taken from {lease.owner}: {lease.reason}; the next deploy looks for what was left"
-    return replace(result, note=note, changed=True)
+    words = []
+    if done.holder is not None:
+        words.append(f"taken from {done.holder.owner}: {done.holder.reason}")
+    if done.damaged:
+        words.append(f"the journal could not be read ({done.damaged})")
+    if done.cleared:
+        words.append("its journal is gone: look for what was left with `chalice-ci state recover`")
+    elif done.holder is not None:
+        words.append("the next deploy looks for what was left")
+    changed = done.cleared or done.holder is not None
+    return replace(result, note="; ".join(words) or "nobody holds this stage", changed=changed)

@@ -203,6 +203,10 @@ class GitHubRepository:
         """Its objects."""
         return self._objects
 
+    def default_branch(self) -> str:
+        """The branch that HEAD names."""
+        return self._api.default_branch()
+
     def head(self, ref: str) -> str | None:
         """The commit of "refs/heads/..." or of "HEAD", the default branch."""
         if ref == "HEAD":

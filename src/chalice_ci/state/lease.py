@@ -24,7 +24,7 @@ from chalice_ci.errors import ForgeError, LeaseHeld, StateMoved, StateNotRecorde
 from chalice_ci.plan import Operation
 from chalice_ci.state.journal import Journal, Lease, parse_journal, render_journal
 from chalice_ci.state.local_log import LocalLog
-from chalice_ci.state.schema import Resource, StageState
+from chalice_ci.state.schema import Resource, StageState, StateDamaged
 from chalice_ci.state.store import JournalChange, Kept, StateKey, StateStore, Stored
 
 LEASE_SECONDS = 600
@@ -36,6 +36,8 @@ FIRST_FLUSH_SECONDS = 15.0
 _TICK_SECONDS = 0.5
 _FIRST_LOOK_SECONDS = 2.0
 _LAST_LOOK_SECONDS = 30.0
+_SAY_SECONDS = 60.0
+"""So often a wait says that it goes on: a log without a line looks hung, and CI ends it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,9 @@ def wait_until_free(
 
     Raises LeaseHeld when somebody holds it for longer than `patience` seconds.
     """
-    until = clocks.elapsed() + patience
-    pause, said = _FIRST_LOOK_SECONDS, ""
+    begun = clocks.elapsed()
+    until = begun + patience
+    pause, said, at = _FIRST_LOOK_SECONDS, "", begun
     while True:
         stored = store.read(key)
         journal = opened(key, stored.journal)
@@ -106,9 +109,10 @@ def wait_until_free(
                 fix="Wait for it and run again. If it has ended without giving the stage back: "
                 f"chalice-ci state unlock --stage {key.stage}",
             )
-        if words != said:
-            say(f"waiting: {words}")
-            said = words
+        if words != said or clocks.elapsed() - at >= _SAY_SECONDS:
+            waited = f" ({until - left - begun:.0f} s of {patience:.0f})" if words == said else ""
+            say(f"waiting{waited}: {words}, until {lease.expires:%H:%M:%S} UTC unless renewed")
+            said, at = words, clocks.elapsed()
         clocks.sleep(min(pause, max(0.0, left)))
         pause = min(_LAST_LOOK_SECONDS, pause * 1.5)
 
@@ -166,20 +170,39 @@ def take(
     )
 
 
-def unlock(store: StateStore, key: StateKey, *, message: str) -> Lease | None:
-    """Take the lease away from whoever holds it; who that was.
+@dataclass(frozen=True, kw_only=True)
+class Unlocked:
+    """What `unlock` found: who held the lease, and whether the journal is gone now.
 
-    The journal stays open: the next deploy looks for what the holder left.
+    `damaged` says why a journal could not be read, empty when it could.
+    """
+
+    holder: Lease | None = None
+    cleared: bool = False
+    damaged: str = ""
+
+
+def unlock(store: StateStore, key: StateKey, *, message: str, clear: bool = False) -> Unlocked:
+    """Take the lease away from whoever holds it.
+
+    The journal stays open: the next deploy looks for what the holder left. With `clear` it goes,
+    and so does one that can't be read, which nobody could go on from.
     """
     stored = store.read(key)
-    journal = opened(key, stored.journal)
-    if journal is None or journal.lease is None:
-        return None
-    change = JournalChange(
-        raw=render_journal(replace(journal, lease=None)), expected=stored.journal.version
-    )
+    if stored.journal.raw is None:
+        return Unlocked()
+    try:
+        journal, damaged = opened(key, stored.journal), ""
+    except StateDamaged as error:
+        journal, damaged = None, error.what
+    lease = None if journal is None else journal.lease
+    clear = clear or journal is None
+    if lease is None and not clear:
+        return Unlocked()
+    left = None if clear or journal is None else render_journal(replace(journal, lease=None))
+    change = JournalChange(raw=left, expected=stored.journal.version)
     store.keep_journal(key, change, state=stored.version, message=message)
-    return journal.lease
+    return Unlocked(holder=lease, cleared=clear, damaged=damaged)
 
 
 class Held:

@@ -70,7 +70,7 @@ def discover(
             f"what an unfinished deploy left can't be looked for: {error}",
             where=owner.where,
             fix="Give the role that deploys the permissions to list, or clear the journal with "
-            "`chalice-ci state unlock` and compare by hand.",
+            f"`chalice-ci state unlock --stage {owner.stage} --force` and compare by hand.",
         ) from error
 
 

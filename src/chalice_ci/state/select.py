@@ -11,8 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 from chalice_ci.checkout import Checkout
 from chalice_ci.config import StateConfig
-from chalice_ci.errors import UsageError
-from chalice_ci.state.git import GitStore, LocalRepository, RemoteRepository, Repository
+from chalice_ci.state.git import (
+    DEFAULT_BRANCH,
+    GitStore,
+    LocalRepository,
+    RemoteRepository,
+    Repository,
+)
 from chalice_ci.state.local import LocalStore
 from chalice_ci.state.store import StateStore
 
@@ -52,12 +57,6 @@ def open_records(
     without a repository Chalice's own files are the store. A rehearsal on the embedded AWS never
     leaves this machine.
     """
-    if config.branch == SOURCE:
-        raise UsageError(
-            "`branch: source` is not part of this version yet.",
-            where="chalice-ci.yml: state",
-            fix="Use `store: git` with a branch of its own, or `store: local`.",
-        )
     if rehearsal:
         return _rehearsed(config, checkout, env=env, work_dir=work_dir)
     if config.store == "local" or (checkout.git_dir is None and api is None):
@@ -65,12 +64,24 @@ def open_records(
     if config.store == "s3":
         return _in_bucket(config, checkout, env=env, work_dir=work_dir, api=api)
     repository, ref, of = _home(checkout, env=env, work_dir=work_dir, api=api)
+    branch, name = (
+        (_source_branch(checkout, api), "the default branch")
+        if config.branch == SOURCE
+        else (config.branch, f"branch {config.branch}")
+    )
     return Records(
-        store=GitStore(repository, branch=config.branch),
-        name=f"branch {config.branch}{of}",
+        store=GitStore(repository, branch=branch),
+        name=f"{name}{of}",
         source=repository,
         ref=ref,
     )
+
+
+def _source_branch(checkout: Checkout, api: GitHubApi | None) -> str | None:
+    """The branch of the code; a remote says itself which one that is."""
+    if api is not None or checkout.remote is not None:
+        return None
+    return checkout.default_branch or checkout.branch
 
 
 def open_remote(
@@ -100,7 +111,9 @@ def _in_bucket(
     region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1"
     clients = clients_of(env, region)
     bucket = config.bucket or ""
-    store = S3Store(lambda: clients("s3"), bucket=bucket, prefix=config.prefix)
+    store = S3Store(
+        lambda: clients("s3"), bucket=bucket, prefix=config.prefix, kms_key=config.kms_key
+    )
     name = f"bucket {bucket}"
     if checkout.git_dir is None and api is None:
         return Records(store=store, name=name)
@@ -115,7 +128,8 @@ def _rehearsed(
         folder = checkout.root / ".chalice-ci-local"
         return Records(store=LocalStore(folder), name=f"folder {folder.name}")
     local = LocalRepository(checkout.git_dir, work_dir=work_dir, environ=env)
-    branch = f"{config.branch}{REHEARSAL_SUFFIX}"
+    kept = DEFAULT_BRANCH if config.branch == SOURCE else config.branch
+    branch = f"{kept}{REHEARSAL_SUFFIX}"
     return Records(store=GitStore(local, branch=branch), name=f"branch {branch}")
 
 
