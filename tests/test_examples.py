@@ -136,6 +136,7 @@ def test_there_are_examples_and_the_readme_names_each() -> None:
     assert [path.name for path in EXAMPLES] == [
         "gated-production.yml",
         "minimal.yml",
+        "monorepo.yml",
         "previews.yml",
     ]
     assert all(f"[{path.name}]({path.name})" in readme for path in EXAMPLES)
@@ -197,6 +198,11 @@ def test_the_code_of_a_fork_and_of_dependabot_gets_no_role() -> None:
         ("previews.yml", "preview"): (
             "github.event.pull_request.head.repo.full_name == github.repository "
             "&& github.event.pull_request.user.login != 'dependabot[bot]'"
+        ),
+        ("monorepo.yml", "part"): (
+            "github.actor != 'dependabot[bot]' && (github.event_name == 'push' "
+            "|| github.event.pull_request.head.repo.full_name == github.repository "
+            "&& github.event.pull_request.user.login != 'dependabot[bot]')"
         ),
         # Only who may write can push a tag.
         ("gated-production.yml", "plan"): "",
@@ -269,14 +275,15 @@ def test_a_workflow_in_the_documentation_is_the_file() -> None:
 
 def test_each_configuration_that_the_workflows_need_is_valid(tmp_path: Path) -> None:
     snippets = SNIPPET.findall((ROOT / "docs/workflows.md").read_text())
-    assert len(snippets) == 2
-    (tmp_path / ".chalice").mkdir()
-    (tmp_path / ".chalice/config.json").write_text('{"version": "2.0", "app_name": "orders"}')
-    (tmp_path / "app.py").touch()
+    assert len(snippets) == 3
+    for folder in (tmp_path, tmp_path / "services/orders", tmp_path / "services/users"):
+        (folder / ".chalice").mkdir(parents=True)
+        (folder / ".chalice/config.json").write_text('{"version": "2.0", "app_name": "orders"}')
+        (folder / "app.py").touch()
     for text in snippets:
         (tmp_path / "chalice-ci.yml").write_text(text)
         config = read_project_config(tmp_path)
-        assert [app.name for app in config.apps] == ["orders"]
+        assert "orders" in [app.name for app in config.apps]
     assert config.stages[-1].environment == "production"
 
 

@@ -168,6 +168,18 @@ def test_the_jobs_of_a_matrix_report_to_one_comment(repository, tmp_path):
     ((_, comment),) = forge.comments(1)
     assert "left no report" not in comment.body
 
+    # Nothing is left to do: no new comment where there is none, the old one does not stand.
+    empty = tmp_path / "empty"
+    ran = chalice_ci(
+        *("report", "--reports", empty, "--matrix", '{"include": []}'),
+        *("--local-forge", tmp_path / "forge"),
+        cwd=repository,
+        **env,
+    )
+    assert ran.code == 0
+    ((_, comment),) = forge.comments(1)
+    assert "No app is touched" in comment.body
+
     # The pull request goes back on all of it: what stands there is not true any more.
     git(repository, "reset", "--quiet", "--hard", "main")
     write(repository, {"README.md": "Another\n"})

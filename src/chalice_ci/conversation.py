@@ -46,13 +46,17 @@ class Conversation:
             self._say(in_progress(self._report(), origin=self._origin(()), waiting=waiting))
 
     def conclude(self, results: tuple[Result, ...], notes: tuple[str, ...]) -> str:
-        """Say how it ended; the comment's address. Where nothing was done the last text stays."""
-        if not results and not self._outdated():
-            return ""
+        """Say how it ended; the comment's address."""
         return self.tell(self._report(results=results, notes=notes))
 
     def tell(self, report: Report) -> str:
-        """Say what a report says; the comment's address."""
+        """Say what a report says; the comment's address.
+
+        Where nothing was done the last text stays, but on a pull request that is still open it
+        would be an older commit's verdict.
+        """
+        if not report.results and report.failure is None and not self._outdated():
+            return ""
         text = comment(report, origin=self._origin(report.notes), fail_on=self.scene.fail_on)
         return self._say(text)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from chalice_ci.building import known_stages
@@ -25,6 +26,7 @@ from chalice_ci.run import Run
 
 REPORT_FILE = "report.json"
 MAX_REPORTS = 2000
+NOTHING = "No app is touched by this change, so there was no job."
 
 
 def print_matrix(run: Run, wish: Wish) -> None:
@@ -62,8 +64,9 @@ def fold_reports(run: Run) -> tuple[Report, str]:
                 where=run.shown(path),
                 fix="Let it be the report.json of a run of this version, and nothing else.",
             ) from problem
-    expected = tuple(_expected(run.inputs.text(MATRIX)))
-    if not reports and not expected:
+    matrix = run.inputs.text(MATRIX)
+    expected = tuple(_expected(matrix))
+    if not reports and not matrix:
         raise UsageError(
             f"there is no {REPORT_FILE} here.",
             where=run.shown(folder),
@@ -77,8 +80,9 @@ def fold_reports(run: Run) -> tuple[Report, str]:
             where=run.shown(folder),
             fix="Give the reports of one run only.",
         ) from problem
-    said = Conversation(scene=run)
-    return report, said.tell(report)
+    if not report.results and report.failure is None:
+        report = replace(report, notes=(*report.notes, NOTHING))
+    return report, Conversation(scene=run).tell(report)
 
 
 def _files(run: Run, folder: Path) -> tuple[Path, ...]:

@@ -38,6 +38,7 @@ inputs:
   path: {{required: true}}
   if-no-files-found: {{}}
   retention-days: {{}}
+  overwrite: {{}}
 runs:
   using: composite
   steps:
@@ -49,15 +50,22 @@ runs:
 """
 _DOWNLOAD = f"""\
 name: stand-in for actions/download-artifact
-inputs: {{name: {{required: true}}, path: {{required: true}}}}
+inputs: {{name: {{}}, pattern: {{}}, path: {{required: true}}}}
 runs:
   using: composite
   steps:
     - shell: bash
-      env: {{NAME: "${{{{ inputs.name }}}}", FOLDER: "${{{{ inputs.path }}}}"}}
+      env:
+        NAME: "${{{{ inputs.name }}}}"
+        PATTERN: "${{{{ inputs.pattern }}}}"
+        FOLDER: "${{{{ inputs.path }}}}"
       run: |
         mkdir -p "$FOLDER"
-        cp "{SHARED}/$NAME"/* "$FOLDER/"
+        if [ "$NAME" ]; then cp "{SHARED}/$NAME"/* "$FOLDER/"; exit; fi
+        # Several artifacts: each in a folder of its own.
+        for each in "{SHARED}"/$PATTERN; do
+          if [ -d "$each" ]; then cp -R "$each" "$FOLDER/"; fi
+        done
 """
 _CREDENTIALS = """\
 name: stand-in for aws-actions/configure-aws-credentials

@@ -19,10 +19,17 @@ from chalice_ci.local import EmbeddedAWS
 from offline_github import webhooks
 from offline_github.emulate import BOT, REPOSITORY
 from offline_github.gateway import OfflineGitHub
-from support.commandline import commit, git, hello
+from support.commandline import APP, CONFIG, commit, git, hello
 
 EXAMPLES = Path(__file__).parents[2] / "workflows-examples"
 STATE = ".chalice/deployed/{}.json"
+SHOP = """version: 1
+apps:
+  orders: {path: services/orders, paths: [libs/common/**]}
+  users: {path: services/users}
+stages:
+  dev: {deploy-on: {branch: main}}
+"""
 PREVIEWS = """version: 1
 stages:
   dev: {deploy-on: {branch: main}}
@@ -195,6 +202,41 @@ def test_previews_gives_no_role_to_code_of_others_and_still_passes(story: Story,
     assert ended.roles == ()
     assert story.functions() == set()
     assert story.github.emulator.comments(number, by=BOT) == []
+
+
+def test_monorepo_has_a_job_for_each_app_that_is_touched_and_one_comment(story: Story) -> None:
+    apps = {
+        f"services/{name}/{file}": text.replace("hello", name)
+        for name in ("orders", "users")
+        for file, text in (
+            ("app.py", APP),
+            (".chalice/config.json", CONFIG),
+            ("requirements.txt", ""),
+        )
+    }
+    story.begin(**{"chalice-ci.yml": SHOP, "libs/common/shared.py": ""}, **apps)
+    jobs = ("matrix", "part", "report")
+    pushed = story.run("monorepo.yml", "push", story.push("refs/heads/main"), *jobs)
+    assert pushed.code == 0, pushed.said
+    assert pushed.jobs.keys() == {"Matrix", "orders · dev", "users · dev", "Report"}
+    assert set(pushed.roles) == {"chalice-deploy"}
+    assert story.functions() == {"orders-dev", "users-dev"}
+
+    git(story.workspace, "switch", "--quiet", "--create", "change")
+    with (story.workspace / "services/users/app.py").open("a") as file:
+        file.write("\n\n@app.route('/more')\ndef more():\n    return {}\n")
+    commit(story.workspace)
+    sha = story.pushed("change")
+    number = story.github.emulator.pull_request("change")
+    payload = story.pull_request("opened", number, sha)
+    base = git(story.workspace, "rev-parse", "main")
+    payload["pull_request"]["base"]["sha"] = base
+    checked = story.run("monorepo.yml", "pull_request", payload, *jobs)
+    assert checked.code == 0, checked.said
+    assert checked.jobs.keys() == {"Matrix", "users · dev", "Report"}
+    (comment,) = story.github.emulator.comments(number, by=BOT)
+    assert "GET /more" in comment["body"]
+    assert "users" in comment["body"]
 
 
 def test_a_workflow_fails_when_the_app_must_not_be_deployed(story: Story) -> None:
