@@ -1,30 +1,30 @@
 """`run`: what happened, and everything that follows from it.
 
 The event is routed to tasks; each task ends in a result. On a pull request a comment tells how it
-goes, and a preview is a deployment that the forge shows. What the forge refuses is said and never
-turns a good deploy into a bad one.
+goes. `preview up`, `down` and `sweep` do a part of the same by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
-from chalice_ci.applying import delete_stage, deploy_stage, plan_stage
-from chalice_ci.baseline import with_changes, with_upgrade
-from chalice_ci.building import Built, app_name_of, check_built, known_stages
+from chalice_ci.baseline import deployed, with_changes, with_upgrade
+from chalice_ci.building import Built, check_built, known_stages
 from chalice_ci.context import Context
 from chalice_ci.conversation import Conversation
-from chalice_ci.errors import ForgeError
-from chalice_ci.forge.port import Deployment, DeploymentState, Forge
-from chalice_ci.jobs import Reaction, acted, checked, empty, fails, guarded, stopped_by
+from chalice_ci.desk import Desk
+from chalice_ci.errors import UsageError
+from chalice_ci.forge.port import Forge
+from chalice_ci.jobs import Reaction, checked, empty, guarded, stopped_by
 from chalice_ci.narrowing import narrowed
+from chalice_ci.outlook import Live, with_outlook
 from chalice_ci.present import at_present
-from chalice_ci.report.report import Intent, Result, Verdict
-from chalice_ci.route import Job, Task, Wish, route_event
+from chalice_ci.previews import app_of, orphans, preview_keys, wanted
+from chalice_ci.report.report import Intent, Result
+from chalice_ci.route import PREVIEW, Job, Task, Wish, deploy_jobs, preview_job
 from chalice_ci.run import Run
-from chalice_ci.smoke import reachable
 
 
 def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reaction:
@@ -32,7 +32,7 @@ def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reacti
     context = at_present(context, forge)
     said = Conversation(scene=run)
     try:
-        routed = narrowed(run, context, route_event(run.config, known_stages(run), context, wish))
+        routed = narrowed(run, context, wanted(run, context, forge, wish))
         for note in routed.notes:
             run.progress.say(note)
         said.announce(routed.tasks)
@@ -43,6 +43,71 @@ def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reacti
         raise
     url = said.conclude(results, (*run.notes, *routed.notes))
     return Reaction(results=results, notes=(*routed.notes, *said.troubles), comment_url=url)
+
+
+def bring_up(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reaction:
+    """`preview up`: deploy the preview that is named, or that of the event's pull request."""
+    context = at_present(context, forge)
+    if context.superseded:
+        return Reaction(notes=(context.superseded,))
+    named = replace(wish, stages=_named(context, wish))
+    jobs = deploy_jobs(run.config, known_stages(run), named)
+    return _performed(run, context, forge, [Task(intent=Intent.DEPLOY, job=job) for job in jobs])
+
+
+def take_down(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reaction:
+    """`preview down`: delete the preview that is named, or that of the event's pull request."""
+    stages = _named(context, wish)
+    apps = {app.path: app for app in run.config.apps}
+    for key in preview_keys(run):
+        if key.stage in stages:
+            apps.setdefault(key.app_path, app_of(run.config, key))
+    named = wish.apps or tuple(app.name for app in apps.values())
+    tasks = [
+        Task(intent=Intent.REMOVE, job=preview_job(run.config, app, stage))
+        for stage in stages
+        for app in apps.values()
+        if app.name in named
+    ]
+    if not tasks:
+        raise UsageError(
+            f"there is no app {', '.join(wish.apps)[:60]!r} here, and none is recorded.",
+            where="option --app",
+            fix=f"The apps are: {', '.join(app.name for app in apps.values())}.",
+        )
+    return _performed(run, context, forge, tasks)
+
+
+def sweep(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reaction:
+    """`preview sweep`: delete every recorded preview that nobody wants any more."""
+    blind = () if forge is not None else ("There is no token: only `ttl` and `limit` count.",)
+    tasks = orphans(run, forge, wish)
+    if not tasks:
+        return Reaction(notes=(*blind, "Every preview that is recorded is wanted."))
+    done = _performed(run, context, forge, tasks)
+    return replace(done, notes=(*blind, *done.notes))
+
+
+def _performed(
+    run: Run, context: Context, forge: Forge | None, tasks: Sequence[Task]
+) -> Reaction:
+    said = Conversation(scene=run)
+    desk = Desk(run=run, context=context, forge=forge if context.trusted else None, said=said)
+    results = _do(run, tasks, desk)
+    return Reaction(results=results, notes=tuple(said.troubles))
+
+
+def _named(context: Context, wish: Wish) -> tuple[str, ...]:
+    """The preview stages that were asked for."""
+    pull = context.pull_request
+    stages = wish.stages or (() if pull is None else (f"pr-{pull.number}",))
+    wrong = next((stage for stage in stages if not PREVIEW.fullmatch(stage)), None)
+    if wrong is not None or not stages:
+        what = f"{wrong[:60]!r} is no preview" if wrong else "which preview is not said"
+        raise UsageError(
+            f"{what}.", where="option --stage", fix="Name it by its pull request: --stage pr-42."
+        )
+    return stages
 
 
 def _do(run: Run, tasks: Sequence[Task], desk: Desk) -> tuple[Result, ...]:
@@ -60,7 +125,34 @@ def _do(run: Run, tasks: Sequence[Task], desk: Desk) -> tuple[Result, ...]:
         results[number] = guarded(run, task.job, partial(desk.perform, task))
     together = dict(zip(built, check_built(run, built.values()), strict=True))
     done = results | together
-    return tuple(replace(done[n], intent=task.intent) for n, task in enumerate(tasks))
+    return tuple(
+        _with_outlook(run, task.job, replace(done[n], intent=task.intent))
+        for n, task in enumerate(tasks)
+    )
+
+
+def _with_outlook(run: Run, job: Job, result: Result) -> Result:
+    """On a pull request also what is next for the stage, and what it still needs."""
+    pull = run.context.pull_request
+    if pull is None:
+        return result
+    needed = job.policy.needs if job.policy else None
+    return with_outlook(
+        result,
+        job,
+        base_branch=pull.base_branch,
+        labels=pull.labels,
+        passed=not fails(run, result),
+        live=None if needed is None else _live(run, job, needed),
+    )
+
+
+def _live(run: Run, job: Job, stage: str) -> Live:
+    """What the record says is live in another stage; AWS is asked when it comes to deploying."""
+    snapshot = deployed(run, replace(job, stage=stage)).snapshot
+    if snapshot is None:
+        return Live(stage=stage)
+    return Live(stage=stage, digests={one.slot: one.sha256 for one in snapshot.archives})
 
 
 def _compared(run: Run, job: Job, built: Built | Result) -> Built | Result:
@@ -70,89 +162,3 @@ def _compared(run: Run, job: Job, built: Built | Result) -> Built | Result:
     if isinstance(built, Result):
         return with_upgrade(run, job, built)
     return with_changes(run, built, of_deployment=False)
-
-
-@dataclass(kw_only=True)
-class Desk:
-    """Where tasks are done that the forge is told of; without a forge nobody is."""
-
-    run: Run
-    context: Context
-    forge: Forge | None
-    said: Conversation
-
-    def perform(self, task: Task) -> Result:
-        """One task that is more than a check."""
-        match task.intent:
-            case Intent.PLAN:
-                return acted(self.run, task.job, plan_stage, deploys=False)
-            case Intent.DEPLOY if task.job.like is None:
-                return acted(self.run, task.job, deploy_stage, deploys=True)
-            case Intent.DEPLOY:
-                return self._preview_up(task.job)
-            case Intent.REMOVE:
-                return self._preview_down(task.job)
-        raise AssertionError(f"an event does not lead to {task.intent} alone")
-
-    def _preview_up(self, job: Job) -> Result:
-        deployment = self._started(job)
-        try:
-            result = _answering(self.run, acted(self.run, job, deploy_stage, deploys=True))
-        except BaseException:
-            self._finished(deployment, DeploymentState.ERROR, "")
-            raise
-        good = not fails(self.run, result)
-        state = DeploymentState.SUCCESS if good else DeploymentState.FAILURE
-        self._finished(deployment, state, _main_url(result))
-        return replace(result, preview=True)
-
-    def _preview_down(self, job: Job) -> Result:
-        result = delete_stage(self.run, job, app_name_of(self.run, job.app))
-        if self.forge is not None and not fails(self.run, result):
-            try:
-                self.forge.remove_environment(self._environment(job))
-            except ForgeError as error:
-                self.said.trouble("the preview's deployment could not be taken away", error)
-        return replace(result, preview=True)
-
-    def _environment(self, job: Job) -> str:
-        """The forge's name for a preview: that of the stage, with several apps the app's too."""
-        several = len(self.run.config.apps) > 1
-        return f"{job.stage}-{job.app.name}" if several else job.stage
-
-    def _started(self, job: Job) -> Deployment | None:
-        if self.forge is None or self.context.commit is None:
-            return None
-        try:
-            return self.forge.start_deployment(
-                environment=self._environment(job),
-                sha=self.context.commit,
-                run=self.said.order,
-                log_url=self.context.run_url,
-                description=f"Preview of {job.app.name}",
-            )
-        except ForgeError as error:
-            self.said.trouble("the preview could not be announced as a deployment", error)
-            return None
-
-    def _finished(self, deployment: Deployment | None, state: DeploymentState, url: str) -> None:
-        if self.forge is None or deployment is None:
-            return
-        try:
-            self.forge.finish_deployment(deployment, state, url=url, log_url=self.context.run_url)
-        except ForgeError as error:
-            self.said.trouble("the deployment's status could not be set", error)
-
-
-def _main_url(result: Result) -> str:
-    return next((url.address for url in result.urls if url.kind == "rest"), "")
-
-
-def _answering(run: Run, result: Result) -> Result:
-    """A preview is up when its URL answers, with whatever it likes but an error of the server."""
-    url = _main_url(result)
-    if result.verdict is not Verdict.OK or not url or result.smoke:
-        # Its own smoke checks have asked already.
-        return result
-    run.progress.say(f"asking {url}", job=f"{result.app}/{result.stage}")
-    return reachable(result, url)

@@ -83,6 +83,8 @@ def _result(result: Result) -> dict[str, Any]:
         "intent": result.intent.value,
         "verdict": result.verdict.value,
         "note": result.note,
+        "next_step": result.next_step,
+        "needs": [{"text": n.text, "met": n.met, "asks": n.asks} for n in result.needs],
         "account": result.account,
         "region": result.region,
         "chalice": result.chalice,

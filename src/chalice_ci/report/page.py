@@ -291,7 +291,7 @@ class Page:
             cells = (
                 md.text(result.app, 64),
                 md.text(result.stage, 64),
-                words,
+                words + _next_step(result),
                 _changes(result),
                 _package(result, seen),
                 " ".join(_address(url.address) for url in result.urls[:3]),
@@ -343,6 +343,13 @@ class Page:
             (md.alert("NOTE", note) for note in notes),
             len(notes),
             ("note", "notes"),
+            room=room,
+        )
+        waiting = [result for result in self._report.results if result.needs]
+        yield from _section(
+            (_still_needed(result) for result in waiting),
+            len(waiting),
+            ("stage", "stages"),
             room=room,
         )
 
@@ -608,10 +615,16 @@ def _result_words(result: Result) -> str:
     return f"{words}, ⚠️ {_count(warnings, 'warning')}" if warnings else words
 
 
+def _next_step(result: Result) -> str:
+    return f"<br><sub>Next: {md.prose(result.next_step, 160)}</sub>" if result.next_step else ""
+
+
 def _good_words(result: Result) -> str:
     if result.skipped:
         return "⏭️ skipped"
     match result.intent:
+        case Intent.CHECK if result.changes and result.changes.known and result.changes.empty:
+            return "✅ unchanged"
         case Intent.CHECK:
             return "✅ fit to deploy"
         case Intent.PACKAGE:
@@ -657,6 +670,16 @@ def _package(result: Result, seen: dict[tuple[str, str], str]) -> str:
     if result.changes is not None and result.changes.package is not None:
         delta = f" ({human_delta(result.changes.package.delta)})"
     return f"{human_size(package.size)}{delta} {md.code(package.digest[:8])}".rstrip()
+
+
+def _still_needed(result: Result) -> str:
+    """What stands between a pull request and a stage, as a list that nobody can tick by hand."""
+    name = md.strong(f"{result.app}/{result.stage}")
+    lines = [f"What {name} still needs:"]
+    for need in result.needs:
+        sign = "✅" if need.met else "✋" if need.asks else "⬜"
+        lines.append(f"- {sign} {md.prose(need.text, 240)}")
+    return "\n".join(lines)
 
 
 def _address(address: str) -> str:

@@ -42,6 +42,7 @@ from chalice_ci.report.report import (
     Failure,
     Intent,
     Isolation,
+    Need,
     Operation,
     Outcome,
     Package,
@@ -232,6 +233,10 @@ def _result(node: _Object) -> Result:
         intent=node.member("intent", Intent),
         skipped=verdict == "skipped",
         note=node.text("note"),
+        next_step=node.text("next_step"),
+        needs=node.objects(
+            "needs", lambda n: Need(text=n.text("text"), met=n.flag("met"), asks=n.flag("asks"))
+        ),
         account=node.text("account"),
         region=node.text("region"),
         chalice=node.text("chalice"),

@@ -207,6 +207,15 @@ class Smoke:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Need:
+    """One thing on the way to a stage's deployment; `asks` when a person has to decide it."""
+
+    text: str
+    met: bool = False
+    asks: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class UpgradeNote:
     """One thing that a release of Chalice changed and that touches the app.
 
@@ -310,6 +319,10 @@ class Result:
     timings: tuple[Timing, ...] = ()
     upgrade: Upgrade | None = None
     """What another Chalice than the base's means for the app; None when it is the same."""
+    needs: tuple[Need, ...] = ()
+    """What stands between a pull request and this stage's deployment, in order."""
+    next_step: str = ""
+    """The one thing to do now, in a few words."""
 
     @property
     def verdict(self) -> Verdict:

@@ -1,0 +1,119 @@
+"""What comes next for a stage: what it still needs before it is deployed, and who does what. Pure.
+
+Told for a stage that a pull request checks: the way from there to its deployment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from chalice_ci.config import DeployOn
+from chalice_ci.destruction import label
+from chalice_ci.report.report import Intent, Need, Package, Result, Verdict
+from chalice_ci.route import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """What is recorded as live in the stage that is needed first: sha256 of each archive by slot.
+
+    None: nothing is recorded, or not in detail.
+    """
+
+    stage: str
+    digests: dict[str, str] | None = None
+
+
+def with_outlook(
+    result: Result,
+    job: Job,
+    *,
+    base_branch: str,
+    labels: Collection[str],
+    passed: bool,
+    live: Live | None,
+) -> Result:
+    """The result of a check with what is next, and with what a guarded stage still needs.
+
+    `live` is what the needed stage holds, for a stage that needs one; `passed` whether the check
+    stands in nobody's way.
+    """
+    if result.intent is not Intent.CHECK or job.like is not None:
+        return result
+    changes = result.changes
+    if passed and changes is not None and changes.known and changes.empty:
+        # Nothing to be done: one quiet row.
+        return result
+    ref = deploys(job)
+    needs = tuple(_needs(result, job, ref, base_branch, labels, passed=passed, live=live))
+    guarded = job.policy is not None and (job.policy.environment or job.policy.needs)
+    return replace(
+        result,
+        needs=needs if guarded or any(need.asks for need in needs) else (),
+        next_step=_next(result, job, ref, base_branch, needs),
+    )
+
+
+def deploys(job: Job) -> DeployOn | None:
+    """The ref that deploys this app to the stage, None when it has to be named."""
+    own = dict(job.app.deploy_on).get(job.stage)
+    return own or (job.policy.deploy_on if job.policy else None)
+
+
+def _needs(
+    result: Result,
+    job: Job,
+    ref: DeployOn | None,
+    base_branch: str,
+    labels: Collection[str],
+    *,
+    passed: bool,
+    live: Live | None,
+) -> Iterator[Need]:
+    yield Need(text="The checks pass", met=passed)
+    if result.changes is not None and result.changes.destructive:
+        name = label(job.stage)
+        yield Need(
+            text=f"Somebody lets go what is lost: the label `{name}`",
+            met=name in labels,
+            asks=True,
+        )
+    if ref is not None and ref.branch != base_branch:
+        yield Need(text=_ref_in_words(ref))
+    elif ref is not None:
+        yield Need(text=f"The merge into `{base_branch}`")
+    if live is not None:
+        same = live.digests is not None and live.digests == _digests(result.package)
+        yield Need(text=f"The same package is live in {live.stage}", met=same)
+    if job.policy is not None and job.policy.environment:
+        yield Need(text=f"A reviewer approves it in the environment `{job.policy.environment}`")
+
+
+def _digests(package: Package | None) -> dict[str, str]:
+    return {} if package is None else {one.slot: one.sha256 for one in package.archives}
+
+
+def _ref_in_words(ref: DeployOn) -> str:
+    return f"A tag `{ref.tag}`" if ref.tag else f"A push to `{ref.branch}`"
+
+
+def _next(
+    result: Result, job: Job, ref: DeployOn | None, base_branch: str, needs: tuple[Need, ...]
+) -> str:
+    """The one thing to do now, "" when nothing is to be done for this stage."""
+    if result.verdict in (Verdict.FAILED, Verdict.FINDINGS):
+        return "mend what is told below, and push"
+    asked = next((need for need in needs if need.asks and not need.met), None)
+    if asked is not None:
+        return f"keep what is lost, or give the label `{label(job.stage)}`"
+    if ref is None:
+        return ""
+    if ref.branch is not None and ref.branch == base_branch:
+        return "merge it: that deploys it" if not _gated(job) else "merge it, and approve the plan"
+    then = "then approve the plan" if _gated(job) else "which deploys it"
+    return f"after the merge {_ref_in_words(ref)[0].lower()}{_ref_in_words(ref)[1:]}, {then}"
+
+
+def _gated(job: Job) -> bool:
+    return job.policy is not None and job.policy.environment is not None
