@@ -36,6 +36,7 @@ ADAPTERS = {
     "chalice_ci.package.requirements": {"packaging"},
     "chalice_ci.package.foreign": {"packaging"},
     "chalice_ci.package.lock": {"packaging"},
+    "chalice_ci.package.project_file": {"packaging"},
     "chalice_ci.package.references": {"packaging"},
     "chalice_ci.package.resolve": {"packaging"},
     "chalice_ci.package.source": {"packaging"},

@@ -11,10 +11,15 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from chalice_ci.app.versions import Versions, resolve_app_versions
+from chalice_ci.config import AppConfig
 from chalice_ci.errors import PackageError
 from chalice_ci.package import Package
+from chalice_ci.package.project_file import export_requirements
+from chalice_ci.package.requirements import Requirements, read_requirements
+from chalice_ci.uv import find_uv
 from support.index import Index, serve, wheel
-from support.packages import RUNNING, build, project
+from support.packages import RUNNING, build, project, running
 from support.sources import source
 
 
@@ -196,3 +201,171 @@ def test_a_link_to_a_lock_elsewhere_is_not_followed(tmp_path: Path, index: Index
     (app_dir / "uv.lock").symlink_to(tmp_path / "uv.lock")
     with pytest.raises(PackageError, match="no lock of the project"):
         built(app_dir, index)
+
+
+TWO_INDEXES = """
+[project]
+name = "orders"
+version = "1.0"
+requires-python = ">=3.10"
+dependencies = ["one", "two"]
+
+[tool.uv.sources]
+two = {{index = "private"}}
+
+[[tool.uv.index]]
+name = "private"
+url = "{url}"
+explicit = true
+
+[[tool.uv.index]]
+name = "unused"
+url = "https://unused.example/simple"
+explicit = true
+"""
+
+
+def test_a_lock_of_two_indexes_is_packaged_from_both(tmp_path: Path, index: Index) -> None:
+    """The operator names the second one, too, with its password; the project's name for it gets
+    no credential: anybody can call an index so.
+    """
+    with serve(Index()) as private:
+        private.add("two-5.0-py3-none-any.whl", wheel("two", "5.0", ("two.py", b"")))
+        text = TWO_INDEXES.format(url=private.url)
+        app_dir = project(tmp_path / "app", {"pyproject.toml": text})
+        lock(app_dir, index)
+        private.password = "canary-4711"
+        named = private.url.replace("://", "://reader:canary-4711@")
+        environ = {**environ_for(index), "UV_INDEX": f"own={named}"}
+        package = build(
+            app_dir,
+            out_dir=tmp_path / "out",
+            cache_dir=tmp_path / "cache",
+            environ=environ,
+            python=RUNNING,
+        )
+        assert names(package) == [("one", "2.0"), ("two", "5.0")]
+
+
+def test_an_index_of_the_project_is_a_setting_like_one_of_requirements_txt(
+    tmp_path: Path, index: Index
+) -> None:
+    """Those that the lock names, without what only looks like an option."""
+    with serve(Index()) as private:
+        private.add("two-5.0-py3-none-any.whl", wheel("two", "5.0", ("two.py", b"")))
+        text = TWO_INDEXES.format(url=private.url)
+        app_dir = project(tmp_path / "app", {"pyproject.toml": text})
+        lock(app_dir, index)
+    for name in ("pyproject.toml", "uv.lock"):
+        path = app_dir / name
+        path.write_text(path.read_text().replace(private.url, "https://private.example/simple"))
+    requirements = exported(app_dir, index)
+    assert requirements.problems == ()
+    assert requirements.extra_index_urls == ("https://private.example/simple",)
+    assert [entry.name for entry in requirements.entries] == ["one", "two"]
+
+
+SETTINGS = """
+[project]
+name = "orders"
+version = "1.0"
+dependencies = ["one"]
+
+[tool.uv]
+constraint-dependencies = ["one<2"]
+no-index = true
+find-links = ["https://links.example/"]
+
+[[tool.uv.index]]
+url = "https://private.example/simple"
+default = true
+
+[[tool.uv.index]]
+name = "b"
+url = "https://other.example/simple"
+
+[[tool.uv.index]]
+name = "c"
+url = "https://flat.example/"
+format = "flat"
+
+[[tool.uv.index]]
+name = "d"
+url = "https://explicit.example/simple"
+explicit = true
+"""
+
+
+def test_settings_of_uv_count_without_a_lock(tmp_path: Path, index: Index) -> None:
+    requirements = exported(project(tmp_path / "app", {"pyproject.toml": SETTINGS}), index)
+    assert requirements.problems == ()
+    assert requirements.index_url == "https://private.example/simple"
+    assert requirements.extra_index_urls == ("https://other.example/simple",)
+    assert set(requirements.find_links) == {"https://flat.example/", "https://links.example/"}
+    assert requirements.no_index
+    assert [entry.text for entry in requirements.constraints] == ["one<2"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("[tool.uv.sources]\nOne = {git = 'https://example.org/one'}\n", "one comes from"),
+        ("[tool.uv]\noverride-dependencies = ['one==7']\n", "override-dependencies"),
+        ("[tool.uv]\nconstraint-dependencies = ['-r /etc/passwd']\n", "no requirement"),
+        ("[[tool.uv.index]]\nurl = 'http://plain.example/'\n", "https address"),
+        ('[[tool.uv.index]]\nurl = "https://x.example/\\n-r /etc/passwd"\n', "https address"),
+        ("[[tool.uv.index]\n", "not TOML"),
+    ],
+)
+def test_what_only_a_lock_can_tell_is_refused_without_one(
+    tmp_path: Path, index: Index, settings: str, told: str
+) -> None:
+    """The name would be taken from the index of everybody: another project may have it there."""
+    text = f"[project]\nname = 'orders'\nversion = '1'\ndependencies = ['one']\n{settings}"
+    problems = exported(project(tmp_path / "app", {"pyproject.toml": text}), index).problems
+    assert any(told in problem.what for problem in problems)
+    assert all(problem.fix for problem in problems)
+
+
+def exported(app_dir: Path, index: Index) -> Requirements:
+    cache = app_dir.parent / "uv"
+    return read_requirements(
+        app_dir,
+        repo_root=app_dir,
+        export=lambda: export_requirements(
+            app_dir,
+            repo_root=app_dir,
+            uv=find_uv(environ_for(index), cache_dir=cache, index=False),
+            python=running().executable,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"requirements.txt": "# none\n"}, "before pyproject.toml: the 1 dependency"),
+        ({"requirements.txt": "", "uv.lock": "version = 1\n"}, "before uv.lock"),
+        ({"requirements.txt": "two\n"}, ""),
+        ({}, ""),
+    ],
+)
+def test_an_empty_requirements_file_that_hides_dependencies_is_a_warning(
+    tmp_path: Path, index: Index, files: dict[str, str | bytes], told: str
+) -> None:
+    text = PROJECT.format(dependencies='["one"]')
+    app_dir = project(tmp_path / "app", {"pyproject.toml": text, **files})
+    versions = resolve_app_versions(
+        app_dir,
+        app=AppConfig(name="orders", path="."),
+        repo_root=app_dir,
+        python_path=None,
+        running=running().executable,
+        environ=environ_for(index),
+        cache_dir=tmp_path / "cache",
+        log=lambda _: None,
+    )
+    assert isinstance(versions, Versions)
+    found = [one for one in versions.findings if one.rule == "requirements-ignored"]
+    assert len(found) == bool(told)
+    assert all(told in one.what and one.fix for one in found)

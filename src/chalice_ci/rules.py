@@ -1180,6 +1180,21 @@ _PACKAGE = (
         after="# requirements.txt\n# lib==1.4.2",
         allow=_NEVER,
     ),
+    Rule(
+        name="requirements-ignored",
+        title="An empty requirements.txt hides the project's dependencies",
+        group=Group.PACKAGE,
+        severity=Severity.WARNING,
+        explanation=(
+            "`requirements.txt` counts where there is one, as in Chalice, whose `new-project`\n"
+            "writes an empty one. Then what `uv.lock` or `pyproject.toml` name is not packaged."
+        ),
+        before="chalice new-project orders  # makes an empty requirements.txt\nuv add requests",
+        after="git rm requirements.txt",
+        language="sh",
+        allow="Write a requirement into `requirements.txt`, or let the project have no "
+        "dependencies.",
+    ),
 )
 
 _COMMITTED = (

@@ -20,10 +20,10 @@ from chalice_ci.app.pythons import Interpreter, describe, find_python
 from chalice_ci.app.wheel_builder import SandboxedBuilder
 from chalice_ci.package import Package, PackageRequest, build_package
 from chalice_ci.package.foreign import Packager
-from chalice_ci.package.index import with_index
+from chalice_ci.package.index import addresses, with_index
 from chalice_ci.package.project_file import export_requirements
 from chalice_ci.package.requirements import read_requirements
-from chalice_ci.uv import find_uv
+from chalice_ci.uv import clean_environ, find_uv
 
 # Runs in an environment that has Chalice; the packagers are called as its deployer calls them.
 _PACK = r"""
@@ -122,6 +122,7 @@ def build(
             repo_root=root,
             uv=find_uv(environ, cache_dir=cache_dir / "uv", index=False),
             python=running().executable,
+            indexes=addresses(clean_environ(environ, home=cache_dir, index=True)),
         ),
     )
     builder = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from chalice_ci.app.python_downloads import download_python, downloaded_python, 
 from chalice_ci.app.pythons import Interpreter, describe, find_python
 from chalice_ci.config import AppConfig
 from chalice_ci.findings import Finding, Place, Severity
-from chalice_ci.package.project_file import export_requirements
+from chalice_ci.package.index import addresses
+from chalice_ci.package.project_file import export_requirements, hidden_dependencies
 from chalice_ci.package.requirements import Requirements, read_requirements
 from chalice_ci.package.target import Target
 from chalice_ci.package.variables import NO_VARIABLES, Variables
-from chalice_ci.uv import UvFailed, find_uv
+from chalice_ci.uv import UvFailed, clean_environ, find_uv
 
 DEFAULT_CHALICE = "1.34.0"
 
@@ -115,9 +116,10 @@ def resolve_app_versions(
             repo_root=repo_root,
             uv=find_uv(environ, cache_dir=cache_dir / "uv", index=False),
             python=running,
+            indexes=addresses(clean_environ(environ, home=cache_dir, index=True)),
         ),
     )
-    warnings: list[Finding] = []
+    warnings: list[Finding] = list(_hidden(app, app_dir, repo_root, requirements))
     asked, interpreter, refused = _python(
         app,
         (app_dir, repo_root),
@@ -178,6 +180,28 @@ def _python(
     if refused is not None:
         return wanted, None, refused
     return wanted, find(wanted.version), None
+
+
+def _hidden(
+    app: AppConfig, app_dir: Path, repo_root: Path, requirements: Requirements
+) -> Iterator[Finding]:
+    """A warning about an empty requirements.txt beside a project that has dependencies."""
+    named = (*requirements.entries, *requirements.references, *requirements.problems)
+    if named or not (app_dir / "requirements.txt").exists():
+        return
+    file, count = hidden_dependencies(app_dir, repo_root=repo_root)
+    if file:
+        yield _finding(
+            "requirements-ignored",
+            app,
+            f"requirements.txt is empty and comes before {file}: the {count} "
+            f"{'dependency' if count == 1 else 'dependencies'} of the project "
+            f"{'is' if count == 1 else 'are'} not packaged.",
+            "Remove requirements.txt, or fill it: "
+            "`uv export --no-dev --no-emit-project --output-file requirements.txt`.",
+            at=Place(file=requirements.file),
+            severity=Severity.WARNING,
+        )
 
 
 def _fetched(

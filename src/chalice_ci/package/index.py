@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -60,28 +60,44 @@ def with_index(
     return merged
 
 
+def addresses(environ: Mapping[str, str]) -> frozenset[str]:
+    """The indexes that uv's environment names, without credentials."""
+    return frozenset(without_credentials(address) for _, address in _named(environ))
+
+
+def without_credentials(address: str) -> str:
+    """An address without user name and password, and without `/` at its end."""
+    scheme, separator, rest = address.partition("://")
+    server, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}".rstrip("/")
+
+
+def _named(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The name ("" without one) and the address of each index."""
+    for name in _ADDRESSES:
+        for word in environ.get(name, "").replace(",", " ").split():
+            label, equals, address = word.partition("=")
+            yield (label, address) if equals and "/" not in label else ("", word)
+
+
 def origins(uv: Uv) -> Origins:
     """Who the indexes of this environment are."""
     # Hosts whose certificate the operator does not ask for.
     insecure: set[str] = set(uv.environ.get("UV_INSECURE_HOST", "").split())
     credentials: dict[tuple[str, str], tuple[str, str]] = {}
-    for name in _ADDRESSES:
-        for word in uv.environ.get(name, "").replace(",", " ").split():
-            label, equals, address = word.partition("=")
-            if not equals or "/" in label:
-                label, address = "", word
-            with contextlib.suppress(ValueError):
-                parts = urlsplit(address)
-                host = parts.netloc.rpartition("@")[2]
-                if parts.scheme == "http":
-                    insecure.add(host)
-                user, password = parts.username, parts.password
-                if label:
-                    key = re.sub(r"[^A-Z0-9]", "_", label.upper())
-                    user = uv.environ.get(f"UV_INDEX_{key}_USERNAME", user)
-                    password = uv.environ.get(f"UV_INDEX_{key}_PASSWORD", password)
-                if user or password:
-                    credentials[(parts.scheme, host)] = unquote(user or ""), unquote(password or "")
+    for label, address in _named(uv.environ):
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(address)
+            host = parts.netloc.rpartition("@")[2]
+            if parts.scheme == "http":
+                insecure.add(host)
+            user, password = parts.username, parts.password
+            if label:
+                key = re.sub(r"[^A-Z0-9]", "_", label.upper())
+                user = uv.environ.get(f"UV_INDEX_{key}_USERNAME", user)
+                password = uv.environ.get(f"UV_INDEX_{key}_PASSWORD", password)
+            if user or password:
+                credentials[(parts.scheme, host)] = unquote(user or ""), unquote(password or "")
     return Origins(insecure=frozenset(insecure), credentials={**_netrc(uv.environ), **credentials})
 
 

@@ -147,9 +147,11 @@ def _kind(address: str, parts: SplitResult) -> tuple[Kind, str, str] | Refused:
         system, _, transport = scheme.partition("+")
         if system != "git" or transport not in ("https", "http"):
             return Refused(
-                f"{masked(address)[:120]!r} is built from a repository's source; "
-                "only git over https is read.",
-                "Write `git+https://…@COMMIT`.",
+                f"{masked(address)[:120]!r} is built from a repository's source; only git over "
+                "https is read"
+                + (", for ssh needs the machine's keys." if "ssh" in transport else "."),
+                "Write `git+https://…@COMMIT`, with a token as `${NAME}@` before the server's name "
+                "where one is needed.",
             )
         path, at_sign, revision = parts.path.rpartition("@")
         url = parts._replace(scheme=transport, path=path if at_sign else parts.path, fragment="")

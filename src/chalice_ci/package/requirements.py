@@ -256,8 +256,9 @@ def _read_exported(reading: _Reading, exported: Exported) -> None:
     reading.files[(exported.source, False)] = at.file
     if exported.problem:
         reading.problem(at, exported.problem, exported.fix)
-    for _, line in logical_lines(exported.text):
-        _read_line(reading, line, at, folder=exported.folder, constraint=False)
+    for text, constraint in ((exported.text, False), (exported.constraints, True)):
+        for _, line in logical_lines(text):
+            _read_line(reading, line, at, folder=exported.folder, constraint=constraint)
 
 
 def _read_line(reading: _Reading, line: str, at: Place, *, folder: Path, constraint: bool) -> None:
