@@ -87,6 +87,7 @@ class Operation:
     permission: str = ""
 
 
+_MERGED_LATELY = 1000
 _READ_PULLS = "pull-requests: read"
 _WRITE_PULLS = "pull-requests: write"
 _WRITE_DEPLOYMENTS = "deployments: write"
@@ -365,14 +366,15 @@ class GitHubForge:
         return tuple(sorted({p.number: p for p in found}.values(), key=lambda p: p.number))
 
     def merged_as(self, commit: str) -> PullRequest | None:
-        """Of the pull requests that were updated last - one page - the one merged as this commit.
+        """Of the pull requests that were updated last - ten pages - the one merged as this commit.
 
-        It is the merge commit, the squashed commit or the last of the rebased ones.
+        It is the merge commit, the squashed commit or the last of the rebased ones. A page is read
+        when the ones before it do not have it.
         """
 
         def find() -> PullRequest | None:
             latest = self._api.repo.get_pulls(state="closed", sort="updated", direction="desc")
-            for pull in latest.get_page(0):
+            for pull in islice(latest, _MERGED_LATELY):
                 if pull.merged_at is not None and pull.merge_commit_sha == commit:
                     return _pull_request(pull)
             return None
