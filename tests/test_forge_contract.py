@@ -172,10 +172,14 @@ class GitHubPlace:
 
 def forge_of(github: OfflineGitHub, *, token: str = "", **settings: object) -> GitHubForge:
     """The adapter with a workflow's token, which never waits."""
+    return GitHubForge(api_of(github, token=token))
+
+
+def api_of(github: OfflineGitHub, *, token: str = "") -> GitHubApi:
     tokens = [t for t, owner in github.emulator.tokens.items() if owner == BOT]
     token = token or (tokens[0] if tokens else github.emulator.workflow_token())
     retry = Retry(sleep=lambda seconds: None, jitter=lambda: 0.0)
-    return GitHubForge(GitHubApi(REPOSITORY, token=token, api_url=github.url, retry=retry))
+    return GitHubApi(REPOSITORY, token=token, api_url=github.url, retry=retry)
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +240,23 @@ class TestPullRequests:
         assert found is not None
         assert (found.number, found.labels) == (second, ("allow-delete:dev",))
         assert forge.merged_as("f" * 40) is None
+
+    def test_the_one_that_was_merged_is_found_behind_those_that_were_updated_later(
+        self, running: OfflineGitHub
+    ) -> None:
+        if not running.emulator.permissions:
+            running.emulator.workflow_token()
+        place = GitHubPlace(github=running, branches=itertools.count(500_000))
+        numbers = [place.pull_request() for _ in range(4)]
+        for number in numbers:
+            place.close(number, merged=True)
+        api = api_of(running)
+        api._github.requester.per_page = 1
+        before = api.requests
+        found = GitHubForge(api).merged_as(place.merged_as(numbers[0]))
+        assert found is not None
+        assert found.number == numbers[0]
+        assert api.requests - before >= 4
 
     def test_only_open_ones_are_listed(self, place: Place) -> None:
         first, second, third = (place.pull_request() for _ in range(3))
