@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -241,12 +240,9 @@ def _of_commit(run: Run, job: Job, kind: BaselineKind, oid: str, objects: Object
             return Found(baseline=baseline, snapshot=kept)
         run.progress.say(f"building {oid[:12]} to compare with", job=job.name)
         folder = _written(run, oid, objects)
-        try:
-            _, app = _there(run, job, folder)
-            pinned = "" if app is None else asked_chalice(folder, app)
-            built = _build(run, job, folder, oid)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        _, app = _there(run, job, folder)
+        pinned = "" if app is None else asked_chalice(folder, app)
+        built = _build(run, job, folder, oid)
     except (NoBase, GitFailed, TreeRefused) as problem:
         return _problem(kind, problem, oid)
     if built is None:
@@ -259,10 +255,14 @@ def _of_commit(run: Run, job: Job, kind: BaselineKind, oid: str, objects: Object
 
 
 def _written(run: Run, oid: str, objects: Objects) -> Path:
+    known = run.written_commits.get(oid)
+    if known is not None:
+        return known
     folder = Path(tempfile.mkdtemp(prefix=f"commit-{oid[:12]}-", dir=run.work_dir))
     # As the work folder: a child without rights must reach what is its own in here.
     folder.chmod(0o755)
     write_tree(objects, oid, folder)
+    run.written_commits[oid] = folder
     return folder
 
 

@@ -86,6 +86,14 @@ class Run(Scene):
         """The key that plans are sealed with, if there is one."""
         return signing_key(self.inputs)
 
+    @cached_property
+    def written_commits(self) -> dict[str, Path]:
+        """Folders with the files of other commits, by the commit: one serves all apps and stages.
+
+        They end with `work_dir`.
+        """
+        return {}
+
     @property
     def plan_file(self) -> Path | None:
         """The plan that was asked for, absolute."""
