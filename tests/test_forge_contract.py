@@ -27,14 +27,17 @@ from chalice_ci.forge.port import (
     DeploymentState,
     Forge,
     NotFound,
+    Past,
     RawComment,
     marked,
     read_marker,
 )
 from chalice_ci.forge.retry import Retry
+from chalice_ci.report.comment import LIMIT
 from offline_github.emulate import ADMIN, BOT, HUMAN, MALLORY, REPOSITORY
 from offline_github.gateway import OfflineGitHub, offline_github, report
 
+PAST = Past(run=RunOrder(id=2**63 - 1, attempt=99), commit="9f3c1ab", verdict="cancelled")
 FIRST, SECOND, THIRD = (RunOrder(id=100 + n) for n in range(3))
 
 
@@ -516,11 +519,37 @@ class TestTheMarker:
         run=st.builds(RunOrder, id=st.integers(0, 2**63 - 1), attempt=st.integers(0, 2**63 - 1)),
     )
     def test_what_was_marked_is_read_again(self, body: str, key: str, run: RunOrder) -> None:
-        text = marked(body, key=key, run=run)
-        found = read_marker(RawComment(id=1, url="u", body=text))
-        assert found == Comment(id=1, url="u", key=key, run=run, body=body)
+        for history in ((), (PAST,), (PAST,) * 5):
+            text = marked(body, key=key, run=run, history=history)
+            found = read_marker(RawComment(id=1, url="u", body=text))
+            assert found == Comment(id=1, url="u", key=key, run=run, body=body, history=history)
+        assert len(text) - len(body) <= MAX_COMMENT - LIMIT
         comment, _, _ = text.removeprefix("<!--").partition("-->")
         assert "--" not in comment
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            *(
+                None,
+                7,
+                "x",
+                [],
+                [1, 1, "9f3c1ab"],
+                [1, 1, "9f3c1ab", "ok", 1],
+                [-1, 1, "9f3c1ab", "ok"],
+            ),
+            *([True, 1, "9f3c1ab", "ok"], [1, 1, "<b>", "ok"], [1, 1, "9f3c1ab", "<script>"]),
+        ],
+    )
+    def test_a_forged_history_is_left_out(self, row: object) -> None:
+        fields = {"v": 1, "key": "chalice-ci", "run": 7, "attempt": 1}
+        for past in (row, [row], [row, [1, 1, "9f3c1ab", "ok"]]):
+            text = f"<!-- chalice-ci {json.dumps({**fields, 'past': past})} -->\nbody"
+            found = read_marker(RawComment(id=1, url="", body=text))
+            assert found is not None
+            assert {one.commit for one in found.history} <= {"9f3c1ab"}
+            assert {one.verdict for one in found.history} <= {"ok"}
 
 
 class TestGitHubAlone:

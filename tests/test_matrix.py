@@ -71,12 +71,13 @@ def test_the_json_is_what_a_workflow_reads() -> None:
     assert json.loads(render(parts(tasks))) == {
         "include": [
             {
+                "id": "1",
                 "name": "orders · dev, staging",
                 "app": "orders",
                 "stage": "dev\nstaging",
                 "intent": "deploy\ndeploy",
             },
-            {"name": "users · dev", "app": "users", "stage": "dev", "intent": "deploy"},
+            {"id": "2", "name": "users · dev", "app": "users", "stage": "dev", "intent": "deploy"},
         ]
     }
     assert render(()) == '{"include": []}'

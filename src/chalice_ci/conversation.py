@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UserError
+from chalice_ci.forge.port import HISTORY, Comment, Past
 from chalice_ci.report.comment import comment, in_progress
 from chalice_ci.report.page import Origin, Waiting
 from chalice_ci.report.report import Failure, Intent, Report, Result
@@ -19,6 +20,17 @@ _DOING = {
     Intent.DEPLOY: "deploying…",
     Intent.REMOVE: "deleting…",
 }
+
+
+def history(
+    standing: Comment | None, run: RunOrder, *, commit: str, ended: str
+) -> tuple[Past, ...]:
+    """The runs that a comment remembers, with this one when it has ended."""
+    known = () if standing is None else standing.history
+    past = tuple(one for one in known if one.run != run)
+    if ended and run.id and commit:
+        past = (Past(run=run, commit=commit[:7], verdict=ended), *past)
+    return past[:HISTORY]
 
 
 @dataclass(kw_only=True)
@@ -43,7 +55,11 @@ class Conversation:
             for task in tasks
         )
         if waiting:
-            self._say(in_progress(self._report(), origin=self._origin(()), waiting=waiting))
+            self._say(
+                lambda past: in_progress(
+                    self._report(), origin=self._origin((), past), waiting=waiting
+                )
+            )
 
     def conclude(self, results: tuple[Result, ...], notes: tuple[str, ...]) -> str:
         """Say how it ended; the comment's address."""
@@ -57,8 +73,12 @@ class Conversation:
         """
         if not report.results and report.failure is None and not self._outdated():
             return ""
-        text = comment(report, origin=self._origin(report.notes), fail_on=self.scene.fail_on)
-        return self._say(text)
+        return self._say(
+            lambda past: comment(
+                report, origin=self._origin(report.notes, past), fail_on=self.scene.fail_on
+            ),
+            ended=report.verdict.value,
+        )
 
     def abandon(self, problem: Exception) -> str:
         """Say that the run ended in an error; of one that is killed `action-post` says so."""
@@ -69,8 +89,7 @@ class Conversation:
             where=error.where if error else "",
             fix=error.fix if error else "See the log of the run.",
         )
-        report = self._report(failure=failure)
-        return self._say(comment(report, origin=self._origin(()), fail_on=self.scene.fail_on))
+        return self.tell(self._report(failure=failure))
 
     def trouble(self, what: str, error: ForgeError) -> None:
         """Note what the forge refused."""
@@ -99,15 +118,20 @@ class Conversation:
         commit = self.scene.context.commit or ""
         return Report(verb="run", results=results, notes=notes, failure=failure, commit=commit)
 
-    def _origin(self, notes: tuple[str, ...]) -> Origin:
-        return Origin.of(self.scene.context, notes=notes)
+    def _origin(self, notes: tuple[str, ...], past: tuple[Past, ...]) -> Origin:
+        return replace(Origin.of(self.scene.context, notes=notes), history=past)
 
-    def _say(self, body: str) -> str:
+    def _say(self, text: Callable[[tuple[Past, ...]], str], *, ended: str = "") -> str:
+        """Write the comment, with the runs before this one; `ended` is how this one came out."""
         scene, pull = self.scene, self.scene.context.pull_request
         if scene.forge is None or pull is None or not scene.context.trusted or not scene.comments:
             return ""
         try:
-            upserted = scene.forge.upsert_comment(pull.number, body, run=self.order)
+            standing = scene.forge.sticky_comment(pull.number)
+            past = history(standing, self.order, commit=scene.context.commit or "", ended=ended)
+            upserted = scene.forge.upsert_comment(
+                pull.number, text(past), run=self.order, history=past
+            )
         except ForgeError as error:
             self.trouble("the comment could not be written", error)
             return ""

@@ -11,6 +11,7 @@ import secrets
 from pathlib import Path
 
 from chalice_ci.context import RunOrder
+from chalice_ci.conversation import history
 from chalice_ci.errors import ForgeError
 from chalice_ci.forge.port import DeploymentState, Forge
 from chalice_ci.report.annotations import file_command
@@ -58,7 +59,8 @@ def _end_comment(run: Run, forge: Forge, number: int, order: RunOrder) -> None:
         return
     body = abandoned(standing.body, reason="cancelled before it was finished")
     if body is not None:
-        forge.upsert_comment(number, body, run=order)
+        past = history(standing, order, commit=run.context.commit or "", ended="cancelled")
+        forge.upsert_comment(number, body, run=order, history=past)
         run.progress.say("the comment says now that the run was cancelled")
 
 

@@ -87,17 +87,18 @@ def _batches(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def render(found: Sequence[Part]) -> str:
-    """The JSON for `strategy: {matrix: …}`, in one line: name, app, stage and intent of each job.
+    """The JSON for `strategy: {matrix: …}`, in one line; a job has id, name, app, stage, intent.
 
     Several apps or stages stand in one text, one a line, as the inputs read them.
     """
     include = [
         {
+            "id": f"{number}",
             "name": part.name,
             "app": "\n".join(part.apps),
             "stage": "\n".join(part.stages),
             "intent": "\n".join(part.intents),
         }
-        for part in found
+        for number, part in enumerate(found, 1)
     ]
     return json.dumps({"include": include}, ensure_ascii=True)

@@ -17,7 +17,7 @@ from chalice_ci.conversation import Conversation
 from chalice_ci.desk import Desk
 from chalice_ci.errors import UsageError
 from chalice_ci.forge.port import Forge
-from chalice_ci.jobs import Reaction, checked, empty, guarded, stopped_by
+from chalice_ci.jobs import Reaction, checked, empty, fails, guarded, stopped_by
 from chalice_ci.narrowing import narrowed
 from chalice_ci.outlook import Live, with_outlook
 from chalice_ci.present import at_present
@@ -88,9 +88,7 @@ def sweep(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reacti
     return replace(done, notes=(*blind, *done.notes))
 
 
-def _performed(
-    run: Run, context: Context, forge: Forge | None, tasks: Sequence[Task]
-) -> Reaction:
+def _performed(run: Run, context: Context, forge: Forge | None, tasks: Sequence[Task]) -> Reaction:
     said = Conversation(scene=run)
     desk = Desk(run=run, context=context, forge=forge if context.trusted else None, said=said)
     results = _do(run, tasks, desk)

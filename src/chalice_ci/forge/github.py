@@ -53,6 +53,7 @@ from chalice_ci.forge.port import (
     DeploymentState,
     NotFound,
     NotPermitted,
+    Past,
     PullRequest,
     RawComment,
     Removed,
@@ -390,10 +391,16 @@ class GitHubForge:
         return found[0] if found else None
 
     def upsert_comment(
-        self, number: int, body: str, *, run: RunOrder, key: str = DEFAULT_KEY
+        self,
+        number: int,
+        body: str,
+        *,
+        run: RunOrder,
+        key: str = DEFAULT_KEY,
+        history: tuple[Past, ...] = (),
     ) -> Upserted:
         """Make or rewrite our one comment."""
-        return upsert(self._pages(number), body, key=key, run=run)
+        return upsert(self._pages(number), body, key=key, run=run, history=history)
 
     def start_deployment(
         self,

@@ -36,6 +36,7 @@ from chalice_ci.forge.port import (
     Deployment,
     DeploymentState,
     NotFound,
+    Past,
     PullRequest,
     RawComment,
     Removed,
@@ -207,11 +208,17 @@ class LocalForge:
         return found[0] if found else None
 
     def upsert_comment(
-        self, number: int, body: str, *, run: RunOrder, key: str = DEFAULT_KEY
+        self,
+        number: int,
+        body: str,
+        *,
+        run: RunOrder,
+        key: str = DEFAULT_KEY,
+        history: tuple[Past, ...] = (),
     ) -> Upserted:
         """Make or rewrite our one comment."""
         with self._locked():
-            return upsert(_FolderComments(self, number), body, key=key, run=run)
+            return upsert(_FolderComments(self, number), body, key=key, run=run, history=history)
 
     def start_deployment(
         self,

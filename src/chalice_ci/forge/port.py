@@ -5,7 +5,7 @@ which run's text is newer and what to do about it, so that every forge behaves t
 
 The comment is found by its author *and* by a marker that opens its body:
 
-    <!-- chalice-ci {"v":1,"key":"orders","run":7,"attempt":1} -->
+    <!-- chalice-ci {"v":1,"key":"orders","run":7,"attempt":1,"past":[[7,1,"9f3c1ab","ok"]]} -->
 
 Nothing else in a comment is ever read: anybody who may write to the repository can edit it.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
@@ -27,11 +27,15 @@ MAX_COMMENT = 65_536
 
 DEFAULT_KEY = "chalice-ci"
 
-_MARKER = re.compile(r"<!-- chalice-ci (\{[^\r\n]{0,500}?\}) -->(?:\r?\n|$)")
+_MARKER = re.compile(r"<!-- chalice-ci (\{[^\r\n]{0,900}?\}) -->(?:\r?\n|$)")
 # A client makes `environments/..` to the repository itself before it sends a DELETE.
 _ENVIRONMENT = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9 ._/-]{0,199}")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+_COMMIT = re.compile("[0-9a-f]{7}")
+_VERDICT = re.compile("[a-z]{1,12}")
 _MARKER_VERSION = 1
+HISTORY = 5
+"""How many runs a comment remembers."""
 _LARGEST = 2**63 - 1
 
 
@@ -80,14 +84,28 @@ class PullRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Past:
+    """A run that ended: its commit (seven digits) and how it came out."""
+
+    run: RunOrder
+    commit: str
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comment:
-    """Our comment on a pull request: `run` wrote it last."""
+    """Our comment on a pull request: `run` wrote it last; `history` are runs, the newest first.
+
+    The history stands in the marker, which anybody who may edit comments can forge: it is shown,
+    and nothing is decided by it.
+    """
 
     id: int
     url: str
     key: str
     run: RunOrder
     body: str
+    history: tuple[Past, ...] = ()
 
 
 class CommentOutcome(StrEnum):
@@ -178,10 +196,17 @@ class Forge(Protocol):
         ...
 
     def upsert_comment(
-        self, number: int, body: str, *, run: RunOrder, key: str = DEFAULT_KEY
+        self,
+        number: int,
+        body: str,
+        *,
+        run: RunOrder,
+        key: str = DEFAULT_KEY,
+        history: tuple[Past, ...] = (),
     ) -> Upserted:
         """Make or rewrite our one comment, unless a newer run wrote it; `body` has no marker.
 
+        `history` goes into the marker, at most `HISTORY` runs of it.
         Of several comments of ours the oldest stays, with the newest run's text.
         """
         ...
@@ -267,7 +292,7 @@ def checked_environment(name: str) -> str:
     return name
 
 
-def marked(body: str, *, key: str, run: RunOrder) -> str:
+def marked(body: str, *, key: str, run: RunOrder, history: tuple[Past, ...] = ()) -> str:
     """The body with the marker that finds it again; raises ForgeError when it is too long."""
     if not _KEY.fullmatch(key):
         raise ForgeError(
@@ -275,7 +300,13 @@ def marked(body: str, *, key: str, run: RunOrder) -> str:
             where="comment",
             fix="Use letters, digits, `.`, `_`, `/` and `-`.",
         )
-    fields = {"v": _MARKER_VERSION, "key": key, "run": run.id, "attempt": run.attempt}
+    fields: dict[str, object] = {
+        **{"v": _MARKER_VERSION, "key": key, "run": run.id, "attempt": run.attempt}
+    }
+    if history:
+        fields["past"] = [
+            [past.run.id, past.run.attempt, past.commit, past.verdict] for past in history[:HISTORY]
+        ]
     # Two dashes end a comment for some readers of HTML.
     text = json.dumps(fields, separators=(",", ":")).replace("--", "-\\u002d")
     whole = f"<!-- chalice-ci {text} -->\n{body}"
@@ -306,7 +337,21 @@ def read_marker(comment: RawComment) -> Comment | None:
         key=key,
         run=RunOrder(id=run, attempt=attempt),
         body=comment.body[match.end() :],
+        history=tuple(_history(fields.get("past"))),
     )
+
+
+def _history(rows: object) -> Iterator[Past]:
+    """The runs of a marker that are of the form that `marked` writes; others are left out."""
+    for row in rows[:HISTORY] if isinstance(rows, list) else ():
+        match row:
+            case [run, attempt, str(commit), str(verdict)] if (
+                _is_count(run)
+                and _is_count(attempt)
+                and _COMMIT.fullmatch(commit)
+                and _VERDICT.fullmatch(verdict)
+            ):
+                yield Past(run=RunOrder(id=run, attempt=attempt), commit=commit, verdict=verdict)
 
 
 def find_comments(comments: Iterable[RawComment], key: str) -> tuple[Comment, ...]:
@@ -315,13 +360,15 @@ def find_comments(comments: Iterable[RawComment], key: str) -> tuple[Comment, ..
     return tuple(sorted((c for c in found if c and c.key == key), key=lambda c: c.id))
 
 
-def upsert(pages: CommentPages, body: str, *, key: str, run: RunOrder) -> Upserted:
+def upsert(
+    pages: CommentPages, body: str, *, key: str, run: RunOrder, history: tuple[Past, ...] = ()
+) -> Upserted:
     """Bring a pull request to exactly one comment of a key, with the newest run's text.
 
     Two first runs may both find none and both make one. So whoever made a comment lists again:
     the later of them sees both, moves the newest text to the oldest comment and deletes the rest.
     """
-    whole = marked(body, key=key, run=run)
+    whole = marked(body, key=key, run=run, history=history)
     for _ in range(3):
         found = find_comments(pages.ours(), key)
         created = not found

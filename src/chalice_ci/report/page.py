@@ -17,6 +17,7 @@ from urllib.parse import quote
 from chalice_ci.context import Context, RunOrder
 from chalice_ci.difference.changes import Changes
 from chalice_ci.findings import Finding, Place, Severity
+from chalice_ci.forge.port import Past
 from chalice_ci.report import changes, upgrades
 from chalice_ci.report import markdown as md
 from chalice_ci.report.mermaid import mermaid
@@ -40,6 +41,14 @@ RUNNING = "⏳"
 DECISIONS = frozenset({"experimental-feature", "experimental-not-allowed"})
 """The rules that ask a person to decide something, rather than to mend it."""
 
+_ENDED = {
+    "ok": "✅ passed",
+    "findings": "❌ errors",
+    "failed": "❌ failed",
+    "skipped": "⏭️ nothing done",
+    "cancelled": "⛔ cancelled",
+}
+
 OPENED = 6
 """Parts of a difference that are shown without a click when there is only one."""
 Measure = Callable[[str], int]
@@ -61,6 +70,8 @@ class Origin:
     run_url: str = ""
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    history: tuple[Past, ...] = ()
+    """Runs that ended, the newest first: this one too, when it has."""
 
     @classmethod
     def of(cls, context: Context, *, notes: tuple[str, ...] = ()) -> Origin:
@@ -188,6 +199,7 @@ class Page:
             *self._smoke_section(room),
             *self._package_section(room),
             *self._graph_sections(room),
+            *self._history_section(room),
         ]
         needs = [measure(s.shown(len(s.blocks), self._rest)) + 2 for s in sections]
         made = [""] * len(sections)
@@ -511,6 +523,38 @@ class Page:
             title=f"{head}: {_count(count, 'dependency', 'dependencies')}",
         )
 
+    def _history_section(self, room: int) -> Iterator[_Section]:
+        """The last runs; one alone is what the page is about."""
+        past = self._origin.history
+        if len(past) < 2:
+            return
+        rows = tuple(
+            (
+                self._run(one.run),
+                self._commit(one.commit),
+                _ENDED.get(one.verdict, md.text(one.verdict, 12)),
+            )
+            for one in past
+        )
+        yield from _section(
+            (md.table(("Run", "Commit", "Result"), rows),),
+            1,
+            ("run", "runs"),
+            room=room,
+            title=f"The last {len(past)} runs",
+        )
+
+    def _run(self, run: RunOrder) -> str:
+        name = f"{run.id}" + (f", attempt {run.attempt}" if run.attempt > 1 else "")
+        url = self._origin.repository_url
+        return md.link(f"{url}/actions/runs/{run.id}", name) if url else name
+
+    def _commit(self, commit: str) -> str:
+        url, shown = self._origin.repository_url, md.code(commit[:7])
+        if url and re.fullmatch("[0-9a-f]{7,64}", commit):
+            return md.link(f"{url}/commit/{commit}", shown)
+        return shown
+
     def _place(self, at: Place) -> str:
         label = md.code(str(at))
         parts = at.file.split("/")
@@ -531,9 +575,7 @@ class Page:
     def _footer(self) -> str:
         report, origin = self._report, self._origin
         commit = origin.commit or report.commit
-        shown = md.code(commit[:7])
-        if origin.repository_url and re.fullmatch("[0-9a-f]{7,64}", commit):
-            shown = md.link(f"{origin.repository_url}/commit/{commit}", shown)
+        shown = self._commit(commit)
         several = len({result.app for result in report.results}) > 1
         states = [
             md.code(f"{result.app}/{result.stage}@{result.state.commit[:7]}", 140)
