@@ -30,6 +30,7 @@ from chalice_ci.app.versions import DEFAULT_CHALICE
 from chalice_ci.approval import ask_for_approval, refuse_destruction, refuse_unapproved
 from chalice_ci.building import Built
 from chalice_ci.errors import (
+    NoCredentials,
     PlanRefused,
     StateMoved,
     StateNotRecorded,
@@ -39,17 +40,20 @@ from chalice_ci.errors import (
 from chalice_ci.findings import in_order
 from chalice_ci.holding import ROUNDS, Overtaken, Stage, hold, is_open, key_of, look, settle
 from chalice_ci.inputs import ALLOWED_ACCOUNT, DELETE_LOGS
+from chalice_ci.output import keep_in_summary, replace_file
 from chalice_ci.ownership import Guard, check_place, owner_of
 from chalice_ci.plan import (
     OpenedPlan,
     Operation,
     verify,
 )
+from chalice_ci.preview_record import as_recorded
 from chalice_ci.promotion import refuse_unless_live
 from chalice_ci.report import report as model
-from chalice_ci.route import Job
+from chalice_ci.route import PREVIEW, Job
 from chalice_ci.run import Run
 from chalice_ci.sealing import (
+    Live,
     Sealed,
     facts_of,
     refuse_elsewhere,
@@ -103,14 +107,22 @@ class _Steps:
 
 
 def plan_stage(run: Run, built: Built) -> model.Result:
-    """Seal the plan of a built stage into the output folder; reads from AWS only."""
+    """Seal the plan of a built stage into the output folder; reads from AWS only.
+
+    Without credentials the plan says what is recorded, and that the live state was not read.
+    """
     with _deployer(
         run, built.job, built.loaded.chalice_version, interpreter=built.interpreter
     ) as deployer:
-        identity = _identified(run, built.job, deployer)
+        live: Live | None = None
+        try:
+            live = Live(deployer=deployer, identity=_identified(run, built.job, deployer))
+        except NoCredentials:
+            run.progress.say("no AWS credentials: the live state is not read", job=built.job.name)
         recorded = look(run, built.job, built.app_name)
-        sealed = seal_stage(run, built, deployer, identity, recorded)
-    ask_for_approval(run, built.job, sealed.opened.digest)
+        sealed = seal_stage(run, built, live, recorded, kept=True)
+    if live is not None:
+        ask_for_approval(run, built.job, sealed.opened.digest)
     planned = with_plan(built.result, sealed)
     plan = sealed.opened.plan
     if not plan.destructive or plan.destruction_allowed:
@@ -129,11 +141,12 @@ def deploy_stage(run: Run, built: Built) -> model.Result:
 
         def attempt() -> model.Result:
             recorded = settle(run, built.job, stage)
-            sealed = seal_stage(run, built, deployer, identity, recorded)
+            live = Live(deployer=deployer, identity=identity)
+            sealed = seal_stage(run, built, live, recorded, kept=False)
             refuse_unapproved(run, built.job, sealed.opened.digest)
             refuse_destruction(run, built.job, sealed.opened.plan)
             base = with_plan(built.result, sealed)
-            return _apply(run, built.job, sealed, deployer, base)
+            return _apply(run, built.job, sealed, live, base)
 
         return _until_not_overtaken(attempt)
 
@@ -175,7 +188,7 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
         def attempt() -> model.Result:
             recorded = settle(run, job, stage)
             refuse_elsewhere(job, recorded, identity)
-            verify(plan, opened.digest, facts_of(run, opened, identity, recorded))
+            verify(plan, opened.digest, facts_of(run, job, opened, identity, recorded))
             refuse_unapproved(run, job, opened.digest)
             refuse_destruction(run, job, plan)
             sealed = Sealed(
@@ -185,7 +198,8 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
                 operations=operations,
                 path=run.shown(run.plan_file or Path()),
             )
-            return _apply(run, job, sealed, deployer, with_plan(base, sealed))
+            live = Live(deployer=deployer, identity=identity)
+            return _apply(run, job, sealed, live, with_plan(base, sealed))
 
         return _until_not_overtaken(attempt)
 
@@ -199,6 +213,8 @@ def delete_stage(run: Run, job: Job, app_name: str | None) -> model.Result:
             base, note="nothing is recorded, so there is nothing to delete", changed=False
         )
     known = StageState() if recorded is None else recorded.state
+    if PREVIEW.fullmatch(job.stage):
+        job, app_name = as_recorded(job, known, app_name)
     name = app_name or _agreed_name(job, known)
     with _deployer(run, job, DEFAULT_CHALICE) as deployer:
         identity = _identified(run, job, deployer)
@@ -232,9 +248,7 @@ def _delete(
 # -- applying -------------------------------------------------------------------------------------
 
 
-def _apply(
-    run: Run, job: Job, sealed: Sealed, deployer: Deployer, base: model.Result
-) -> model.Result:
+def _apply(run: Run, job: Job, sealed: Sealed, live: Live, base: model.Result) -> model.Result:
     plan = sealed.opened.plan
     packages = {
         package.slot: PackageFile(path=sealed.opened.packages[package.slot], sha256=package.sha256)
@@ -245,12 +259,12 @@ def _apply(
     target = target_of(plan, run.secrets, packages, sealed.recorded)
     what = Work(
         target=target,
-        operations=sealed.operations,
-        identity=sealed.identity,
+        operations=sealed.operations or (),
+        identity=live.identity,
         recorded=sealed.recorded,
         snapshot=sealed.opened.snapshot,
     )
-    result = carry_out(run, job, what, deployer, base)
+    result = carry_out(run, job, what, live.deployer, base)
     if result.failure is None and job.policy is not None and job.policy.smoke:
         result = smoke_checks(run, job, result)
     return result
@@ -342,11 +356,12 @@ def _record(
         if outcome.interruption is not None:
             raise outcome.interruption
         return replace(result, failure=failure, changed=False)
-    key = key_of(job)
+    key, ephemeral = key_of(job), PREVIEW.fullmatch(job.stage) is not None
     try:
         written = run.records.store.write(
             key,
-            state,
+            # Of a preview that is gone nothing stays: over the years they would be thousands.
+            None if verb == "deleted" and outcome.complete and ephemeral else state,
             expected="" if recorded is None else recorded.version,
             message=commit_message(
                 app=job.app.name,
@@ -391,10 +406,11 @@ def _record(
 def _kept(run: Run, job: Job, state: StageState, error: UserError) -> StateNotRecorded:
     """The error of a state that could not be recorded, with the file that holds it now."""
     name = f"{job.app.name}-{job.stage}.state.json"
+    keep_in_summary(run, name, render(state))
     try:
         path = run.out / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(render(state))
+        replace_file(path, render(state))
         run.hand_over(path)
     except OSError:
         # A full disk or a read-only folder must not be the end of the only record.

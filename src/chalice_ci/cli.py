@@ -72,6 +72,21 @@ VERBS: tuple[Verb, ...] = (
         example="chalice-ci delete --app orders --stage pr-42",
     ),
     Verb(
+        name="preview up",
+        summary="Deploy a pull request's preview: the stage pr-<number>.",
+        example="chalice-ci preview up --stage pr-42",
+    ),
+    Verb(
+        name="preview down",
+        summary="Delete a pull request's preview, from its record alone.",
+        example="chalice-ci preview down --stage pr-42",
+    ),
+    Verb(
+        name="preview sweep",
+        summary="Delete the previews that nobody wants any more: closed, expired, too many.",
+        example="chalice-ci preview sweep",
+    ),
+    Verb(
         name="matrix",
         summary="Print what the event wants as a CI matrix: one job per affected app and stage.",
         example="chalice-ci matrix --matrix-by app",
@@ -133,6 +148,12 @@ VERBS: tuple[Verb, ...] = (
 )
 
 
+GROUPS = {
+    "preview": "The stages of pull requests.",
+    "state": "The recorded state of the stages.",
+}
+
+
 def command_line(run: Runner, env: Mapping[str, str]) -> click.Group:
     """The click group; `run` does the work, `env` is the environment that inputs are read from."""
     root = click.Group(
@@ -146,7 +167,7 @@ def command_line(run: Runner, env: Mapping[str, str]) -> click.Group:
         head, _, tail = verb.name.partition(" ")
         if tail:
             if head not in groups:
-                groups[head] = click.Group(name=head, help="The recorded state of the stages.")
+                groups[head] = click.Group(name=head, help=GROUPS[head])
                 root.add_command(groups[head])
             groups[head].add_command(_command(verb, tail, run, env))
         else:

@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from chalice_ci.building import known_stages
 from chalice_ci.conversation import Conversation
 from chalice_ci.errors import UsageError
 from chalice_ci.inputs import MATRIX, MATRIX_BY, REPORTS
 from chalice_ci.matrix import parts, render
 from chalice_ci.narrowing import narrowed
 from chalice_ci.present import at_present
+from chalice_ci.previews import wanted
 from chalice_ci.report.annotations import file_command
 from chalice_ci.report.fold import CannotFold, Expected, folded
 from chalice_ci.report.reading import MAX_BYTES, ReportDamaged, read_report
 from chalice_ci.report.report import Intent, Report
-from chalice_ci.route import Wish, route_event
+from chalice_ci.route import Wish
 from chalice_ci.run import Run
 
 REPORT_FILE = "report.json"
@@ -35,7 +35,7 @@ def print_matrix(run: Run, wish: Wish) -> None:
     Notes - what is left out, and why - go to the log.
     """
     context = at_present(run.context, run.forge)
-    routed = narrowed(run, context, route_event(run.config, known_stages(run), context, wish))
+    routed = narrowed(run, context, wanted(run, context, run.forge, wish))
     for note in (*run.notes, *routed.notes):
         run.progress.say(note)
     found = parts(routed.tasks, by_app=run.inputs.text(MATRIX_BY) == "app")

@@ -64,9 +64,9 @@ class Value:
 
 
 ALL: tuple[str, ...] = ()
-BUILDS = ("run", "check", "package", "diff", "plan", "deploy", "action")
-AWS = ("run", "plan", "deploy", "delete", "action")
-FORGES = ("run", "matrix", "report", "action", "action-post")
+BUILDS = ("run", "check", "package", "diff", "plan", "deploy", "preview", "action")
+AWS = ("run", "plan", "deploy", "delete", "preview", "action")
+FORGES = ("run", "preview", "matrix", "report", "action", "action-post")
 
 APP = Input(
     name="app",
@@ -189,7 +189,7 @@ DELETE_LOGS = Input(
     name="delete-logs",
     kind=Kind.FLAG,
     default="false",
-    verbs=("run", "delete", "action"),
+    verbs=("run", "delete", "preview", "action"),
     summary="When a stage is deleted, delete the log groups of its functions too; Chalice leaves "
     "them, and what they hold goes on costing.",
 )
@@ -207,6 +207,13 @@ SIGNING_KEY = Input(
     verbs=BUILDS,
     summary="A secret of the jobs that deploy, never of a pull request's: plans are encrypted with "
     "it, and the record tells which secrets changed their value.",
+)
+PREVIOUS_SIGNING_KEY = Input(
+    name="previous-signing-key",
+    kind=Kind.TEXT,
+    metavar="SECRET",
+    verbs=("deploy", "action"),
+    summary="The signing key before the last change: plans that it sealed are still opened.",
 )
 AGAINST = Input(
     name="against",
@@ -333,6 +340,7 @@ INPUTS: tuple[Input, ...] = (
     TO,
     SNAPSHOT_KEY,
     SIGNING_KEY,
+    PREVIOUS_SIGNING_KEY,
     LEASE_WAIT,
     GATEWAY_URL,
     COMMAND,

@@ -38,6 +38,7 @@ from chalice_ci.inputs import (
     OUT,
     PROJECT_DIR,
     QUIET,
+    SIGNING_KEY,
     STAGE,
     Inputs,
 )
@@ -52,6 +53,7 @@ from chalice_ci.route import Job, Wish, all_jobs, deploy_jobs, named_jobs, refus
 from chalice_ci.run import Cloud, Run
 from chalice_ci.scene import Scene
 from chalice_ci.scratch import scratch_folder
+from chalice_ci.signing import refuse_key_in_pull_request
 from chalice_ci.state.git import GitFailed, LocalRepository
 from chalice_ci.state.select import open_records
 from chalice_ci.world import World
@@ -76,6 +78,7 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
         try:
             refuse_foreign_code(run.context)
             _refuse_untrusted(verb, run.context)
+            refuse_key_in_pull_request(run.context, given=bool(inputs.text(SIGNING_KEY)))
             note_the_beginning(run)
             done = _VERBS[verb](run, arguments)
         except UserError as error:
@@ -95,14 +98,29 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
             results=reaction.results,
             notes=(*run.notes, *reaction.notes),
         )
-        write_report(run, report, fail_on=run.fail_on, comment_url=reaction.comment_url)
+        code = exit_code(report, fail_on=run.fail_on)
+        try:
+            write_report(run, report, fail_on=run.fail_on, comment_url=reaction.comment_url)
+        except OSError as problem:
+            if code is ExitCode.OK:
+                raise
+            # What the run itself has to say counts more, and it is printed.
+            run.progress.say(f"the report could not be written: {problem}")
         note_the_end(run)
-        return exit_code(report, fail_on=run.fail_on)
+        return code
+
+
+_TOUCHES_AWS = frozenset(
+    {
+        *("plan", "deploy", "delete", "state recover", "state unlock"),
+        *("preview up", "preview down", "preview sweep"),
+    }
+)
 
 
 def _refuse_untrusted(verb: str, context: Context) -> None:
     """What touches AWS is not for a fork's or Dependabot's run, whatever the workflow says."""
-    if context.trusted or verb not in ("plan", "deploy", "delete", "state recover", "state unlock"):
+    if context.trusted or verb not in _TOUCHES_AWS:
         return
     raise UsageError(
         f"`{verb}` is not done in this run: {context.trust}",
@@ -167,7 +185,7 @@ def _deploy(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
 
 def _deploy_plan(run: Run, path: Path) -> Result:
     from chalice_ci.applying import deploy_plan
-    from chalice_ci.plan import open_plan
+    from chalice_ci.plan_file import read_plan
 
     if not path.is_file():
         # A pipe would be waited for.
@@ -176,7 +194,7 @@ def _deploy_plan(run: Run, path: Path) -> Result:
             where=run.shown(path),
             fix="Make it with chalice-ci plan, or download the artifact that holds it.",
         )
-    opened = open_plan(path, run.work_dir / "plan")
+    opened = read_plan(run, path)
     plan = opened.plan
     for item, name in ((APP, plan.app), (STAGE, plan.stage)):
         wanted = run.inputs.lines(item)
@@ -219,6 +237,24 @@ def _react(run: Run, _: Mapping[str, str]) -> Reaction:
     return react(run, run.context, run.forge, _wish(run))
 
 
+def _preview_up(run: Run, _: Mapping[str, str]) -> Reaction:
+    from chalice_ci.reaction import bring_up
+
+    return bring_up(run, run.context, run.forge, _wish(run))
+
+
+def _preview_down(run: Run, _: Mapping[str, str]) -> Reaction:
+    from chalice_ci.reaction import take_down
+
+    return take_down(run, run.context, run.forge, _wish(run))
+
+
+def _preview_sweep(run: Run, _: Mapping[str, str]) -> Reaction:
+    from chalice_ci.reaction import sweep
+
+    return sweep(run, run.context, run.forge, _wish(run))
+
+
 def _matrix(run: Run, _: Mapping[str, str]) -> None:
     from chalice_ci.fanout import print_matrix
 
@@ -234,12 +270,15 @@ def _report(run: Run, _: Mapping[str, str]) -> Reaction:
 
 COMMANDS = (
     *("run", "check", "package", "diff", "plan", "deploy", "delete", "url", "state show"),
-    *("matrix", "report"),
+    *("matrix", "report", "preview up", "preview down", "preview sweep"),
 )
 """The verbs that the action's `command` takes: those without arguments of their own."""
 
 _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Reaction | None]] = {
     "run": _react,
+    "preview up": _preview_up,
+    "preview down": _preview_down,
+    "preview sweep": _preview_sweep,
     "matrix": _matrix,
     "report": _report,
     "check": _check,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chalice_ci.config import AppConfig, ProjectConfig, StageConfig
@@ -38,10 +38,11 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """An intent for one app and stage."""
+    """An intent for one app and stage; `why` says what led to it where that is not the event."""
 
     intent: Intent
     job: Job
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +121,17 @@ def named_jobs(config: ProjectConfig, wish: Wish) -> tuple[Job, ...]:
 
 
 def route_event(
-    config: ProjectConfig, known: Mapping[str, Sequence[str]], context: Context, wish: Wish
+    config: ProjectConfig,
+    known: Mapping[str, Sequence[str]],
+    context: Context,
+    wish: Wish,
+    *,
+    standing: Sequence[AppConfig] = (),
 ) -> Routed:
     """What `run` does for an event. `known` is as in `all_jobs`, refs of `wish` are the event's.
 
+    `standing` are the apps that a preview of the event's pull request is recorded of: what nobody
+    wants any more is taken down, whether it is configured (any more) or not.
     Stages that `wish` names are the only ones looked at; a `workflow_dispatch` deploys them from
     any ref. Raises UsageError for an event that `run` has no meaning for, and for one that would
     lead foreign code to this repository's secrets.
@@ -139,6 +147,7 @@ def route_event(
             tag=context.tag,
             default_branch=context.default_branch or wish.default_branch,
         ),
+        standing=tuple(standing),
     )
     if context.pull_request is not None:
         return router.pull_request(context.pull_request)
@@ -198,6 +207,7 @@ class _Router:
     known: Mapping[str, Sequence[str]]
     context: Context
     wish: Wish
+    standing: tuple[AppConfig, ...] = ()
 
     def checked(self, *notes: str) -> Routed:
         """Everything is checked, nothing else happens."""
@@ -256,19 +266,21 @@ class _Router:
         if preview is None or not self._wants_preview(pull):
             return Routed(tasks=checks)
         if preview.label is None or preview.label in pull.labels:
-            return Routed(tasks=(*checks, *self._preview(Intent.DEPLOY, pull)))
+            apps = _apps(self.config, self.wish)
+            return Routed(tasks=(*checks, *self._preview(Intent.DEPLOY, pull, apps)))
         # GitHub leaves the label out when it was deleted from the repository.
         if self.context.action == "unlabeled" and self.context.label in (None, preview.label):
-            return Routed(tasks=(*checks, *self._preview(Intent.REMOVE, pull)))
+            return Routed(tasks=(*checks, *self._preview_down(pull)))
         note = f"No preview: the pull request does not have the label `{preview.label}`."
-        return Routed(tasks=checks, notes=(note,))
+        down = self._left_standing(pull)
+        return Routed(tasks=(*checks, *down), notes=(note,))
 
     def _closed(self, pull: PullRequest) -> Routed:
-        if self.config.preview is None or not self._wants_preview(pull):
+        if not self._wants_preview(pull) or (self.config.preview is None and not self.standing):
             return Routed(notes=("The pull request is closed, and no preview is configured.",))
         if not self.context.trusted:
             return Routed(notes=(f"{self.context.trust} It never had a preview.",))
-        return Routed(tasks=self._preview(Intent.REMOVE, pull))
+        return Routed(tasks=self._preview_down(pull))
 
     def _all(self) -> tuple[Job, ...]:
         """Every stage that is checked; a preview has no place in it, its own build is looked at."""
@@ -281,14 +293,27 @@ class _Router:
         """Whether the stages that were named leave room for the preview."""
         return not self.wish.stages or f"pr-{pull.number}" in self.wish.stages
 
-    def _preview(self, intent: Intent, pull: PullRequest) -> tuple[Task, ...]:
-        like = self.config.preview.like if self.config.preview else None
+    def _preview(
+        self, intent: Intent, pull: PullRequest, apps: Iterable[AppConfig]
+    ) -> tuple[Task, ...]:
         name = f"pr-{pull.number}"
-        policy = _preview_policy(self.config, name)
-        return tuple(
-            Task(intent=intent, job=Job(app=app, stage=name, policy=policy, like=like))
-            for app in _apps(self.config, self.wish)
+        return tuple(Task(intent=intent, job=preview_job(self.config, app, name)) for app in apps)
+
+    def _preview_down(self, pull: PullRequest) -> tuple[Task, ...]:
+        """Of every app that may have a preview, and of those that a record says have one."""
+        configured = () if self.config.preview is None else _apps(self.config, self.wish)
+        left = self._left_standing(pull)
+        known = {app.path for app in configured}
+        return (
+            *self._preview(Intent.REMOVE, pull, configured),
+            *(task for task in left if task.job.app.path not in known),
         )
+
+    def _left_standing(self, pull: PullRequest) -> tuple[Task, ...]:
+        """Of the apps that a record says have a preview, as far as they are meant."""
+        named = self.wish.apps
+        apps = (app for app in self.standing if not named or app.name in named)
+        return self._preview(Intent.REMOVE, pull, apps)
 
     def _stages_of_ref(self, app: AppConfig) -> tuple[str, ...]:
         named = self.wish.stages
@@ -434,6 +459,12 @@ def _jobs(
                 fix=f"The stages are: {', '.join(names)}. A new one goes into config.json.",
             )
         yield Job(app=app, stage=name, policy=policies.get(name))
+
+
+def preview_job(config: ProjectConfig, app: AppConfig, name: str) -> Job:
+    """An app's preview, whether previews are configured (any more) or not."""
+    like = config.preview.like if config.preview else None
+    return Job(app=app, stage=name, policy=_preview_policy(config, name), like=like)
 
 
 def _preview_policy(config: ProjectConfig, name: str) -> StageConfig | None:

@@ -13,7 +13,9 @@ from chalice_ci.approval import destruction_allowed
 from chalice_ci.building import Built
 from chalice_ci.checkout import differ_in_states_only
 from chalice_ci.ci_secrets import Secrets
+from chalice_ci.errors import UsageError
 from chalice_ci.findings import Severity
+from chalice_ci.holding import key_of
 from chalice_ci.ownership import check_recorded
 from chalice_ci.plan import (
     Action,
@@ -24,8 +26,9 @@ from chalice_ci.plan import (
     SealedPackage,
     actions,
     digest_of,
-    seal,
+    plan_digest,
 )
+from chalice_ci.plan_file import refuse_readable, run_identity, write_plan
 from chalice_ci.report import report as model
 from chalice_ci.route import Job
 from chalice_ci.run import Run
@@ -49,33 +52,51 @@ class Sealed:
     """A plan with what it was made from."""
 
     opened: OpenedPlan
-    identity: Identity
+    identity: Identity | None
     recorded: Recorded | None
-    operations: tuple[Operation, ...]
+    operations: tuple[Operation, ...] | None
     path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """Who reads what is live, and as whom."""
+
+    deployer: Deployer
+    identity: Identity
 
 
 def seal_stage(
     run: Run,
     built: Built,
-    deployer: Deployer,
-    identity: Identity,
+    live: Live | None,
     recorded: Recorded | None,
+    *,
+    kept: bool,
 ) -> Sealed:
-    """Plan against what is live and recorded, and write the plan file."""
+    """Plan against what is live and recorded, and write the plan file where it may be kept.
+
+    A plan that must be `kept` and may not is refused. Without anything `live` the plan lists no
+    operations.
+    """
     job = built.job
-    refuse_elsewhere(job, recorded, identity)
-    run.progress.say("planning against what is deployed", job=job.name)
+    readable = _readable(run, job)
+    if kept and readable is not None:
+        raise readable
+    if live is not None:
+        refuse_elsewhere(job, recorded, live.identity)
+        run.progress.say("planning against what is deployed", job=job.name)
     now = run.world.now()
-    snapshot = snapshot_document.render(built.snapshot)
+    # A preview's time to live begins anew with each deployment, also with one that changes nothing.
+    snapshot = snapshot_document.render(built.snapshot, deployed=None if job.like is None else now)
     secrets = secret_variables(job)
     plan = Plan(
         app=job.app.name,
         app_path=job.app.path,
         app_name=built.app_name,
         stage=job.stage,
-        account=identity.account,
-        region=identity.region,
+        account=None if live is None else live.identity.account,
+        region=(run.region(job) or "") if live is None else live.identity.region,
         commit=run.checkout.commit,
         tree=run.checkout.tree,
         chalice=built.loaded.chalice_version,
@@ -83,7 +104,7 @@ def seal_stage(
         tool=__version__,
         config_digest=run.config_digest(job.app),
         base_version="" if recorded is None else recorded.version,
-        base_digest=_state_digest(recorded),
+        base_digest=state_digest(run, job, recorded),
         graph=built.loaded.graph.document,
         packages=tuple(
             SealedPackage(slot=slot, sha256=file.sha256, size=file.path.stat().st_size)
@@ -97,35 +118,40 @@ def seal_stage(
         snapshot=hashlib.sha256(snapshot).hexdigest(),
         secrets=secrets,
         secrets_unknown=run.secrets.missing(secrets),
+        run=run_identity(run.context, run.world.env),
         created=now.replace(microsecond=0),
         expires=(now + PLAN_LIFETIME).replace(microsecond=0),
     )
-    operations = deployer.plan(target_of(plan, run.secrets, built.packages, recorded))
-    lost = destruction.destructions(operations, _recorded_types(recorded), built.result.changes)
+    operations: tuple[Operation, ...] | None = None
+    if live is not None:
+        operations = live.deployer.plan(target_of(plan, run.secrets, built.packages, recorded))
+    types = _recorded_types(recorded)
+    lost = destruction.destructions(operations or (), types, built.result.changes)
     plan = replace(
         plan,
         operations=operations,
         destructive=lost,
         destruction_allowed=bool(lost) and destruction_allowed(run, job),
     )
-    path = run.out / f"{job.app.name}-{job.stage}.plan"
-    digest = seal(
-        plan, {slot: file.path for slot, file in built.packages.items()}, path, snapshot=snapshot
-    )
-    run.hand_over(path)
-    opened = OpenedPlan(
-        plan=plan,
-        digest=digest,
-        packages={slot: file.path for slot, file in built.packages.items()},
-        snapshot=snapshot,
-    )
+    packages = {slot: file.path for slot, file in built.packages.items()}
+    path = None if readable else write_plan(run, job, plan, packages, snapshot)
     return Sealed(
-        opened=opened,
-        identity=identity,
+        opened=OpenedPlan(
+            plan=plan, digest=plan_digest(plan), packages=packages, snapshot=snapshot
+        ),
+        identity=None if live is None else live.identity,
         recorded=recorded,
         operations=operations,
-        path=run.shown(path),
+        path="" if path is None else run.shown(path),
     )
+
+
+def _readable(run: Run, job: Job) -> UsageError | None:
+    try:
+        refuse_readable(run, job)
+    except UsageError as error:
+        return error
+    return None
 
 
 def _recorded_types(recorded: Recorded | None) -> Mapping[str, str]:
@@ -140,12 +166,14 @@ def with_plan(result: model.Result, sealed: Sealed) -> model.Result:
     if plan.secrets_unknown:
         names = ", ".join(plan.secrets_unknown)
         note = f"{note}; ".removeprefix("; ") + f"not known here, so set at the deploy: {names}"
+    if sealed.operations is None:
+        note = f"{note}; ".removeprefix("; ") + "live state not read: no AWS credentials"
     return replace(
         result,
         note=note,
-        account=sealed.identity.account,
-        region=sealed.identity.region,
-        operations=shown(sealed.operations, sealed.recorded),
+        account=plan.account or "",
+        region=plan.region,
+        operations=shown(sealed.operations or (), sealed.recorded),
         plan=model.Plan(
             digest=sealed.opened.digest, path=sealed.path, expires=plan.expires.isoformat()
         ),
@@ -169,27 +197,31 @@ def shown(
     )
 
 
-def facts_of(run: Run, opened: OpenedPlan, identity: Identity, recorded: Recorded | None) -> Facts:
+def facts_of(
+    run: Run, job: Job, opened: OpenedPlan, identity: Identity, recorded: Recorded | None
+) -> Facts:
     """What is true now. Without a checkout the plan's own commit and configuration stand: there
     is nothing to compare them with, and its digest binds them.
     """
     plan = opened.plan
     inside = run.checkout.git_dir is not None
-    app = next((app for app in run.config.apps if app.name == plan.app), None)
     moved = inside and not _is_same_code(run, plan)
     return Facts(
-        app=plan.app,
-        stage=plan.stage,
+        app=job.app.name,
+        app_path=job.app.path,
+        stage=job.stage,
         account=identity.account,
         region=identity.region,
         commit=run.checkout.commit if moved else plan.commit,
         tree=run.checkout.tree if moved else plan.tree,
         chalice=plan.chalice,
         tool=__version__,
-        config_digest=run.config_digest(app) if inside and app else plan.config_digest,
+        config_digest=run.config_digest(job.app) if inside else plan.config_digest,
         base_version="" if recorded is None else recorded.version,
-        base_digest=_state_digest(recorded),
+        base_digest=state_digest(run, job, recorded),
         now=run.world.now(),
+        run=run_identity(run.context, run.world.env),
+        authenticated=opened.authenticated,
     )
 
 
@@ -209,9 +241,14 @@ def refuse_elsewhere(job: Job, recorded: Recorded | None, identity: Identity) ->
         check_recorded(recorded.state.resources, identity, where=job.name)
 
 
-def _state_digest(recorded: Recorded | None) -> str:
+def state_digest(run: Run, job: Job, recorded: Recorded | None) -> str:
+    """What tells a recorded state from every other, also one of the same resources: its snapshot
+    goes with it, and says what each deployment deployed.
+    """
+    snapshot = None if recorded is None else run.records.store.snapshot(key_of(job))
     resources = () if recorded is None else recorded.state.resources
-    return digest_of([dict(resource) for resource in resources])
+    serial = "" if snapshot is None else hashlib.sha256(snapshot).hexdigest()
+    return digest_of({"resources": [dict(resource) for resource in resources], "serial": serial})
 
 
 def target_of(

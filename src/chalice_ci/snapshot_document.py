@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from importlib.resources import files as package_files
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
@@ -17,6 +18,8 @@ from chalice_ci.snapshot import FACTS, SECTIONS, File, Snapshot
 FORMAT = 1
 MAX_BYTES = 32 * 1024 * 1024
 MAX_TEXT = 256 * 1024
+_DEPLOYED = "deployed"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class SnapshotDamaged(Exception):
@@ -30,12 +33,15 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def render(snapshot: Snapshot) -> bytes:
+def render(snapshot: Snapshot, *, deployed: datetime | None = None) -> bytes:
     """The snapshot's JSON: one item a line, so that a history of them stays small and readable.
 
-    Files stand by archive and distribution as `[path, size, sha256]`. ASCII only.
+    Files stand by archive and distribution as `[path, size, sha256]`. ASCII only. `deployed` is
+    written for stages that live for a time only: others would change with every deployment.
     """
     lines = [f'"format":{FORMAT}']
+    if deployed is not None:
+        lines.append(f"{_json(_DEPLOYED)}:{_json(deployed.astimezone(UTC).strftime(_TIME))}")
     lines += [f"{_json(name)}:{_json(_encoded(getattr(snapshot, name)))}" for name in FACTS]
     for name in SECTIONS:
         items = getattr(snapshot, name)
@@ -78,8 +84,38 @@ def _grouped(files: tuple[File, ...]) -> Iterator[str]:
         yield f" {_json(slot)}:{{\n{inner}\n }}"
 
 
+def deployed_at(raw: bytes) -> datetime | None:
+    """When what a stored snapshot shows was deployed; None where that is not written."""
+    try:
+        return _time(_document(raw))
+    except SnapshotDamaged:
+        return None
+
+
 def parse(raw: bytes) -> Snapshot:
     """Read a stored snapshot. Raises SnapshotDamaged for what `render` would not have written."""
+    document = _document(raw)
+    _time(document)
+    document["files"] = _rows(document.get("files"))
+    try:
+        snapshot: Snapshot = _decoder(Snapshot)(document, "snapshot")
+    except ValueError as error:
+        raise SnapshotDamaged(str(error)) from error
+    return snapshot
+
+
+def _time(document: dict[str, Any]) -> datetime | None:
+    """Take the time of the deployment out of a document."""
+    text = document.pop(_DEPLOYED, None)
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+    except (ValueError, TypeError):
+        _damaged(f"has something else in {_DEPLOYED}")
+
+
+def _document(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         _damaged(f"is larger than {MAX_BYTES} bytes")
     try:
@@ -91,12 +127,7 @@ def parse(raw: bytes) -> Snapshot:
     version = document.pop("format", None)
     if type(version) is not int or version != FORMAT:
         _damaged(f"is of format {version if type(version) is int else '?'}, not {FORMAT}")
-    document["files"] = _rows(document.get("files"))
-    try:
-        snapshot: Snapshot = _decoder(Snapshot)(document, "snapshot")
-    except ValueError as error:
-        raise SnapshotDamaged(str(error)) from error
-    return snapshot
+    return document
 
 
 def _rows(groups: object) -> tuple[File, ...]:

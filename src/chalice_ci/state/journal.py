@@ -55,7 +55,8 @@ class Journal:
     """A deploy that is not finished. `lease` is None when nobody holds it any more.
 
     `verb` is what was going on ("deploy", "delete"), `commit` what was deployed. `resources` is
-    what stands, as far as it is known; `in_flight` are calls whose result nobody knows.
+    what stands, as far as it is known; `in_flight` are calls whose result nobody knows;
+    `begun` is when it began, UTC in whole seconds, None if that is not written.
     """
 
     lease: Lease | None
@@ -67,6 +68,7 @@ class Journal:
     resources: tuple[Resource, ...] = ()
     calls: int = 0
     in_flight: tuple[str, ...] = field(default=())
+    begun: datetime | None = None
 
 
 def render_journal(journal: Journal) -> bytes:
@@ -80,7 +82,7 @@ def render_journal(journal: Journal) -> bytes:
             "token": lease.token,
             "owner": lease.owner[:MAX_TEXT],
             "reason": lease.reason[:MAX_TEXT],
-            "expires": lease.expires.astimezone(UTC).strftime(_TIME),
+            "expires": _written(lease.expires),
             "process": lease.process,
             "run": lease.run,
             "attempt": lease.attempt,
@@ -93,6 +95,7 @@ def render_journal(journal: Journal) -> bytes:
         "resources": [dict(resource) for resource in journal.resources],
         "calls": journal.calls,
         "in_flight": list(journal.in_flight),
+        "begun": None if journal.begun is None else _written(journal.begun),
     }
     return (json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n").encode()
 
@@ -129,6 +132,7 @@ def _journal(document: Mapping[str, Any], where: str) -> Journal:
         resources=state.resources,
         calls=_number(document["calls"]),
         in_flight=tuple(_text(call) for call in document["in_flight"]),
+        begun=None if document.get("begun") is None else _time(document["begun"]),
     )
 
 
@@ -137,11 +141,19 @@ def _lease(document: Mapping[str, Any]) -> Lease:
         token=_number(document["token"]),
         owner=_text(document["owner"]),
         reason=_text(document["reason"]),
-        expires=datetime.strptime(_text(document["expires"]), _TIME).replace(tzinfo=UTC),
+        expires=_time(document["expires"]),
         process=_text(document["process"]),
         run=_number(document["run"]),
         attempt=_number(document["attempt"]),
     )
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime(_TIME)
+
+
+def _time(value: object) -> datetime:
+    return datetime.strptime(_text(value), _TIME).replace(tzinfo=UTC)
 
 
 def _text(value: object) -> str:

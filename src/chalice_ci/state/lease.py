@@ -20,7 +20,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from chalice_ci.app.deployer import Call, Result
-from chalice_ci.errors import ForgeError, LeaseHeld, StateMoved, StateNotRecorded
+from chalice_ci.errors import (
+    ForgeError,
+    LeaseHeld,
+    StateMoved,
+    StateNotRecorded,
+    refused_by_machine,
+)
 from chalice_ci.plan import Operation
 from chalice_ci.state.journal import Journal, Lease, parse_journal, render_journal
 from chalice_ci.state.local_log import LocalLog
@@ -154,9 +160,17 @@ def take(
         attempt=here.attempt,
     )
     begun = clocks.elapsed()
-    journal = replace(journal, lease=lease)
+    journal = replace(journal, lease=lease, begun=clocks.now().replace(microsecond=0))
     change = JournalChange(raw=render_journal(journal), expected=stored.journal.version)
     version = store.keep_journal(key, change, state=stored.version, message=message)
+    try:
+        log = LocalLog(log_file, token)
+    except OSError as error:
+        # Nothing was done yet: the stage is given back as it was found.
+        back = JournalChange(raw=stored.journal.raw, expected=version)
+        with contextlib.suppress(StateMoved, StateNotRecorded, ForgeError):
+            store.keep_journal(key, back, state=stored.version, message=message)
+        raise refused_by_machine(error) or error from error
     return Held(
         store=store,
         key=key,
@@ -166,7 +180,7 @@ def take(
         until=begun + LEASE_SECONDS,
         clocks=clocks,
         message=message,
-        log=LocalLog(log_file, token),
+        log=log,
     )
 
 
@@ -263,7 +277,11 @@ class Held:
                 fix="Run again: what stands is recorded and taken up.",
             )
         with self._lock:
-            self._log.intent(call.number, str(call), call.resource)
+            try:
+                self._log.intent(call.number, str(call), call.resource)
+            except OSError as error:
+                # What can't be noted is not done.
+                raise refused_by_machine(error) or error from error
             self._calls[call.number] = f"{call} {call.resource}"
             self._made += 1
             self._dirty = True
@@ -273,28 +291,31 @@ class Held:
         if result.status == 0:
             return
         with self._lock:
-            self._log.result(call.number, result.ok, result.code)
             self._calls.pop(call.number, None)
+            with _in_memory_too():
+                self._log.result(call.number, result.ok, result.code)
 
     # -- witness ------------------------------------------------------------------------------
 
     def stands(self, resource: Resource) -> None:
         """Note a resource that stands now."""
         with self._lock:
-            self._log.stands(resource)
             name = str(resource["name"])
             before = self._standing.get(name, {})
             if before.get("resource_type") != resource.get("resource_type"):
                 before = {}
             self._standing[name] = {**before, **resource}
             self._dirty = True
+            with _in_memory_too():
+                self._log.stands(resource)
 
     def gone(self, name: str) -> None:
         """Note a resource that is gone."""
         with self._lock:
-            self._log.gone(name)
             self._standing.pop(name, None)
             self._dirty = True
+            with _in_memory_too():
+                self._log.gone(name)
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -373,6 +394,13 @@ class Held:
             calls=self._made,
             in_flight=tuple(self._calls.values()),
         )
+
+
+def _in_memory_too() -> contextlib.AbstractContextManager[None]:
+    """What is noted here goes to the store as well: a disk that fails ends the deploy before its
+    next call, and not the record of this one.
+    """
+    return contextlib.suppress(OSError)
 
 
 def _expiry(clocks: Clocks) -> datetime:

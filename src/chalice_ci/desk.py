@@ -1,0 +1,175 @@
+"""Where the tasks of an event are done that are more than checks: plans, deploys, previews.
+
+A preview is a deployment that the forge shows; what the forge refuses is said and never turns a
+good deploy into a bad one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from chalice_ci.applying import delete_stage, deploy_stage, plan_stage
+from chalice_ci.building import app_name_of
+from chalice_ci.context import Context
+from chalice_ci.conversation import Conversation
+from chalice_ci.errors import ForgeError, UserError
+from chalice_ci.forge.port import Deployment, DeploymentState, Forge, NotFound
+from chalice_ci.holding import key_of
+from chalice_ci.jobs import acted, empty, fails, guarded
+from chalice_ci.previews import over_limit, unwanted
+from chalice_ci.recorded import recorded_result
+from chalice_ci.report.report import Intent, Result, Verdict
+from chalice_ci.route import Job, Task
+from chalice_ci.run import Run
+from chalice_ci.smoke import reachable
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """Where tasks are done that the forge is told of; without a forge nobody is."""
+
+    run: Run
+    context: Context
+    forge: Forge | None
+    said: Conversation
+
+    def perform(self, task: Task) -> Result:
+        """One task that is more than a check."""
+        match task.intent:
+            case Intent.PLAN:
+                return acted(self.run, task.job, plan_stage, deploys=False)
+            case Intent.DEPLOY if task.job.like is None:
+                return acted(self.run, task.job, deploy_stage, deploys=True)
+            case Intent.DEPLOY:
+                return self._preview_up(task.job)
+            case Intent.REMOVE:
+                return self._preview_down(task.job, task.why)
+        raise AssertionError(f"an event does not lead to {task.intent} alone")
+
+    def _preview_up(self, job: Job) -> Result:
+        refused = self._beyond_limit(job)
+        if refused:
+            return replace(empty(job, skipped=True, note=refused), preview=True)
+        deployment = self._started(job)
+        try:
+            result = _answering(self.run, acted(self.run, job, deploy_stage, deploys=True))
+        except BaseException:
+            self._finished(deployment, DeploymentState.ERROR, "")
+            raise
+        good = not fails(self.run, result)
+        state = DeploymentState.SUCCESS if good else DeploymentState.FAILURE
+        self._finished(deployment, state, _main_url(result))
+        late = self._not_wanted(job)
+        if late:
+            # The run of the event that told so may have ended before anything was recorded.
+            return self._preview_down(job, late)
+        return replace(result, preview=True)
+
+    def _preview_down(self, job: Job, why: str = "") -> Result:
+        name = app_name_of(self.run, job.app)
+        result = guarded(self.run, job, lambda: delete_stage(self.run, job, name))
+        if result.failure is not None:
+            result = self._with_rest(job, result)
+        elif self.forge is not None:
+            self._forget_deployments(self.forge, job)
+        note = "; ".join(words for words in (why, result.note) if words)
+        return replace(result, preview=True, note=note)
+
+    def _with_rest(self, job: Job, result: Result) -> Result:
+        """A teardown that failed, with what it left."""
+        try:
+            left = recorded_result(self.run, key_of(job)).resources
+        except UserError:
+            # The failure says already what is wrong with the record.
+            return result
+        if not left:
+            return result
+        names = ", ".join(f"{resource.type} {resource.name}" for resource in left)
+        self.run.progress.say(f"still there: {names}", job=job.name)
+        note = f"still there: {names}; the next run on this pull request or sweep tries again"
+        return replace(result, resources=left, note=note)
+
+    def _beyond_limit(self, job: Job) -> str:
+        """Make room for a new preview; why there is none, empty when there is."""
+        tasks, left = over_limit(self.run, job, self.forge)
+        for task in tasks:
+            self.run.progress.say(f"taking {task.job.name} down: {task.why}", job=job.name)
+            down = self._preview_down(task.job, task.why)
+            left += down.failure is not None
+        limit = self.run.config.preview.limit if self.run.config.preview else 0
+        if left < limit or not left:
+            return ""
+        return (
+            f"no preview: {job.app.name} has {left} already, and `preview.limit` is {limit}. "
+            "Close a pull request, or raise the limit"
+        )
+
+    def _not_wanted(self, job: Job) -> str:
+        """Why the forge says now that the pull request wants no preview; empty when it does."""
+        preview, number = self.run.config.preview, int(job.stage.removeprefix("pr-"))
+        if self.forge is None or preview is None:
+            return ""
+        try:
+            return unwanted(self.forge.pull_request(number), preview)
+        except NotFound:
+            return unwanted(None, preview)
+        except ForgeError as error:
+            self.said.trouble("whether the pull request is still open can't be told", error)
+            return ""
+
+    def _forget_deployments(self, forge: Forge, job: Job) -> None:
+        """Take the preview's deployments away, also under the name that they would have had before
+        the repository had several apps, or one.
+        """
+        now, other = self._environments(job)
+        try:
+            forge.remove_environment(now)
+            if forge.deployments(other):
+                forge.remove_environment(other)
+        except ForgeError as error:
+            self.said.trouble("the preview's deployment could not be taken away", error)
+
+    def _environments(self, job: Job) -> tuple[str, str]:
+        """The forge's name for a preview, and the one of another number of apps.
+
+        That of the stage, with several apps the app's too.
+        """
+        alone, together = job.stage, f"{job.stage}-{job.app.name}"
+        return (together, alone) if len(self.run.config.apps) > 1 else (alone, together)
+
+    def _started(self, job: Job) -> Deployment | None:
+        if self.forge is None or self.context.commit is None:
+            return None
+        try:
+            return self.forge.start_deployment(
+                environment=self._environments(job)[0],
+                sha=self.context.commit,
+                run=self.said.order,
+                log_url=self.context.run_url,
+                description=f"Preview of {job.app.name}",
+            )
+        except ForgeError as error:
+            self.said.trouble("the preview could not be announced as a deployment", error)
+            return None
+
+    def _finished(self, deployment: Deployment | None, state: DeploymentState, url: str) -> None:
+        if self.forge is None or deployment is None:
+            return
+        try:
+            self.forge.finish_deployment(deployment, state, url=url, log_url=self.context.run_url)
+        except ForgeError as error:
+            self.said.trouble("the deployment's status could not be set", error)
+
+
+def _main_url(result: Result) -> str:
+    return next((url.address for url in result.urls if url.kind == "rest"), "")
+
+
+def _answering(run: Run, result: Result) -> Result:
+    """A preview is up when its URL answers, with whatever it likes but an error of the server."""
+    url = _main_url(result)
+    if result.verdict is not Verdict.OK or not url or result.smoke:
+        # Its own smoke checks have asked already.
+        return result
+    run.progress.say(f"asking {url}", job=f"{result.app}/{result.stage}")
+    return reachable(result, url)
