@@ -296,14 +296,16 @@ class TestEveryStore:
         assert path.read_bytes() == render(marked("a"))
 
 
-def race(place: Place, writes: list[tuple[str, str, str]]) -> list[str]:
+def race(
+    place: Place, writes: list[tuple[str, str, str]], *, seconds: float = 120
+) -> list[str]:
     """Start a process for each (stage, mark, expected), let them go at once; their answers."""
     done = subprocess.run(
         [sys.executable, str(WRITER), place.kind, place.address, str(place.work_dir)],
         input=json.dumps([(".", *write) for write in writes]),
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=seconds,
         check=True,
     )
     answers: list[str] = json.loads(done.stdout)

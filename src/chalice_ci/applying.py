@@ -66,7 +66,7 @@ from chalice_ci.smoke import smoke_checks
 from chalice_ci.stage_secrets import refuse_without_secrets
 from chalice_ci.state.lease import Held
 from chalice_ci.state.schema import StageState, render
-from chalice_ci.state.store import JournalChange, commit_message
+from chalice_ci.state.store import JournalChange, StateKey, commit_message
 from chalice_ci.state.transfer import Recorded
 from chalice_ci.state.urls import urls
 
@@ -370,7 +370,7 @@ def _record(
                 result=words,
                 run=run.run_url,
             ),
-            snapshot=recording.snapshot if outcome.complete else None,
+            snapshot=_standing_snapshot(run, key, outcome, recording),
             journal=recording.closing(outcome, state),
         )
         recording.saved = True
@@ -401,6 +401,15 @@ def _record(
         ),
         urls=run.urls(urls(state)),
     )
+
+
+def _standing_snapshot(
+    run: Run, key: StateKey, outcome: Outcome, recording: _Recording
+) -> bytes | None:
+    """What stands after full success is what was deployed; without any call what stood before."""
+    if outcome.complete:
+        return recording.snapshot
+    return None if outcome.calls else run.records.store.snapshot(key)
 
 
 def _kept(run: Run, job: Job, state: StageState, error: UserError) -> StateNotRecorded:

@@ -27,15 +27,23 @@ from chalice_ci.run import Run
 from chalice_ci.scene import Scene
 from chalice_ci.source import excerpts
 
+_SUMMARY_BYTES = 500_000
+"""GitHub drops a summary of more than 1 MiB, the report's own part included."""
 
-def write_report(run: Run, report: Report, *, fail_on: Severity, comment_url: str = "") -> None:
+
+def write_report(
+    run: Run, report: Report, *, fail_on: Severity, comment_url: str = "", instead: str = ""
+) -> None:
     """Print the report and write report.json and report.html, for `check` also junit.xml; on GitHub
-    the step summary and the outputs.
+    the step summary and the outputs. `instead` is printed in the place of the report as text.
     """
     text = document.render(report, fail_on=fail_on)
     form = run.inputs.text(FORMAT)
     # First to the person who waits: a full disk must not hide what was done.
-    _print(run, report, text, form)
+    if instead and form != "json":
+        run.world.stdout.write(instead)
+    else:
+        _print(run, report, text, form)
     if form == "github" or run.context.system is System.GITHUB:
         # The runner reads commands from both streams; JSON on stdout stays JSON.
         stream = run.world.stderr if form == "json" else run.world.stdout
@@ -116,6 +124,21 @@ def _append(run: Scene, variable: str, text: str) -> None:
             file.write(text)
 
 
+def keep_in_summary(run: Scene, name: str, state: bytes) -> None:
+    """Put a state that could not be recorded into the step summary, where it outlives the runner.
+
+    A file in the workspace does so only if the workflow uploads it.
+    """
+    if len(state) > _SUMMARY_BYTES:
+        shown = "It is too large for this page: see the file.\n"
+    else:
+        shown = f"```json\n{state.decode()}```\n"
+    head = f"<details><summary>The state that could not be recorded: {name}</summary>"
+    # The runner's file is on the same disk, which may be why we are here.
+    with contextlib.suppress(OSError):
+        _append(run, "GITHUB_STEP_SUMMARY", f"{head}\n\n{shown}\n</details>\n\n")
+
+
 def write_package(run: Run, built: Built | Result) -> Result:
     """One folder per app and stage: the archives, the template, the manifest and the snapshot."""
     if isinstance(built, Result):
@@ -147,6 +170,17 @@ def _with_archives(result: Result, archives: tuple[Archive, ...]) -> Result:
 
 def _write(run: Scene, name: str, text: str) -> None:
     run.out.mkdir(parents=True, exist_ok=True)
-    path: Path = run.out / name
-    path.write_text(text, encoding="utf-8")
+    replace_file(run.out / name, text.encode("utf-8"))
     run.hand_over(run.out)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a complete file in the place of the old one: on a full disk the old one stays."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise

@@ -100,7 +100,13 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
         )
         code = exit_code(report, fail_on=run.fail_on)
         try:
-            write_report(run, report, fail_on=run.fail_on, comment_url=reaction.comment_url)
+            write_report(
+                run,
+                report,
+                fail_on=run.fail_on,
+                comment_url=reaction.comment_url,
+                instead=reaction.instead,
+            )
         except OSError as problem:
             if code is ExitCode.OK:
                 raise
@@ -255,6 +261,12 @@ def _preview_sweep(run: Run, _: Mapping[str, str]) -> Reaction:
     return sweep(run, run.context, run.forge, _wish(run))
 
 
+def _policy(run: Run, _: Mapping[str, str]) -> Reaction:
+    from chalice_ci.granting import policy_jobs, stage_policies
+
+    return stage_policies(run, policy_jobs(run, known_stages(run), _wish(run)))
+
+
 def _matrix(run: Run, _: Mapping[str, str]) -> None:
     from chalice_ci.fanout import print_matrix
 
@@ -287,6 +299,7 @@ _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Rea
     "plan": _plan,
     "deploy": _deploy,
     "delete": _delete,
+    "policy": _policy,
     "url": lambda run, _: stage_urls(run, _wish(run)),
     "state show": lambda run, _: show_states(run, _wish(run)),
     "state pull": lambda run, given: pull_states(run, _wish(run), force=bool(given["force"])),

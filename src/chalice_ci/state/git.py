@@ -53,6 +53,7 @@ from chalice_ci.state.store import (
 DEFAULT_BRANCH = "chalice-state"
 SKIP_CI = "[skip ci]"
 ATTEMPTS = 60
+MAX_PAUSE_SECONDS = 180.0
 FAILURES = 4
 GIT_SECONDS = 120.0
 
@@ -629,6 +630,7 @@ class GitStore:
         attempts: int = ATTEMPTS,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if branch is not None and not _is_branch(branch):
             raise UsageError(
@@ -641,6 +643,7 @@ class GitStore:
         self._attempts = attempts
         self._sleep = sleep
         self._jitter = jitter
+        self._clock = clock
         self._turn = threading.Lock()
         self._seen: str | None = None
 
@@ -793,9 +796,11 @@ class GitStore:
         # The head that was read last is asked for again only if it does not do: on a forge each
         # question counts.
         seen, self._seen = self._seen, None
+        took = 0.0
         for attempt in range(self._attempts):
             if attempt:
-                self._sleep(self._jitter() * min(2.0, 0.05 * 2 ** min(attempt, 6)))
+                self._sleep(self._jitter() * _window(attempt, took))
+            begun = self._clock()
             guessed = attempt == 0 and seen is not None
             head = seen if guessed else repository.head(self._ref)
             blobs = {
@@ -819,7 +824,7 @@ class GitStore:
             if advance.done:
                 self._seen = commit
                 return True, commit
-            reason = advance.reason
+            reason, took = advance.reason, self._clock() - begun
         raise StateNotRecorded(
             f"The branch could not be moved in {self._attempts} attempts ({reason}).",
             where=self._where(key),
@@ -862,6 +867,14 @@ def import_from_commit(
             if state is not None:
                 return Imported(state=state, file=file, commit=head)
     return None
+
+
+def _window(attempt: int, took: float) -> float:
+    """How long a writer waits at most after it lost a race: what an attempt took, three times as
+    much after each further loss. So many writers soon find room beside each other, and each loss
+    costs a forge some seven requests.
+    """
+    return min(MAX_PAUSE_SECONDS, max(0.05, took) * 3.0 ** min(attempt, 8))
 
 
 def _is(blob: Blob | None, data: bytes | None) -> bool:

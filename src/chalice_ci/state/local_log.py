@@ -34,10 +34,16 @@ class LocalLog:
     def __init__(self, path: Path, token: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
+        # Whether the last line may have been cut off: the next one must not be glued to it.
+        self._torn = False
         self._descriptor = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
-        self._append({"token": token}, durable=True)
+        try:
+            self._append({"token": token}, durable=True)
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def intent(self, number: int, call: str, resource: str) -> None:
         """Note a call before it is made; on the device when this returns."""
@@ -62,11 +68,18 @@ class LocalLog:
             self.path.unlink(missing_ok=True)
 
     def _append(self, entry: Mapping[str, Any], *, durable: bool = False) -> None:
-        view = memoryview(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        if durable:
-            os.fdatasync(self._descriptor)
+        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+        view = memoryview(b"\n" + line if self._torn else line)
+        self._torn = True
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            self._torn = False
+            if durable:
+                os.fdatasync(self._descriptor)
+        except OSError as error:
+            # A failed write names no file.
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def log_path(folder: Path, store: str, file: str) -> Path:
