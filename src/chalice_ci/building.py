@@ -5,7 +5,7 @@ What the app did wrong becomes findings; what stands against building at all rai
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -109,10 +109,18 @@ def app_name_of(run: Run, app: AppConfig) -> str | None:
     return None if config is None else config.app_name
 
 
-def build(run: Run, job: Job, *, template: bool = False, alone: bool = True) -> Built | Result:
+def build(
+    run: Run,
+    job: Job,
+    *,
+    template: bool = False,
+    alone: bool = True,
+    resolved: Callable[[Versions], None] = lambda _: None,
+) -> Built | Result:
     """Build one stage: a `Built`, or the result that says why it did not get that far.
 
     `alone` is false when `check_built` will look at the app's config.json for all its stages.
+    `resolved` is told the versions before the long part begins.
     Raises PackageError for what cannot be packaged and LoadError where the app must not be loaded.
     """
     base = Result(
@@ -138,6 +146,7 @@ def build(run: Run, job: Job, *, template: bool = False, alone: bool = True) -> 
         result: Built | Result = replace(base, findings=(*findings, *versions))
     else:
         base = replace(base, chalice=versions.chalice, python=versions.python)
+        resolved(versions)
         building = _Building(run=run, job=job, config=config, versions=versions, base=base)
         result = building.built(findings, template=template)
     if not alone:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from chalice_ci import rules
+from chalice_ci.app.environment import make_deployer_environment
+from chalice_ci.app.versions import Versions
 from chalice_ci.baseline import with_changes
 from chalice_ci.building import Built, build
 from chalice_ci.config import ConfigError
@@ -34,7 +38,7 @@ def acted(run: Run, job: Job, action: Callable[[Run, Built], Result], *, deploys
     """Build a job and act on it if it is fit to be deployed; what `deploys` needs its secrets."""
     if deploys:
         refuse_without_secrets(run, job, secret_variables(job))
-    built = build(run, job)
+    built = build(run, job, resolved=partial(_expect_deployer, run, job))
     if isinstance(built, Result):
         return built
     built = with_changes(run, built, of_deployment=True)
@@ -44,6 +48,20 @@ def acted(run: Run, job: Job, action: Callable[[Run, Built], Result], *, deploys
     if fails(run, built.result):
         return replace(built.result, note="not fit to deploy, so AWS was not touched")
     return action(run, built)
+
+
+def _expect_deployer(run: Run, job: Job, versions: Versions) -> None:
+    """Let the deployer import Chalice while the app is built."""
+    # What is wrong with it is told when it is needed.
+    with contextlib.suppress(UserError):
+        python = make_deployer_environment(
+            versions.chalice,
+            cache_dir=run.cache_dir,
+            environ=run.world.env,
+            interpreter=versions.interpreter,
+            running=run.world.python,
+        )
+        run.deployers.expect(python, run.region(job))
 
 
 def _with_warning(result: Result, changed: tuple[str, ...]) -> Result:

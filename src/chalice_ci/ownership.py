@@ -37,7 +37,7 @@ Clients = Callable[[str], Any]
 """Makes the boto3 client of a service: `clients("lambda")`."""
 
 TAG = "aws-chalice"
-_LOOKS_AT_ONCE = 8
+_LOOKS_AT_ONCE = 16
 
 _EDIT_STATE = "(chalice-ci state pull, edit, chalice-ci state import FILE)"
 
@@ -219,7 +219,9 @@ def clients_of(environ: Mapping[str, str], region: str) -> Clients:
         core.set_config_variable(name, named.get(variable) or f"{home}/.aws/{usual}")
     _look_only_in(core, named, region)
     session = boto3.Session(region_name=region, botocore_session=core)
-    config = Config(retries={"mode": "standard", "total_max_attempts": 8})
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 8}, max_pool_connections=_LOOKS_AT_ONCE
+    )
     made: dict[str, Any] = {}
 
     # A session makes one client at a time; the clients themselves can be shared by threads.

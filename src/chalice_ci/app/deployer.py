@@ -49,11 +49,15 @@ _OUTPUT_BYTES = 64 * 1024
 
 # The child's own folder is on sys.path only until it is imported.
 _START = """
-import sys
+import os, sys
 sys.path.insert(0, sys.argv[1])
 from chalice_ci_child import apply
 sys.path.remove(sys.argv[1])
-sys.exit(apply.main(int(sys.argv[2]), int(sys.argv[3])))
+code = apply.main(int(sys.argv[2]), int(sys.argv[3]))
+sys.stdout.flush()
+sys.stderr.flush()
+# To take Chalice's and botocore's modules down takes a tenth of a second, for nothing.
+os._exit(code)
 """
 
 _PASSED_ON = {
@@ -292,8 +296,12 @@ class Deployer:
         answers_fd: int,
         output: Path,
         poll_seconds: float,
+        *,
+        aws: Mapping[str, str],
     ) -> None:
         self._process = process
+        self._aws = aws
+        self._begun = False
         self._requests = requests
         self._answers_fd = answers_fd
         self._buffer = bytearray()
@@ -316,9 +324,13 @@ class Deployer:
     ) -> Self:
         """Start the child in `python`, an environment that holds Chalice and nothing of the app.
 
-        `environ` is where credentials, endpoint and profile come from (see `deployer_environ`).
-        Chalice's fixed waits are made in steps of `poll_seconds`, their total stays.
+        `environ` is where credentials, endpoint and profile come from (see `deployer_environ`):
+        the child gets them with its first verb, so one that is started ahead holds nothing that
+        an app could read. Chalice's fixed waits are made in steps of `poll_seconds`, their total
+        stays.
         """
+        environment = deployer_environ(environ, region)
+        aws = {name: value for name, value in environment.items() if name.startswith("AWS_")}
         work_dir.mkdir(parents=True, exist_ok=True)
         output = work_dir / "deployer.log"
         child_reads, requests_fd = os.pipe()
@@ -330,7 +342,7 @@ class Deployer:
                         str(python), "-I", "-B", "-c", _START,
                         str(CHILD_DIR), str(child_reads), str(child_writes),
                     ],
-                    env=deployer_environ(environ, region),
+                    env={k: v for k, v in environment.items() if k not in aws},
                     cwd=work_dir,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -347,7 +359,7 @@ class Deployer:
             os.close(child_reads)
             os.close(child_writes)
         requests = os.fdopen(requests_fd, "wb", buffering=0)
-        return cls(process, requests, answers_fd, output, poll_seconds)
+        return cls(process, requests, answers_fd, output, poll_seconds, aws=aws)
 
     def __enter__(self) -> Self:
         return self
@@ -394,6 +406,9 @@ class Deployer:
         """End the child; it gets a moment to end by itself."""
         if not self._requests.closed:
             self._requests.close()
+        if not self._begun:
+            # Started ahead and not needed: it may still be importing.
+            self._process.kill()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -461,7 +476,10 @@ class Deployer:
         return answer
 
     def _send(self, message: Mapping[str, object]) -> None:
-        data = memoryview(json.dumps(message, allow_nan=False).encode() + b"\n")
+        messages = [message] if self._begun else [{"do": "begin", "environ": self._aws}, message]
+        self._begun = True
+        text = "".join(json.dumps(one, allow_nan=False) + "\n" for one in messages)
+        data = memoryview(text.encode())
         try:
             while data:
                 data = data[self._requests.write(data) :]

@@ -35,6 +35,15 @@ class Deployers:
         self._idle: dict[tuple[Path, str | None], list[Deployer]] = {}
         self._started = 0
 
+    def expect(self, python: Path, region: str | None) -> None:
+        """Start a deployer that will be lent soon, if none is idle: it imports meanwhile.
+
+        It holds no credentials before it is used. Raises AWSError when it can't be started.
+        """
+        idle = self._idle.setdefault((python, region), [])
+        if not idle:
+            idle.append(self._start(python, region))
+
     @contextlib.contextmanager
     def lent(self, python: Path, region: str | None) -> Iterator[Deployer]:
         """Lend a deployer in that Python and region: an idle one, else a new one.

@@ -26,6 +26,9 @@ from typing import Any
 
 import botocore.exceptions
 
+from . import packages
+from .pace import Pace
+
 READS = {
     "apigateway": {
         "GetAuthorizers", "GetDeployment", "GetDomainName", "GetRestApi", "GetRestApis", "GetStage",
@@ -41,7 +44,9 @@ READS = {
         "GetPolicy", "ListTags",
     },
     "logs": {"DescribeLogGroups"},
-    "s3": {"GetBucketNotificationConfiguration", "HeadBucket"},
+    "s3": {
+        "GetBucketEncryption", "GetBucketNotificationConfiguration", "HeadBucket", "HeadObject",
+    },
     "sns": {"GetSubscriptionAttributes"},
     "sts": {"GetCallerIdentity"},
 }  # fmt: skip
@@ -69,6 +74,9 @@ _NOT_REPEATABLE = {
 _THROTTLED = {"Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"}
 
 Seen = Callable[[str, str, Mapping[str, Any], Mapping[str, Any]], None]
+
+# AWS says how long to wait; nobody may let a deploy wait for ever.
+_LONGEST_WAIT = 60.0
 
 _LONG_TEXT = 2048
 _MANY_ITEMS = 500
@@ -178,15 +186,14 @@ class Calls:
 
     `where` says which instruction of the plan this thread executes; None means that the plan is
     only being made, so nothing may change. `seen` is told of each successful changing call of this
-    thread: (service, operation, parameters, response). `throttled` counts calls that AWS made
-    wait.
+    thread: (service, operation, parameters, response).
     """
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self._number = 0
         self._here = threading.local()
-        self.throttled = 0
+        self._pace = Pace()
 
     @property
     def where(self) -> Mapping[str, str] | None:
@@ -218,20 +225,32 @@ class Calls:
         if isinstance(context, dict):
             context["chalice_ci_params"] = params
 
-    def _before(self, model: Any = None, context: Any = None, **_event: Any) -> None:
+    def _before(
+        self, model: Any = None, params: Any = None, context: Any = None, **_event: Any
+    ) -> None:
         service, operation = _names(model)
         if operation in CREDENTIALS.get(service, ()):
             return
         self._pipe.check()
-        if operation in READS.get(service, ()):
-            return
-        if self.where is None:
+        reads = operation in READS.get(service, ())
+        if not reads and self.where is None:
             raise Refused(f"{service}:{operation} changes something, the plan only reads")
+        self._pace.enter(self._pipe.check)
+        try:
+            if not reads:
+                self._ask(service, operation, context)
+        except BaseException:
+            self._pace.leave()
+            raise
+        context["chalice_ci_under_way"] = True
+        packages.stream(context.get("chalice_ci_params") or {}, params)
+
+    def _ask(self, service: str, operation: str, context: Any) -> None:
         call = {
             "service": service,
             "operation": operation,
             "params": summary(context.get("chalice_ci_params")),
-            **self.where,
+            **(self.where or {}),
         }
 
         def question() -> Mapping[str, Any]:
@@ -248,8 +267,18 @@ class Calls:
         operation: Any = None,
         **_event: Any,
     ) -> None:
-        """Nothing is tried again for a parent that is gone, nor what would be done twice."""
+        """Nothing is tried again for a parent that is gone, nor what would be done twice.
+
+        What AWS asks to wait (RFC 9110, 10.2.3) is waited before botocore's own pause: it heeds
+        only a header of its own.
+        """
         self._pipe.end_with_the_parent()
+        if response is not None:
+            answer, parsed = response
+            if (parsed.get("Error") or {}).get("Code") in _THROTTLED:
+                self._pace.slow_down()
+            if answer.status_code in (429, 503):
+                self._pipe.sleep(_asked_to_wait(answer.headers))
         service, name = _names(operation)
         if name not in _NOT_REPEATABLE.get(service, ()):
             return
@@ -266,10 +295,9 @@ class Calls:
         context: Any = None,
         **_event: Any,
     ) -> None:
+        self._left(context)
         metadata = parsed.get("ResponseMetadata") or {}
         error = parsed.get("Error") or {}
-        if metadata.get("RetryAttempts") or error.get("Code") in _THROTTLED:
-            self.throttled += 1
         number = (context or {}).get("chalice_ci_call")
         if number is None:
             return
@@ -294,7 +322,12 @@ class Calls:
             }
         )
 
+    def _left(self, context: Any) -> None:
+        if (context or {}).pop("chalice_ci_under_way", False):
+            self._pace.leave()
+
     def _lost(self, exception: Any = None, context: Any = None, **_event: Any) -> None:
+        self._left(context)
         number = (context or {}).get("chalice_ci_call")
         if number is None:
             return
@@ -328,6 +361,8 @@ def summary(value: Any, depth: int = 0) -> Any:
         if len(value) <= _LONG_TEXT:
             return value
         return _digest(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, packages.Package):
+        return value.summary()
     if isinstance(value, (bytes, bytearray)):
         return _digest(bytes(value))
     if isinstance(value, Mapping):
@@ -351,6 +386,16 @@ def _digest(data: bytes) -> dict[str, Any]:
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONG_TEXT else text[:_LONG_TEXT] + "..."
+
+
+def _asked_to_wait(headers: Mapping[str, str]) -> float:
+    """Seconds of Retry-After; 0 without it. AWS sends no dates there."""
+    text = str(headers.get("Retry-After", "")).strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        return 0.0
+    return min(seconds, _LONGEST_WAIT) if seconds > 0 else 0.0
 
 
 def _names(model: Any) -> tuple[str, str]:

@@ -10,50 +10,59 @@ Used by several threads at once. Standard library, botocore and chalice only; Py
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import hashlib
-import inspect
+import io
 import json
 import threading
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chalice import awsclient
-from chalice.awsclient import AWSClientError, TypedAWSClient
+from chalice.awsclient import AWSClientError, ResourceDoesNotExistError, TypedAWSClient
 
 from . import settings
 from .calls import Pipe
+from .pace import WIDEST
+from .packages import Package, PackageBucket
 
 # Lambda's waiters: five minutes, however often they look.
 LAMBDA_WAIT_SECONDS = 300.0
-FIRST_POLL_SECONDS = 0.25
+FIRST_POLL_SECONDS = 0.5
 _SLOWER = 1.5
+# GetFunction may be called a hundred times a second; half of that is left to others.
+_LOOKS_A_SECOND = 50
 
-# Each attempt to use a role that is not known everywhere yet uploads the package again.
-_LARGE_UPLOAD = 4 * 1024 * 1024
-# Botocore keeps some five copies of a package while it sends it.
-_BYTES_ON_THE_WAY = 24 * 1024 * 1024
+_STAND_IN_TEXT = "The code follows as soon as the role of this function can be used.\n"
 
 
 class WaitError(AWSClientError):
     """A function did not become what it should within the time."""
 
 
+class WrongCodeError(AWSClientError):
+    """What AWS has is not what was sent."""
+
+
 class Client(TypedAWSClient):
     """One client per deploy; `poll_seconds` is the longest step of a wait."""
 
-    def __init__(self, session: Any, pipe: Pipe, poll_seconds: float, clients: Any) -> None:
+    poll_seconds = 1.0
+    bucket: PackageBucket | None = None
+
+    def __init__(self, session: Any, pipe: Pipe, clients: Any) -> None:
         # Chalice asks for "data_loader" here and gets a new one, which reads AWS's endpoints anew
         # for each of these clients. The session has read them.
         awsclient.create_loader = session.get_component  # type: ignore[attr-defined]
         super().__init__(session, sleep=pipe.sleep)
         self._client_cache = clients
-        self._poll_seconds = poll_seconds
         self._wait = pipe.sleep
         self._making = threading.Lock()
-        self._uploads = _Uploads()
+        self._waiting = _Waiting()
         self._roles = _Roles()
-        self._known: dict[str, dict[str, Any]] = {}
+        self._asked: dict[tuple[str, str], concurrent.futures.Future[Any]] = {}
         self._definitions: dict[str, Any] = {}
 
     def service(self, name: str) -> Any:
@@ -67,13 +76,24 @@ class Client(TypedAWSClient):
 
     # -- looking ------------------------------------------------------------------------------
 
-    def remember(self, functions: Mapping[str, dict[str, Any]]) -> None:
-        """Take what GetFunction said of functions, {} for those that do not exist."""
-        self._known.update(functions)
+    def ask(self, service: str, operation: str, **arguments: Any) -> Any:
+        """What a call that only reads says, asked once; what it raises is raised each time."""
+        key = (f"{service}.{operation}", json.dumps(arguments, sort_keys=True))
+        with self._making:
+            first = key not in self._asked
+            answer = self._asked.setdefault(key, concurrent.futures.Future())
+        if first:
+            try:
+                answer.set_result(getattr(self._client(service), operation)(**arguments))
+            except BaseException as error:
+                answer.set_exception(error)
+        return answer.result()
 
-    def forget(self) -> None:
-        """Look anew from here on."""
-        self._known.clear()
+    def look_ahead(self, looks: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+        """Ask all at once what will be asked: (service, operation, arguments)."""
+        with concurrent.futures.ThreadPoolExecutor(WIDEST) as pool:
+            for service, operation, arguments in looks:
+                pool.submit(self.ask, service, operation, **arguments)
 
     def look_at(self, function: str) -> dict[str, Any]:
         """Return what GetFunction says now; {} when there is no such function."""
@@ -84,29 +104,81 @@ class Client(TypedAWSClient):
             return {}
 
     def known(self, function: str) -> dict[str, Any]:
-        """Return what is remembered of a function, or look."""
-        if function not in self._known:
-            self._known[function] = self.look_at(function)
-        return self._known[function]
+        """Return what GetFunction said first; {} when there was no such function."""
+        try:
+            return dict(self.ask("lambda", "get_function", FunctionName=function))
+        except self._client("lambda").exceptions.ResourceNotFoundException:
+            return {}
 
     def lambda_function_exists(self, name: str) -> bool:
         """Whether there is a function of that name."""
         return bool(self.known(name))
 
+    def get_role(self, name: str) -> dict[str, Any]:
+        """Return what GetRole said first; raises ResourceDoesNotExistError."""
+        try:
+            return dict(self.ask("iam", "get_role", RoleName=name)["Role"])
+        except self._client("iam").exceptions.NoSuchEntityException:
+            raise ResourceDoesNotExistError(f"No role ARN found for: {name}") from None
+
     # -- functions ----------------------------------------------------------------------------
 
     def create_function(self, *_: Any, **wanted: Any) -> str:
         """Create a function; waits until it is active."""
-        with self._uploads.of(len(wanted["zip_contents"])):
-            arn, state = self._create_lambda_function(self._creation(wanted))
-        if state != "Active":
-            self._wait_for_active(wanted["function_name"])
-        return arn
+        package: Package = wanted["zip_contents"]
+        name = wanted["function_name"]
+        arguments = self._creation(wanted)
+        # One function finds out when a new role can be used, the others wait for that.
+        usable = self._roles.of(arguments["Role"])
+        with usable, self._said(name, "create_function", package):
+            made, stands_in = self._create_when_usable(arguments)
+        if not stands_in:
+            _check_code(made["CodeSha256"], package)
+        if made["State"] != "Active":
+            self._wait_for_active(name)
+        if stands_in:
+            self._send_code(name, package, wanted.get("architecture"))
+        return str(made["FunctionArn"])
+
+    def _create_when_usable(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """What CreateFunction says, and whether a stand-in was created for the package.
+
+        A new role can be used after some seconds, and each attempt sends the package again: so
+        after the first one a stand-in of some hundred bytes is sent, and the package when it went
+        through.
+        """
+        create = self._client("lambda").create_function
+        try:
+            return create(**arguments), False
+        except self._client("lambda").exceptions.InvalidParameterValueException as error:
+            if not self._is_iam_role_related_error(error):
+                raise
+        stands_in = "ZipFile" in arguments["Code"]
+        if stands_in:
+            arguments = {**arguments, "Code": {"ZipFile": _stand_in()}}
+        self._wait(min(self.poll_seconds, self.DELAY_TIME))
+        made = self._call_client_method_with_retries(
+            create, arguments, max_attempts=self.LAMBDA_CREATE_ATTEMPTS
+        )
+        return made, stands_in
+
+    @contextlib.contextmanager
+    def _said(self, name: str, method: str, package: Package) -> Iterator[None]:
+        """Let Chalice say what an error about a package means."""
+        try:
+            yield
+        except awsclient._REMOTE_CALL_ERRORS as error:
+            context = awsclient.LambdaErrorContext(name, method, package.size)
+            raise self._get_lambda_code_deployment_error(error, context) from error
+
+    def _code(self, package: Package) -> dict[str, Any]:
+        """A package in Lambda's words: itself, or where it lies."""
+        return {"ZipFile": package} if self.bucket is None else self.bucket.place(package)
 
     def _creation(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "FunctionName": wanted["function_name"],
-            "Code": {"ZipFile": wanted["zip_contents"]},
+            "Code": self._code(wanted["zip_contents"]),
             **settings.wanted(wanted, self._vpc(wanted)),
             **({} if wanted.get("tags") is None else {"Tags": wanted["tags"]}),
             **(
@@ -122,26 +194,12 @@ class Client(TypedAWSClient):
             return None
         return {"SubnetIds": subnets, "SecurityGroupIds": groups}
 
-    def _create_lambda_function(self, api_args: dict[str, Any]) -> tuple[str, str]:
-        # One function finds out when a new role can be used, the others wait for that.
-        with self._roles.of(api_args["Role"]):
-            created: tuple[str, str] = super()._create_lambda_function(api_args)
-        return created
-
     def update_function(self, *_: Any, **wanted: Any) -> dict[str, Any]:
         """Change what differs of a function: its code, its settings, its tags."""
         name = wanted["function_name"]
         live = self._settled(name, self.known(name) or self.look_at(name))
         if settings.code_differs(live["Configuration"], wanted):
-            with self._uploads.of(len(wanted["zip_contents"])):
-                self._update_function_code(
-                    **_understood(
-                        super()._update_function_code,
-                        function_name=name,
-                        zip_contents=wanted["zip_contents"],
-                        architecture=wanted.get("architecture"),
-                    )
-                )
+            self._send_code(name, wanted["zip_contents"], wanted.get("architecture"))
         changed = settings.differing(live["Configuration"], wanted, self._vpc(wanted))
         if changed:
             self._do_update_function_config(name, changed)
@@ -149,6 +207,16 @@ class Client(TypedAWSClient):
         if wanted.get("tags") is not None and wanted["tags"] != (live.get("Tags") or {}):
             self._update_function_tags(arn, wanted["tags"])
         return {"FunctionArn": arn}
+
+    def _send_code(self, name: str, package: Package, architecture: str | None) -> None:
+        arguments = {"FunctionName": name, **self._code(package)}
+        if architecture is not None:
+            arguments["Architectures"] = [architecture]
+        with self._said(name, "update_function_code", package):
+            done = self._client("lambda").update_function_code(**arguments)
+        _check_code(done["CodeSha256"], package)
+        if done["LastUpdateStatus"] != "Successful":
+            self._wait_for_function_update(name)
 
     def _settled(self, name: str, live: dict[str, Any]) -> dict[str, Any]:
         """Return a function once it can be changed: AWS refuses while a change is going on."""
@@ -167,31 +235,31 @@ class Client(TypedAWSClient):
 
     def _wait_for(self, function_name: str, key: str, good: set[str]) -> None:
         # botocore's waiters sleep by themselves, deaf to SIGTERM and to a dead parent.
+        # GetFunction has a quota of its own, ten times that of what changes functions.
         status = None
-        for seconds in self._steps(LAMBDA_WAIT_SECONDS):
-            said = self.get_function_configuration(function_name)
-            status = said.get(key)
-            if status in good:
-                return
-            if status == "Failed":
-                reason = said.get(f"{key}Reason") or "no reason given"
-                raise WaitError(f"function {function_name} is {key}=Failed: {reason}")
-            self._wait(seconds)
+        with self._waiting:
+            for seconds in self._steps(LAMBDA_WAIT_SECONDS):
+                self._wait(max(seconds, self._waiting.number / _LOOKS_A_SECOND))
+                said = self.look_at(function_name).get("Configuration") or {}
+                status = said.get(key)
+                if status in good:
+                    return
+                if status == "Failed":
+                    reason = said.get(f"{key}Reason") or "no reason given"
+                    raise WaitError(f"function {function_name} is {key}=Failed: {reason}")
         raise WaitError(f"function {function_name} is still {key}={status}")
 
     def _steps(self, total: float) -> Iterator[float]:
         """Yield the pauses of a wait: short ones first, `total` seconds together."""
-        step, waited = min(FIRST_POLL_SECONDS, self._poll_seconds), 0.0
+        step, waited = min(FIRST_POLL_SECONDS, self.poll_seconds), 0.0
         while waited < total:
             yield step
             waited += step
-            step = min(self._poll_seconds, step * _SLOWER)
+            step = min(self.poll_seconds, step * _SLOWER)
 
     def _call_client_method_with_retries(self, *call: Any, **options: Any) -> Any:
         delay = options.get("delay_time", self.DELAY_TIME)
-        poll = min(self._poll_seconds, delay)
-        if len(call) > 1 and _upload_size(call[1]) > _LARGE_UPLOAD:
-            poll = delay
+        poll = min(self.poll_seconds, delay)
         options["max_attempts"] = max(1, round(options["max_attempts"] * delay / poll))
         options["delay_time"] = poll
         return super()._call_client_method_with_retries(*call, **options)
@@ -213,10 +281,19 @@ class Client(TypedAWSClient):
 
     # -- layers and APIs ----------------------------------------------------------------------
 
-    def publish_layer(self, *arguments: Any, **wanted: Any) -> Any:
-        """Publish a layer's version."""
-        with self._uploads.of(len(wanted["zip_contents"])):
-            return super().publish_layer(*arguments, **wanted)
+    def publish_layer(self, *_: Any, **wanted: Any) -> str:
+        """Publish a layer's version; its ARN."""
+        package: Package = wanted["zip_contents"]
+        name, architecture = wanted["layer_name"], wanted.get("architecture")
+        with self._said(name, "publish_layer_version", package):
+            done = self._client("lambda").publish_layer_version(
+                LayerName=name,
+                Content=self._code(package),
+                CompatibleRuntimes=[wanted["runtime"]],
+                **({} if architecture is None else {"CompatibleArchitectures": [architecture]}),
+            )
+        _check_code(done["Content"]["CodeSha256"], package)
+        return str(done["LayerVersionArn"])
 
     def import_rest_api(self, swagger_document: Any, endpoint_type: str) -> Any:
         """Make a REST API."""
@@ -249,35 +326,35 @@ def description_of(definition: Any) -> str:
     return f"chalice-ci definition sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _understood(method: Any, **arguments: Any) -> dict[str, Any]:
-    """Keep the arguments that this Chalice's method has."""
-    known = inspect.signature(method).parameters
-    return {name: value for name, value in arguments.items() if name in known}
+def _check_code(live: str, package: Package) -> None:
+    if live != package.code_sha256:
+        raise WrongCodeError(
+            f"AWS has code with the digest {live}, the sealed package has {package.code_sha256}"
+        )
 
 
-def _upload_size(arguments: Any) -> int:
-    return len((arguments.get("Code") or {}).get("ZipFile") or b"")
+def _stand_in() -> bytes:
+    """A zip that Lambda takes, small."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("README.txt"), _STAND_IN_TEXT)
+    return content.getvalue()
 
 
-class _Uploads:
-    """Bounds the packages that are on their way at once: memory is not a matter of functions."""
+class _Waiting:
+    """Counts who waits for a function."""
 
     def __init__(self) -> None:
-        self._free = _BYTES_ON_THE_WAY
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self.number = 0
 
-    @contextlib.contextmanager
-    def of(self, size: int) -> Iterator[None]:
-        share = min(size, _BYTES_ON_THE_WAY)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= share)
-            self._free -= share
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += share
-                self._changed.notify_all()
+    def __enter__(self) -> None:
+        with self._lock:
+            self.number += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.number -= 1
 
 
 class _Roles:

@@ -1,7 +1,7 @@
 """Carry a plan out: what is independent at once, what depends on something after it.
 
 Each group of the plan runs Chalice's executor in a thread. At the first failure no further call is
-made; what runs is waited for. When AWS throttles, fewer groups run at once.
+made; what runs is waited for. How many calls are under way at once is the business of `pace`.
 
 Standard library, botocore and chalice only; Python 3.10.
 """
@@ -22,7 +22,7 @@ from chalice.utils import UI
 
 from .calls import Calls, Pipe, Stopped
 from .client import Client
-from .planning import READ_METHODS, WIDTH, Group, Planned
+from .planning import READ_METHODS, Group, Planned
 
 # Answers of AWS that mean: what should be deleted is not there any more.
 _GONE = {
@@ -45,7 +45,8 @@ _LATE: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("logs", "CreateLogGroup"): {"log_group_name": ("params", "logGroupName")},
 }
 
-_WIDER = 0.25
+# Most of them wait, for a function to become active or for a call that may be made.
+_THREADS = 64
 
 
 class Run:
@@ -59,8 +60,6 @@ class Run:
         self._variables: dict[str, Any] = {}
         self._workers: dict[int, _Worker] = {}
         self._lock = threading.Lock()
-        self._width = float(WIDTH)
-        self._throttled = 0
         self._left = Counter(
             name
             for name, sweep in (planned.resource(i) for i in planned.plan.instructions)
@@ -87,13 +86,13 @@ class Run:
         done: set[int] = set()
         failures: list[BaseException] = []
         running: dict[concurrent.futures.Future[None], int] = {}
-        with concurrent.futures.ThreadPoolExecutor(WIDTH) as pool:
+        with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
             while True:
                 if not failures:
                     waiting = [i for i in range(len(groups)) if i not in done]
                     waiting = [i for i in waiting if i not in running.values()]
                     ready = [i for i in waiting if groups[i].needs <= done]
-                    for index in ready[: max(0, int(self._width) - len(running))]:
+                    for index in ready[: _THREADS - len(running)]:
                         worker = _Worker(self, self._client, dict(self._variables))
                         self._workers[index] = worker
                         running[pool.submit(worker.work, groups[index])] = index
@@ -111,18 +110,9 @@ class Run:
                     else:
                         failures.append(error)
                         self._pipe.halt()
-                self._adapt()
         if failures:
             # What was stopped because of the first failure is no failure of its own.
             raise next((e for e in failures if not isinstance(e, Stopped)), failures[0])
-
-    def _adapt(self) -> None:
-        throttled = self._calls.throttled
-        if throttled > self._throttled:
-            self._width = max(1.0, self._width / 2)
-        else:
-            self._width = min(float(WIDTH), self._width + _WIDER)
-        self._throttled = throttled
 
     def swept(self, resource: str, *, replaced: bool) -> None:
         """Note that a part of a deletion is done."""

@@ -36,7 +36,6 @@ class Live:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._asked: dict[tuple[str, str], Any] = {}
 
     def standing(self, method: str, params: _Params) -> Standing | None:
         """Return what stands of one call; None when it has to be made."""
@@ -73,10 +72,7 @@ class Live:
             return None
 
     def _ask(self, service: str, operation: str, **arguments: Any) -> Any:
-        key = (f"{service}.{operation}", json.dumps(arguments, sort_keys=True))
-        if key not in self._asked:
-            self._asked[key] = getattr(self._client.service(service), operation)(**arguments)
-        return self._asked[key]
+        return self._client.ask(service, operation, **arguments)
 
     # -- one call each ------------------------------------------------------------------------
 
@@ -280,7 +276,7 @@ class Live:
         found = self._ask("lambda", "get_layer_version_by_arn", Arn=arn)
         architecture = publish.get("architecture")
         if (
-            found["Content"]["CodeSha256"] == settings.code_digest(publish["zip_contents"])
+            found["Content"]["CodeSha256"] == publish["zip_contents"].code_sha256
             and found.get("CompatibleRuntimes") == [publish["runtime"]]
             and architecture in (None, *(found.get("CompatibleArchitectures") or ()))
         ):

@@ -9,10 +9,7 @@ Standard library, botocore and chalice only; Python 3.10.
 
 from __future__ import annotations
 
-import concurrent.futures
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from chalice.config import DeployedResources
@@ -27,9 +24,7 @@ from . import codec
 from .calls import summary
 from .client import Client
 from .live import BUNDLES, Live, Standing
-
-WIDTH = 8
-"""How many calls are under way at once at most."""
+from .packages import Package
 
 # Methods of a REST or WebSocket API's plan that act on its domain name.
 _DOMAIN_METHODS = {
@@ -85,6 +80,7 @@ class Planned:
 
     def __init__(self) -> None:
         self.plan = models.Plan([], {})
+        self.packages: tuple[Package, ...] = ()
         self.groups: list[Group] = []
         self._resources: dict[int, tuple[str, bool]] = {}
         self._standing: dict[int, Standing] = {}
@@ -150,7 +146,6 @@ def make_plan(target: Mapping[str, Any], client: Client) -> Planned:
         {"resources": list(target["resources"]), "schema_version": "2.0", "backend": "api"}
     )
     planned = Planned()
-    client.forget()
     if target["graph"] is not None:
         _plan_application(target, client, deployed, planned)
     config: Any = _Config(deployed)
@@ -240,6 +235,7 @@ def _plan_application(
             needs |= previous
             previous = places[id(resource)]
         planned.groups.append(Group(part.instructions, needs))
+    planned.packages = packages.checked
 
 
 def _fill_in(resources: Sequence[Any], secrets: Sequence[Mapping[str, Any]]) -> set[int]:
@@ -262,13 +258,16 @@ def _fill_in(resources: Sequence[Any], secrets: Sequence[Mapping[str, Any]]) -> 
 
 
 def _look_ahead(client: Client, resources: Sequence[Any]) -> None:
-    """Ask for all functions at once; the planner would ask for one after another."""
-    names = [r.function_name for r in resources if isinstance(r, models.LambdaFunction)]
-    if len(names) < 2:
-        return
-    client.service("lambda")
-    with concurrent.futures.ThreadPoolExecutor(WIDTH) as pool:
-        client.remember(dict(zip(names, pool.map(client.look_at, names), strict=True)))
+    """Ask for all functions and roles at once; the planner would ask for one after another."""
+    looks: list[tuple[str, str, Mapping[str, Any]]] = []
+    for resource in resources:
+        if isinstance(resource, models.LambdaFunction):
+            looks.append(("lambda", "get_function", {"FunctionName": resource.function_name}))
+        elif isinstance(resource, models.ManagedIAMRole):
+            named = {"RoleName": resource.role_name}
+            looks.append(("iam", "get_role", named))
+            looks.append(("iam", "get_role_policy", {**named, "PolicyName": resource.role_name}))
+    client.look_ahead(looks)
 
 
 def _mend(part: models.Plan, resource: Any, client: Client) -> None:
@@ -442,22 +441,24 @@ def _is_unknown(value: Any) -> bool:
 
 
 class _Packages(OSUtils):
-    """The zips of a target: read once, checked against their digests, shared by all functions."""
+    """The zips of a target: checked once against their digests, shared by all functions."""
 
     def __init__(self, packages: Mapping[str, Mapping[str, str]]) -> None:
         self.paths = {slot: package["path"] for slot, package in packages.items()}
         self._digests = {package["path"]: package["sha256"] for package in packages.values()}
-        self._contents: dict[str, bytes] = {}
+        self._checked: dict[str, Package] = {}
 
     def get_file_contents(self, filename: str, *_mode: Any, **_options: Any) -> Any:
         if filename not in self._digests:
             raise codec.CodecError(f"{filename!r} is not a package of this plan")
-        if filename not in self._contents:
-            contents = Path(filename).read_bytes()
-            if hashlib.sha256(contents).hexdigest() != self._digests[filename]:
-                raise codec.CodecError("a package is not the one that was sealed")
-            self._contents[filename] = contents
-        return self._contents[filename]
+        if filename not in self._checked:
+            self._checked[filename] = Package.of(filename, self._digests[filename])
+        return self._checked[filename]
+
+    @property
+    def checked(self) -> tuple[Package, ...]:
+        """The packages that something needs."""
+        return tuple(self._checked.values())
 
 
 def _literal(value: Any, known: Mapping[str, Any]) -> Any:

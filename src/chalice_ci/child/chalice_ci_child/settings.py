@@ -5,8 +5,6 @@ Pure: parameters of Chalice's client and answers of Lambda in, keyword arguments
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,14 +47,9 @@ def differing(
 def code_differs(live: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
     """Whether a function's package or architecture is not the live one."""
     architecture = parameters.get("architecture")
-    return live.get("CodeSha256") != code_digest(parameters["zip_contents"]) or (
+    return live.get("CodeSha256") != parameters["zip_contents"].code_sha256 or (
         architecture is not None and live.get("Architectures", ["x86_64"]) != [architecture]
     )
-
-
-def code_digest(contents: bytes) -> str:
-    """Return the digest of a package as Lambda writes it: SHA-256 in base64."""
-    return base64.b64encode(hashlib.sha256(contents).digest()).decode("ascii")
 
 
 def _same(value: Any) -> Any:

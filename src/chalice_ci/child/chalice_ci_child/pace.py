@@ -1,0 +1,61 @@
+"""How many calls are under way at once: fewer when AWS throttles, more again when it does not.
+
+Who waits for a function to become active has no call under way, so many functions can be waited
+for at once. Additive increase, multiplicative decrease, as TCP does it.
+
+Standard library only; Python 3.10.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+WIDEST = 16
+"""How many calls are under way at once at most: what Lambda's control plane is said to take in a
+second."""
+
+_WIDER = 0.25
+# Calls that are refused together tell of one jam, not of many.
+_CALM_SECONDS = 0.5
+_LOOK_SECONDS = 0.2
+
+
+class Pace:
+    """Shared by the threads of a deploy."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._width = float(WIDEST)
+        self._busy = 0
+        self._slowed = float("-inf")
+
+    @property
+    def width(self) -> int:
+        """How many calls may be under way at once now."""
+        return int(self._width)
+
+    def enter(self, check: Callable[[], None]) -> None:
+        """Wait for a place; `check` raises when it is not worth waiting any more."""
+        with self._changed:
+            while self._busy >= self.width:
+                self._changed.wait(_LOOK_SECONDS)
+                check()
+            self._busy += 1
+
+    def leave(self) -> None:
+        """Give the place back."""
+        with self._changed:
+            self._busy -= 1
+            self._width = min(float(WIDEST), self._width + _WIDER)
+            self._changed.notify_all()
+
+    def slow_down(self) -> None:
+        """Take note of a call that was one too many."""
+        with self._changed:
+            now = self._clock()
+            if now - self._slowed >= _CALM_SECONDS:
+                self._slowed = now
+                self._width = max(1.0, self._width / 2)
