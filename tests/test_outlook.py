@@ -65,7 +65,7 @@ def test_a_gated_stage_says_everything_that_it_still_needs() -> None:
         "✅ The same package is live in staging",
         "⬜ A reviewer approves it in the environment `production`",
     ]
-    assert found.next_step == "after the merge a tag `v*`, then approve the plan"
+    assert found.next_step == "after the merge, push a tag `v*`, and approve the plan"
 
 
 def test_another_package_in_the_needed_stage_or_none_is_not_the_same() -> None:
@@ -86,7 +86,7 @@ def test_a_gated_stage_of_the_branch_waits_for_the_merge_and_the_approval() -> N
 
 def test_another_branch_is_named() -> None:
     found = seen(stage=replace(PROD, deploy_on=DeployOn(branch="release"), environment=None))
-    assert found.next_step == "after the merge a push to `release`, which deploys it"
+    assert found.next_step == "after the merge, push to `release`"
 
 
 def test_an_apps_own_ref_wins() -> None:

@@ -76,6 +76,7 @@ def _parts(body: str) -> Iterator[tuple[str, str]]:
             ("package", "Package: "),
             ("upgrade", "Chalice from"),
             ("changes", "Routes"),
+            ("history", "The last"),
         ):
             if words in title:
                 yield name, text

@@ -111,8 +111,8 @@ def _next(
         return ""
     if ref.branch is not None and ref.branch == base_branch:
         return "merge it: that deploys it" if not _gated(job) else "merge it, and approve the plan"
-    then = "then approve the plan" if _gated(job) else "which deploys it"
-    return f"after the merge {_ref_in_words(ref)[0].lower()}{_ref_in_words(ref)[1:]}, {then}"
+    push = f"push a tag `{ref.tag}`" if ref.tag else f"push to `{ref.branch}`"
+    return f"after the merge, {push}{', and approve the plan' if _gated(job) else ''}"
 
 
 def _gated(job: Job) -> bool:

@@ -10,6 +10,7 @@ from chalice_ci.difference.changes import Baseline, BaselineKind
 from chalice_ci.difference.compare import compare
 from chalice_ci.difference.diagram import diagram_of
 from chalice_ci.findings import Finding, Place, Severity
+from chalice_ci.forge.port import Past
 from chalice_ci.report.page import Origin
 from chalice_ci.report.report import (
     URL,
@@ -18,6 +19,7 @@ from chalice_ci.report.report import (
     Effect,
     Intent,
     Isolation,
+    Need,
     Operation,
     Outcome,
     Package,
@@ -44,6 +46,11 @@ ORIGIN = Origin(
         "environment, with `command: deploy` and `plan`.",
     ),
     remarks=("preview expires in 7 d",),
+    history=(
+        Past(run=RunOrder(id=1658821493), commit="9f3c1ab", verdict="findings"),
+        Past(run=RunOrder(id=1658820377, attempt=2), commit="71be2c0", verdict="ok"),
+        Past(run=RunOrder(id=1658819002), commit="0d4e8a6", verdict="cancelled"),
+    ),
 )
 
 PACKAGE = Package(
@@ -223,8 +230,16 @@ CANONICAL = Report(
     commit="0123456789abcdef0123456789abcdef01234567",
     tool="1.0.0",
     results=(
-        Result(app="chat", stage="dev", path="services/chat", findings=(WEBSOCKETS,)),
-        Result(app="chat", stage="prod", path="services/chat", findings=(WEBSOCKETS,)),
+        *(
+            Result(
+                app="chat",
+                stage=stage,
+                path="services/chat",
+                findings=(WEBSOCKETS,),
+                next_step="mend what is told below, and push",
+            )
+            for stage in ("dev", "prod")
+        ),
         Result(
             app="orders",
             stage="pr-42",
@@ -269,6 +284,19 @@ CANONICAL = Report(
                 operation("update_rest_api", "rest_api", Effect.UPDATE, Outcome.PLANNED),
                 operation("delete_function", "worker", Effect.DELETE, Outcome.PLANNED),
             ),
+        ),
+        Result(
+            app="users",
+            stage="prod",
+            path="services/users",
+            isolation=FULL,
+            needs=(
+                Need(text="The checks pass", met=True),
+                Need(text="A tag `v*`"),
+                Need(text="The same package is live in staging"),
+                Need(text="A reviewer approves it in the environment `production`"),
+            ),
+            next_step="after the merge, push a tag `v*`, and approve the plan",
         ),
     ),
 )
