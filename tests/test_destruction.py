@@ -30,6 +30,7 @@ RECORDED = {
     "worker-log-group": "log_group",
     "jobs-sqs-event-source": "sqs_event",
 }
+RESOURCES = tuple({"name": name, "resource_type": kind} for name, kind in RECORDED.items())
 REST = Api(kind="rest", name="rest_api", stage="api", endpoint="EDGE")
 
 
@@ -44,7 +45,7 @@ def changes(kind: BaselineKind) -> Changes:
 
 
 def test_what_holds_an_address_is_told_and_what_does_not_is_not() -> None:
-    assert destructions(swept(*RECORDED), RECORDED, None) == (
+    assert destructions(swept(*RECORDED), RESOURCES, None) == (
         "the REST API `rest_api` is deleted",
         "the WebSocket API `websocket_api` is deleted",
         "the domain `api_gateway_custom_domain` is deleted",
@@ -55,20 +56,39 @@ def test_what_holds_an_address_is_told_and_what_does_not_is_not() -> None:
 
 def test_what_is_deleted_and_made_again_is_replaced() -> None:
     made = Operation(method="create_function", resource="worker")
-    found = destructions((*swept("worker"), made), RECORDED, None)
+    found = destructions((*swept("worker"), made), RESOURCES, None)
     assert found == ("the function `worker` is replaced",)
 
 
 def test_an_update_loses_nothing() -> None:
     update = Operation(method="update_function", resource="worker")
-    assert destructions((update,), RECORDED, None) == ()
+    assert destructions((update,), RESOURCES, None) == ()
 
 
 def test_a_changed_address_is_told_only_of_what_is_deployed() -> None:
     """The function that is gone is among the operations, not told twice."""
-    (one,) = destructions((), RECORDED, changes(BaselineKind.DEPLOYED))
+    (one,) = destructions((), RESOURCES, changes(BaselineKind.DEPLOYED))
     assert one.startswith("The endpoint type goes from EDGE to PRIVATE")
-    assert destructions((), RECORDED, changes(BaselineKind.BASE)) == ()
+    assert destructions((), RESOURCES, changes(BaselineKind.BASE)) == ()
+
+
+def test_a_changed_stage_is_told_from_the_recorded_address_alone() -> None:
+    """Chalice's own record has it; of the same loss the difference tells nothing twice."""
+    address = "https://abc123.execute-api.eu-west-1.amazonaws.com/api/"
+    socket = "wss://def456.execute-api.eu-west-1.amazonaws.com/api/"
+    resources = (
+        {"name": "rest_api", "resource_type": "rest_api", "rest_api_url": address},
+        {"name": "ws", "resource_type": "websocket_api", "websocket_api_url": socket},
+    )
+    websocket = Api(kind="websocket", name="websocket_api", stage="api")
+    assert destructions((), resources, None, (REST, websocket)) == ()
+    moved = replace(REST, stage="v2")
+    lost = ("The address ends in /v2 and no longer in /api",)
+    assert destructions((), resources, None, (moved, websocket)) == lost
+    after = replace(EMPTY, apis=(moved,))
+    known = compare(replace(EMPTY, apis=(REST,)), after, Baseline(kind=BaselineKind.DEPLOYED))
+    assert destructions((), resources, known, (moved,)) == lost
+    assert destructions((), (), None, (moved,)) == ()
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def deployed(run: Run, job: Job) -> Found:
             BaselineKind.DEPLOYED,
             f"what is deployed in {job.stage} was not recorded in detail: by plain Chalice, by an "
             "older version, or by a deploy that stopped half-way.",
-            "The next deploy records it.",
+            "The next deploy records it; until then a changed endpoint type is not noticed.",
         )
     try:
         return Found(

@@ -1,15 +1,16 @@
 """What a deployment takes away that holds an address or data, and who let it.
 
-Two sources: the operations that Chalice plans against what is recorded, which need no snapshot, and
-the difference from what is deployed, which knows what becomes of a resource that stays (an endpoint
-type, an address). Nothing of it is done unless the input `allow-destructive` or the pull request's
+Three sources: the operations that Chalice plans against what is recorded, which need no snapshot;
+the addresses in that record, which end in the API's stage; and the difference from what is deployed,
+which knows what else becomes of a resource that stays (an endpoint type). Nothing of it is done unless the input `allow-destructive` or the pull request's
 label says so. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from chalice_ci import rules
 from chalice_ci.difference.changes import BaselineKind, Changes, Kind, Risk
@@ -17,6 +18,7 @@ from chalice_ci.errors import PlanRefused
 from chalice_ci.findings import Finding
 from chalice_ci.plan import Action, Operation, actions
 from chalice_ci.route import Job
+from chalice_ci.snapshot import Api
 
 HOLDING: Mapping[str, str] = {
     "rest_api": "the REST API",
@@ -28,13 +30,21 @@ HOLDING: Mapping[str, str] = {
 """Resource types of Chalice's state that others may know by address or ARN."""
 
 
+_ADDRESSES = {"rest": "rest_api_url", "websocket": "websocket_api_url"}
+
+
 def destructions(
-    operations: Iterable[Operation], recorded: Mapping[str, str], changes: Changes | None
+    operations: Iterable[Operation],
+    resources: Iterable[Mapping[str, object]],
+    changes: Changes | None,
+    apis: Iterable[Api] = (),
 ) -> tuple[str, ...]:
     """What is lost, in clauses and in a stable order.
 
-    `recorded` maps the name of each recorded resource to its type.
+    `resources` are those of Chalice's record, `apis` those that will be.
     """
+    resources = tuple(resources)
+    recorded = {str(one["name"]): str(one["resource_type"]) for one in resources}
     found = [
         f"{HOLDING[recorded[name]]} `{name}` is {'deleted' if gone else 'replaced'}"
         for name, action in actions(operations)
@@ -50,7 +60,21 @@ def destructions(
             for one in item.risks
             if one.risk is Risk.DESTRUCTIVE
         ]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys((*found, *_moved(resources, apis))))
+
+
+def _moved(resources: Iterable[Mapping[str, object]], apis: Iterable[Api]) -> Iterator[str]:
+    """APIs whose stage is another one than in their recorded address."""
+    found = {
+        kind: urlsplit(str(resource[field])).path.strip("/")
+        for resource in resources
+        for kind, field in _ADDRESSES.items()
+        if resource.get(field)
+    }
+    for api in apis:
+        before = found.get(api.kind)
+        if before and before != api.stage:
+            yield f"The address ends in /{api.stage} and no longer in /{before}"
 
 
 def label(stage: str) -> str:

@@ -125,8 +125,12 @@ def seal_stage(
     operations: tuple[Operation, ...] | None = None
     if live is not None:
         operations = live.deployer.plan(target_of(plan, run.secrets, built.packages, recorded))
-    types = _recorded_types(recorded)
-    lost = destruction.destructions(operations or (), types, built.result.changes)
+    lost = destruction.destructions(
+        operations or (),
+        () if recorded is None else recorded.state.resources,
+        built.result.changes,
+        built.snapshot.apis,
+    )
     plan = replace(
         plan,
         operations=operations,
