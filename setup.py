@@ -36,6 +36,7 @@ setup(
         "boto3>=1.40,<2",
         "click>=8.1,<9",
         "PyGithub>=2.9,<3",
+        "PyNaCl>=1.6,<2",
         "PyYAML>=6.0,<7",
         "junit-xml>=1.9,<2",
         "packaging>=25.0",

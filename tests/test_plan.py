@@ -74,6 +74,7 @@ PLAN = Plan(
 
 FACTS = Facts(
     app=PLAN.app,
+    app_path=PLAN.app_path,
     stage=PLAN.stage,
     account="123456789012",
     region=PLAN.region,

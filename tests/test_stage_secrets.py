@@ -123,14 +123,14 @@ def test_a_secret_reaches_the_functions_and_nothing_else(tmp_path, account):
     assert variables(account, "hello-dev")["DB_URL"] == OTHER
 
     # Planned where the secret is not: what sets it is planned, and changes nothing that is live.
-    planned = run_here("plan", "--format", "json", **here)
+    on_github = event(repository, tmp_path, "push")
+    planned = run_here("plan", "--format", "json", **here, **on_github)
     assert planned.code == 0, planned
     assert planned.result["note"] == "not known here, so set at the deploy: DB, ONLY"
     assert {o["method"] for o in planned.result["operations"]} == {"update_function"}
     path = repository / planned.result["plan"]["path"]
     last = {**given, "CHALICE_CI_SECRET_DB": OTHER}
-    on_github = event(repository, tmp_path, "push")
-    lacking = run_here("deploy", "--plan", path, **here)
+    lacking = run_here("deploy", "--plan", path, **here, **on_github)
     assert (lacking.code, "DB, ONLY" in lacking.out) == (2, True)
     applied = run_here("deploy", "--plan", path, "--format", "json", **last, **on_github)
     assert applied.code == 0, applied.out + applied.err

@@ -183,6 +183,31 @@ def changed_files(checkout: Checkout, read: GitReader, path: str) -> tuple[str, 
     return tuple(sorted(_differing(checkout.root, listing)))[:20]
 
 
+def not_committed(
+    checkout: Checkout, read: GitReader, path: str, config: str | None
+) -> tuple[str, ...]:
+    """Files that a plan of the app below `path` is made of and that the commit has not, or not so.
+
+    New files count as well, and `config`, the repository's chalice-ci.yml.
+    """
+    listed = read("ls-tree", "-r", "-z", "--name-only", checkout.commit or "HEAD") or ""
+    known = set(listed.split("\0"))
+    root = checkout.root
+    app = root / path
+    found = [app / "app.py", *(app / ".chalice").glob("*.json")]
+    for folder in ("chalicelib", "vendor"):
+        found += [file for file in (app / folder).rglob("*") if "__pycache__" not in file.parts]
+    if config is not None:
+        found.append(root / config)
+    names = {file.relative_to(root).as_posix() for file in found if not file.is_dir()}
+    changed = [*changed_files(checkout, read, path)]
+    if config is not None:
+        changed += changed_files(checkout, read, config)
+    # What Chalice before 1.2 recorded is no part of an app.
+    new = (name for name in names - known if not name.endswith(".chalice/deployed.json"))
+    return tuple(sorted({*new, *changed}))
+
+
 def _differing(root: Path, listing: str) -> Iterator[str]:
     for line in listing.split("\0"):
         head, _, name = line.partition("\t")

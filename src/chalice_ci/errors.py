@@ -135,6 +135,10 @@ class AWSError(UserError):
     exit_code = ExitCode.AWS_FAILED
 
 
+class NoCredentials(AWSError):
+    """There are no credentials at all: what only looks can do without."""
+
+
 class ForgeError(UserError):
     """The forge (GitHub, GitLab, ...) refused or failed."""
 

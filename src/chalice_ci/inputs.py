@@ -64,7 +64,7 @@ class Value:
 
 
 ALL: tuple[str, ...] = ()
-BUILDS = ("run", "check", "package", "diff", "plan", "deploy", "preview", "action")
+BUILDS = ("run", "check", "package", "diff", "plan", "policy", "deploy", "preview", "action")
 AWS = ("run", "plan", "deploy", "delete", "preview", "action")
 FORGES = ("run", "preview", "matrix", "report", "action", "action-post")
 
@@ -114,7 +114,7 @@ LOCAL = Input(
     name="local",
     kind=Kind.FLAG,
     default="false",
-    verbs=(*AWS, "diff", "url", "state"),
+    verbs=(*AWS, "diff", "policy", "url", "state"),
     summary="Act on the embedded AWS instead of an account; needs chalice-ci[local].",
 )
 ONLY_AFFECTED = Input(
@@ -153,8 +153,23 @@ PLAN = Input(
     name="plan",
     kind=Kind.PATH,
     metavar="FILE",
-    verbs=("deploy", "action"),
-    summary="A sealed plan to apply: exactly these bytes, or nothing.",
+    verbs=("deploy", "policy", "action"),
+    summary="A sealed plan to apply: exactly these bytes, or nothing. A policy is made from it.",
+)
+COMPARE = Input(
+    name="compare",
+    kind=Kind.TEXT,
+    metavar="FILE|ROLE",
+    verbs=("policy",),
+    summary="A policy document, or the name or ARN of a role: what it lacks, and what it has that "
+    "no deployment needs.",
+)
+PERMISSIONS_BOUNDARY = Input(
+    name="permissions-boundary",
+    kind=Kind.TEXT,
+    metavar="ARN",
+    verbs=("policy",),
+    summary="Allow roles to be made and changed only within this permissions boundary.",
 )
 AWS_REGION = Input(
     name="aws-region",
@@ -167,7 +182,7 @@ ALLOWED_ACCOUNT = Input(
     name="allowed-account",
     kind=Kind.TEXT,
     metavar="ID",
-    verbs=(*AWS, "state"),
+    verbs=(*AWS, "policy", "state"),
     summary="The only account that may be touched; empty: the stage's in chalice-ci.yml.",
 )
 ALLOW_UNSANDBOXED = Input(
@@ -189,7 +204,7 @@ DELETE_LOGS = Input(
     name="delete-logs",
     kind=Kind.FLAG,
     default="false",
-    verbs=("run", "delete", "preview", "action"),
+    verbs=("run", "delete", "policy", "preview", "action"),
     summary="When a stage is deleted, delete the log groups of its functions too; Chalice leaves "
     "them, and what they hold goes on costing.",
 )
@@ -326,6 +341,8 @@ INPUTS: tuple[Input, ...] = (
     MATRIX,
     REPORTS,
     PLAN,
+    COMPARE,
+    PERMISSIONS_BOUNDARY,
     AWS_REGION,
     ALLOWED_ACCOUNT,
     ALLOW_DESTRUCTIVE,

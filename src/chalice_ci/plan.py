@@ -5,8 +5,8 @@ name of its own SHA-256. The digest of a plan is the SHA-256 of `plan.json`, whi
 digests of the packages: approving the digest approves everything.
 
 `seal` writes the file, `open_plan` trusts nothing in it, `verify` compares what the plan is bound
-to - commit, stage, account, region, state, configuration - with what is true now. Pure: the clock
-and every fact are arguments.
+to - commit, stage, account, region, state, configuration, run - with what is true now. Pure: the
+clock and every fact are arguments.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ class Plan:
     is in the file ("" for none). `destructive` are clauses that say which addresses or data are
     lost, `destruction_allowed` whether that was allowed when the plan was made. `secrets` are the
     variables that come from CI secrets, placeholders in the graph; `secrets_unknown` the secrets
-    whose values were not there when the plan was made. `account` is None
+    whose values were not there when the plan was made. `run` is the CI run that made it, with its
+    attempt, "" outside CI. `account` is None
     when it was not known. Times are UTC, in whole seconds.
     """
 
@@ -175,6 +176,7 @@ class Plan:
     destruction_allowed: bool = False
     secrets: tuple[SecretVariable, ...] = ()
     secrets_unknown: tuple[str, ...] = ()
+    run: str = ""
     created: datetime
     expires: datetime
 
@@ -187,13 +189,18 @@ class Plan:
 @dataclass(frozen=True, kw_only=True)
 class OpenedPlan:
     """A plan file that was read and checked: `packages` are the unpacked zips by slot, `snapshot`
-    the stage's snapshot as it will be recorded.
+    the stage's snapshot as it will be recorded. `authenticated` when it was made with our key.
     """
 
     plan: Plan
     digest: str
     packages: Mapping[str, Path]
     snapshot: bytes | None = None
+    authenticated: bool = False
+
+
+UNKNOWN_RUN = "unknown"
+"""The run of a CI system that does not say which it is: equal to no other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,10 +208,11 @@ class Facts:
     """What is true when a plan is about to be applied.
 
     `digest` is the digest that was approved; None when nobody approved one. Commit and tree are
-    None outside a repository.
+    None outside a repository. The run counts unless the plan is `authenticated`.
     """
 
     app: str
+    app_path: str
     stage: str
     account: str
     region: str
@@ -216,6 +224,8 @@ class Facts:
     base_version: str
     base_digest: str
     now: datetime
+    run: str = ""
+    authenticated: bool = False
     digest: str | None = None
 
 
@@ -229,6 +239,11 @@ def canonical(document: object) -> bytes:
 def digest_of(document: object) -> str:
     """SHA-256, in hex, of a document's canonical JSON; so a state's or a configuration's digest."""
     return hashlib.sha256(canonical(document)).hexdigest()
+
+
+def plan_digest(plan: Plan) -> str:
+    """The digest of a plan, as `seal` returns it."""
+    return hashlib.sha256(canonical(_document(plan))).hexdigest()
 
 
 def seal(
@@ -321,6 +336,7 @@ def _other_plan(plan: Plan, digest: str, facts: Facts) -> Iterator[str]:
         yield f"its digest is {digest[:12]}, approved was {facts.digest[:12]}"
     for name, sealed, now in (
         ("app", plan.app, facts.app),
+        ("folder", plan.app_path, facts.app_path),
         ("stage", plan.stage, facts.stage),
         ("commit", plan.commit, facts.commit),
         ("tree", plan.tree, facts.tree),
@@ -329,6 +345,11 @@ def _other_plan(plan: Plan, digest: str, facts: Facts) -> Iterator[str]:
     ):
         if sealed != now:
             yield f"it was made for {name} {sealed or 'none'}, this is {now or 'none'}"
+    if not facts.authenticated and (plan.run != facts.run or facts.run == UNKNOWN_RUN):
+        yield (
+            f"it was made by {plan.run or 'no CI run'}, this is {facts.run or 'no CI run'}, and "
+            "without a signing key a plan is believed only in the attempt that made it"
+        )
     if plan.config_digest != facts.config_digest:
         yield "the configuration changed since"
     if facts.now >= plan.expires:
@@ -345,7 +366,11 @@ def _other_place(plan: Plan, facts: Facts) -> Iterator[str]:
 
 
 def _other_state(plan: Plan, facts: Facts) -> Iterator[str]:
-    if plan.base_digest != facts.base_digest:
+    if plan.base_digest == facts.base_digest:
+        return
+    if plan.base_version == facts.base_version:
+        yield "the recorded state is that of a later deployment to the same resources"
+    else:
         yield (
             f"the stage's recorded state changed: the plan is based on "
             f"{plan.base_version or 'none'}, now it is {facts.base_version or 'none'}"
@@ -389,6 +414,7 @@ def _document(plan: Plan) -> dict[str, object]:
             for one in plan.secrets
         ],
         "secrets_unknown": list(plan.secrets_unknown),
+        "run": plan.run,
         "created": _time(plan.created),
         "expires": _time(plan.expires),
     }
@@ -485,7 +511,7 @@ def _plan(document: object) -> Plan:
         "format", "app", "app_path", "app_name", "stage", "account", "region", "commit", "tree",
         "chalice", "python", "tool", "config_digest", "base", "graph", "packages", "operations",
         "findings", "snapshot", "destructive", "destruction_allowed", "secrets",
-        "secrets_unknown", "created", "expires",
+        "secrets_unknown", "run", "created", "expires",
     }  # fmt: skip
     if top.get("format") != FORMAT or type(top["format"]) is not int:
         raise ValueError(f"its format is {top.get('format')!r}, this version reads {FORMAT}")
@@ -517,6 +543,7 @@ def _plan(document: object) -> Plan:
         destruction_allowed=_truth(top["destruction_allowed"], "destruction_allowed"),
         secrets=tuple(_secrets(top["secrets"])),
         secrets_unknown=_texts(top["secrets_unknown"], "secrets_unknown"),
+        run=_text(top, "run"),
         created=_moment(_text(top, "created")),
         expires=_moment(_text(top, "expires")),
     )

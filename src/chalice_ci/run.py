@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from chalice_ci.app.deployers import Deployers
 from chalice_ci.checkout import Checkout, GitReader, changed_files
 from chalice_ci.config import AppConfig, ProjectConfig
-from chalice_ci.inputs import AWS_REGION, GATEWAY_URL, PLAN
+from chalice_ci.inputs import AWS_REGION, GATEWAY_URL, PLAN, PREVIOUS_SIGNING_KEY
 from chalice_ci.plan import digest_of
 from chalice_ci.report.report import URL
 from chalice_ci.route import Job
@@ -85,6 +85,11 @@ class Run(Scene):
     def signing_key(self) -> SigningKey | None:
         """The key that plans are sealed with, if there is one."""
         return signing_key(self.inputs)
+
+    @cached_property
+    def previous_signing_key(self) -> SigningKey | None:
+        """The key before it, whose plans are still opened."""
+        return signing_key(self.inputs, PREVIOUS_SIGNING_KEY)
 
     @cached_property
     def written_commits(self) -> dict[str, Path]:

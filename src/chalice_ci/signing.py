@@ -11,8 +11,9 @@ import hashlib
 from dataclasses import dataclass, field
 
 from chalice_ci.ci_secrets import value_digest
+from chalice_ci.context import Context
 from chalice_ci.errors import UsageError
-from chalice_ci.inputs import SIGNING_KEY, Inputs
+from chalice_ci.inputs import SIGNING_KEY, Input, Inputs
 
 SHORTEST = 24
 """Characters; `openssl rand -base64 32` gives 44."""
@@ -44,9 +45,9 @@ class SigningKey:
         return f"{name}:{value_digest(key, scope=scope, value=value)}"
 
 
-def signing_key(inputs: Inputs) -> SigningKey | None:
+def signing_key(inputs: Inputs, item: Input = SIGNING_KEY) -> SigningKey | None:
     """The signing key that was given; raises UsageError for one that could be guessed."""
-    value = inputs.value(SIGNING_KEY)
+    value = inputs.value(item)
     if not value.text:
         return None
     if len(value.text) < SHORTEST:
@@ -56,3 +57,16 @@ def signing_key(inputs: Inputs) -> SigningKey | None:
             fix="Make one that nobody guesses: openssl rand -base64 32",
         )
     return SigningKey(text=value.text)
+
+
+def refuse_key_in_pull_request(context: Context, *, given: bool) -> None:
+    """Raise UsageError when a job of a pull request has the signing key."""
+    if not given or context.pull_request is None:
+        return
+    raise UsageError(
+        "this job of a pull request has the signing key. Whoever has it can make plans that a "
+        "deploy believes, and here the pull request's own files say what runs.",
+        where=f"input {SIGNING_KEY.name}",
+        fix="Give the key to the jobs that deploy only: keep it as a secret of their GitHub "
+        "environment, and set it in those jobs, not for the whole workflow.",
+    )

@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, Protocol, Self
 
 from chalice_ci.ci_secrets import NO_SECRETS, InjectedVariable, Secrets
-from chalice_ci.errors import AWSError, PlanRefused, UserError
+from chalice_ci.errors import AWSError, NoCredentials, PlanRefused, UserError
 from chalice_ci.neutral import neutralise
 from chalice_ci.plan import Operation
 
@@ -827,7 +827,7 @@ def _error(failure: Mapping[str, Any], where: str, output: str) -> UserError:
     if kind == "graph":
         return PlanRefused(f"the plan does not fit: {message}", where=where)
     if kind == "credentials":
-        return AWSError(
+        return NoCredentials(
             f"no usable AWS credentials: {message}",
             where=where,
             fix="Let the job assume a role (role-to-assume) or set AWS_ACCESS_KEY_ID and "
