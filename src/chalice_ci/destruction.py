@@ -1,9 +1,9 @@
 """What a deployment takes away that holds an address or data, and who let it.
 
 Three sources: the operations that Chalice plans against what is recorded, which need no snapshot;
-the addresses in that record, which end in the API's stage; and the difference from what is deployed,
-which knows what else becomes of a resource that stays (an endpoint type). Nothing of it is done unless the input `allow-destructive` or the pull request's
-label says so. Pure.
+the addresses in that record, which end in the API's stage; and the difference from what is
+deployed, which knows what else becomes of a resource that stays (an endpoint type). Nothing of it
+is done unless the input `allow-destructive` or the pull request's label says so. Pure.
 """
 
 from __future__ import annotations

@@ -158,11 +158,6 @@ def _readable(run: Run, job: Job) -> UsageError | None:
     return None
 
 
-def _recorded_types(recorded: Recorded | None) -> Mapping[str, str]:
-    resources = () if recorded is None else recorded.state.resources
-    return {str(resource["name"]): str(resource["resource_type"]) for resource in resources}
-
-
 def with_plan(result: model.Result, sealed: Sealed) -> model.Result:
     """The result with what a plan adds."""
     plan = sealed.opened.plan
