@@ -18,7 +18,7 @@ from chalice_ci.holding import key_of
 from chalice_ci.jobs import acted, empty, fails, guarded
 from chalice_ci.previews import over_limit, unwanted
 from chalice_ci.recorded import recorded_result
-from chalice_ci.report.report import Intent, Result, Verdict
+from chalice_ci.report.report import Failure, Intent, Result, Verdict
 from chalice_ci.route import Job, Task
 from chalice_ci.run import Run
 from chalice_ci.smoke import reachable
@@ -69,13 +69,13 @@ class Desk:
         name = app_name_of(self.run, job.app)
         result = guarded(self.run, job, lambda: delete_stage(self.run, job, name))
         if result.failure is not None:
-            result = self._with_rest(job, result)
+            result = self._with_rest(job, result, result.failure)
         elif self.forge is not None:
             self._forget_deployments(self.forge, job)
         note = "; ".join(words for words in (why, result.note) if words)
         return replace(result, preview=True, note=note)
 
-    def _with_rest(self, job: Job, result: Result) -> Result:
+    def _with_rest(self, job: Job, result: Result, failure: Failure) -> Result:
         """A teardown that failed, with what it left."""
         try:
             left = recorded_result(self.run, key_of(job)).resources
@@ -86,8 +86,13 @@ class Desk:
             return result
         names = ", ".join(f"{resource.type} {resource.name}" for resource in left)
         self.run.progress.say(f"still there: {names}", job=job.name)
-        note = f"still there: {names}; the next run on this pull request or sweep tries again"
-        return replace(result, resources=left, note=note)
+        told = replace(
+            failure,
+            what=f"{failure.what.rstrip('.')}. Still there: {names}.",
+            fix=f"{failure.fix}\nThe next run on this pull request tries again, and so does "
+            "`chalice-ci preview sweep`.".strip(),
+        )
+        return replace(result, resources=left, failure=told)
 
     def _beyond_limit(self, job: Job) -> str:
         """Make room for a new preview; why there is none, empty when there is."""
