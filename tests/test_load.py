@@ -321,15 +321,18 @@ def test_a_template_that_chalice_cannot_make_is_no_failed_load(project: Project)
     assert "on_s3_event" in str(app.template_error)
 
 
-@pytest.mark.parametrize("shape", ["authorizers", "websockets", "schedule"])
+@pytest.mark.parametrize(
+    ("shape", "region"),
+    [("authorizers", "eu-west-1"), ("websockets", "cn-north-1"), ("schedule", "us-gov-west-1")],
+)
 def test_the_template_is_that_of_chalice_package(
-    tmp_path: Path, project: Project, shape: str
+    tmp_path: Path, project: Project, shape: str, region: str
 ) -> None:
     """Except for the statement ids of generated policies, which Chalice draws by lot."""
     python = app_python()
     shutil.copytree(Path(__file__).parent / "apps" / shape, project.root, dirs_exist_ok=True)
-    app = project.loaded(template=True)
-    environ = {**os.environ, "AWS_DEFAULT_REGION": "eu-west-1", "PYTHONDONTWRITEBYTECODE": "1"}
+    app = project.loaded(template=True, region=region)
+    environ = {**os.environ, "AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run(
         [python.executable.with_name("chalice"), "package", tmp_path / "out"],
         cwd=project.root,

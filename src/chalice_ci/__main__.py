@@ -9,6 +9,9 @@ from types import FrameType
 _ENDINGS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """The signals that end a run, and its exit codes then."""
 
+_LOADING = ("run", "check", "package", "diff", "plan", "deploy")
+"""The commands that load an app."""
+
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     os.write(2, b"Interrupted before anything was begun.\n")
@@ -19,22 +22,36 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 for _number in _ENDINGS:
     signal.signal(_number, _leave)
 
+import contextlib  # noqa: E402
 import errno  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Mapping, Sequence  # noqa: E402
+from dataclasses import replace  # noqa: E402
 from datetime import UTC, datetime  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import NoReturn  # noqa: E402
+from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 
 import click  # noqa: E402
 
 from chalice_ci import __version__  # noqa: E402
 from chalice_ci.cli import Runner, command_line  # noqa: E402
 from chalice_ci.errors import ExitCode, UserError, refused_by_machine  # noqa: E402
-from chalice_ci.inputs import Inputs  # noqa: E402
+from chalice_ci.inputs import (  # noqa: E402
+    APP,
+    CACHE_DIR,
+    COMMAND,
+    PLAN,
+    PROJECT_DIR,
+    STAGE,
+    Inputs,
+)
 from chalice_ci.streams import Steady, take_over  # noqa: E402
+
+if TYPE_CHECKING:
+    from chalice_ci.app.standby import Standby
+    from chalice_ci.world import World
 
 
 class Terminated(BaseException):
@@ -114,7 +131,6 @@ def _heard(out: Steady, code: ExitCode | int, env: Mapping[str, str]) -> ExitCod
 def _runner(env: Mapping[str, str]) -> Runner:
     def run(verb: str, inputs: Inputs, arguments: Mapping[str, str]) -> ExitCode:
         # Late: `--help` and usage errors need none of it.
-        from chalice_ci.pipeline import run_verb
         from chalice_ci.world import World
 
         world = World(
@@ -126,9 +142,27 @@ def _runner(env: Mapping[str, str]) -> Runner:
             python=Path(sys.executable),
             uid=os.geteuid(),
         )
-        return run_verb(verb, inputs, arguments, world)
+        with _standby(verb, inputs, world) as standby:
+            # The loader imports what it needs while we do.
+            from chalice_ci.pipeline import run_verb
+
+            return run_verb(verb, inputs, arguments, replace(world, standby=standby))
 
     return run
+
+
+def _standby(
+    verb: str, inputs: Inputs, world: World
+) -> contextlib.AbstractContextManager[Standby | None]:
+    """A loader for what will probably be loaded."""
+    command = inputs.text(COMMAND) if verb == "action" else verb
+    if command not in _LOADING or inputs.text(PLAN):
+        return contextlib.nullcontext()
+    from chalice_ci.app.standby import standing_by
+
+    project = (world.cwd / (inputs.path(PROJECT_DIR) or ".")).absolute()
+    asked = (inputs.lines(APP), inputs.lines(STAGE))
+    return standing_by(world.cache_dir(inputs.path(CACHE_DIR)), str(project), *asked)
 
 
 def _tell(text: str, problem: UserError | None, env: Mapping[str, str]) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalice_ci.app.client import LoadRequest, LoadResult, SecretAtLoad, load_app
-from chalice_ci.app.deployer import PackageFile
 from chalice_ci.app.environment import (
     genuine_chalice,
     make_app_environment,
@@ -35,8 +34,6 @@ from chalice_ci.report import report as model
 from chalice_ci.report.report import Failure, Result
 from chalice_ci.route import Job
 from chalice_ci.run import Run
-from chalice_ci.snapshot import Snapshot
-from chalice_ci.snapshot_of import SnapshotSecrets, make_snapshot
 from chalice_ci.source import read_source
 from chalice_ci.stage_secrets import (
     refuse_misplaced,
@@ -50,8 +47,11 @@ from chalice_ci.upgrade.reading import StageAsked, read_facts
 from chalice_ci.uv import find_uv
 
 if TYPE_CHECKING:
+    from chalice_ci.app.deployer import PackageFile
     from chalice_ci.package.foreign import Packager
     from chalice_ci.package.source import Builder
+    from chalice_ci.snapshot import Snapshot
+    from chalice_ci.snapshot_of import SnapshotSecrets
 
 FALLBACK_REGION = "us-east-1"
 """Where nothing names a region: boto3 clients at import need one, and nothing is called."""
@@ -70,23 +70,27 @@ class Built:
     package: Package
     interpreter: Interpreter
     snapshot_key: str = field(default="", repr=False)
-    snapshot_secrets: SnapshotSecrets = field(default_factory=SnapshotSecrets, repr=False)
+    snapshot_secrets: SnapshotSecrets | None = field(default=None, repr=False)
 
     @cached_property
     def snapshot(self) -> Snapshot:
         """The stage in the normal form that is compared and recorded."""
+        from chalice_ci.snapshot_of import SnapshotSecrets, make_snapshot
+
         return make_snapshot(
             self.loaded,
             self.package.manifest,
             sizes={archive.slot: archive.size for archive in self.package.archives},
             app=self.job.app.name,
             key=self.snapshot_key,
-            secrets=self.snapshot_secrets,
+            secrets=self.snapshot_secrets or SnapshotSecrets(),
         )
 
     @property
     def packages(self) -> Mapping[str, PackageFile]:
         """The archives by slot, as the graph uses them."""
+        from chalice_ci.app.deployer import PackageFile
+
         used = {str(r.fields["filename"]) for r in self.loaded.graph.of_type("DeploymentPackage")}
         return {
             archive.slot: PackageFile(path=archive.path, sha256=archive.sha256)
@@ -260,6 +264,7 @@ class _Building:
                     confined=self._must_be_confined,
                 ),
                 work_dir=self.run.work_dir,
+                standby=self.run.world.standby,
                 log=self._app_said,
             )
             package = _outcome(packaging)

@@ -20,7 +20,7 @@ from chalice_ci.errors import UsageError
 
 FOLDERS = (
     *("environments", "resolutions", "locks", "wheels", "archives", "built", "sources"),
-    *("snapshots", "uv", "uv-deployer", "uv-pythons"),
+    *("snapshots", "loaders", "uv", "uv-deployer", "uv-pythons"),
 )
 """The folders that are trimmed; each entry of one goes or stays as a whole."""
 

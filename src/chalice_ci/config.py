@@ -32,7 +32,6 @@ from chalice_ci.settings import (
     Text,
     documented,
 )
-from chalice_ci.yaml_source import read_yaml
 
 FILE_NAME = "chalice-ci.yml"
 RULE = "config"
@@ -730,6 +729,9 @@ def read_project_config(root: Path, file: Path | None = None) -> ProjectConfig:
     text = raw if isinstance(raw, Problem) else decode(raw, shown_as)
     if isinstance(text, Problem):
         _refuse((text,), shown_as)
+    # Late: many projects have no file.
+    from chalice_ci.yaml_source import read_yaml
+
     node, problems = read_yaml(text, shown_as)
     reading = Reading()
     values: dict[str, object] = {}
@@ -754,6 +756,9 @@ def read_committed_config(text: str | None, shown_as: str) -> ProjectConfig:
     """
     if text is None:
         return ProjectConfig()
+    # Late: many projects have no file.
+    from chalice_ci.yaml_source import read_yaml
+
     node, problems = read_yaml(text, shown_as)
     reading = Reading()
     values: dict[str, object] = {}

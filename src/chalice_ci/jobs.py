@@ -10,7 +10,6 @@ from functools import partial
 from chalice_ci import rules
 from chalice_ci.app.environment import make_deployer_environment
 from chalice_ci.app.versions import Versions
-from chalice_ci.baseline import with_changes
 from chalice_ci.building import Built, build
 from chalice_ci.config import ConfigError
 from chalice_ci.errors import ExitCode, LoadError, UserError, refused_by_machine
@@ -36,6 +35,8 @@ class Reaction:
 
 def acted(run: Run, job: Job, action: Callable[[Run, Built], Result], *, deploys: bool) -> Result:
     """Build a job and act on it if it is fit to be deployed; what `deploys` needs its secrets."""
+    from chalice_ci.baseline import with_changes
+
     if deploys:
         refuse_without_secrets(run, job, secret_variables(job))
     built = build(run, job, resolved=partial(_expect_deployer, run, job))

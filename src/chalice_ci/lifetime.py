@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chalice_ci.context import RunOrder
 from chalice_ci.conversation import history
 from chalice_ci.errors import ForgeError
-from chalice_ci.forge.port import DeploymentState, Forge
 from chalice_ci.report.annotations import file_command
-from chalice_ci.report.comment import abandoned
-from chalice_ci.run import Run
+
+if TYPE_CHECKING:
+    from chalice_ci.forge.port import Forge
+    from chalice_ci.run import Run
 
 _FINISHED = "chalice_ci_finished"
 
@@ -54,6 +56,8 @@ def finish_what_was_left(run: Run) -> None:
 
 
 def _end_comment(run: Run, forge: Forge, number: int, order: RunOrder) -> None:
+    from chalice_ci.report.comment import abandoned
+
     standing = forge.sticky_comment(number)
     if standing is None or standing.run != order:
         return
@@ -65,6 +69,8 @@ def _end_comment(run: Run, forge: Forge, number: int, order: RunOrder) -> None:
 
 
 def _end_deployments(forge: Forge, run: Run, number: int, order: RunOrder) -> None:
+    from chalice_ci.forge.port import DeploymentState
+
     names = [f"pr-{number}", *(f"pr-{number}-{app.name}" for app in run.config.apps)]
     for name in names:
         for deployment in forge.deployments(name):

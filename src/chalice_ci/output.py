@@ -8,24 +8,20 @@ import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from chalice_ci import snapshot_document
-from chalice_ci.building import Built
-from chalice_ci.contents import contents_of
 from chalice_ci.context import System
 from chalice_ci.errors import UserError
 from chalice_ci.findings import Severity
 from chalice_ci.inputs import FORMAT
-from chalice_ci.report import document, junit, terminal
 from chalice_ci.report.annotations import file_command
 from chalice_ci.report.annotations import render as render_annotations
-from chalice_ci.report.html import html
-from chalice_ci.report.page import Origin
 from chalice_ci.report.report import Archive, Failure, Report, Result, exit_code
-from chalice_ci.report.summary import summary
-from chalice_ci.run import Run
 from chalice_ci.scene import Scene
-from chalice_ci.source import excerpts
+
+if TYPE_CHECKING:
+    from chalice_ci.building import Built
+    from chalice_ci.run import Run
 
 _SUMMARY_BYTES = 500_000
 """GitHub drops a summary of more than 1 MiB, the report's own part included."""
@@ -37,6 +33,8 @@ def write_report(
     """Print the report and write report.json and report.html, for `check` also junit.xml; on GitHub
     the step summary and the outputs. `instead` is printed in the place of the report as text.
     """
+    from chalice_ci.report import document
+
     text = document.render(report, fail_on=fail_on)
     form = run.inputs.text(FORMAT)
     # First to the person who waits: a full disk must not hide what was done.
@@ -53,6 +51,8 @@ def write_report(
 
 def write_failure(run: Scene, verb: str, error: UserError, *, comment_url: str = "") -> None:
     """The files and outputs of a run that ended in an error; a person is told by the caller."""
+    from chalice_ci.report import document
+
     report = Report(verb=verb, commit=run.context.commit or "", failure=Failure.of(error))
     text = document.render(report)
     if run.inputs.text(FORMAT) == "json":
@@ -64,12 +64,20 @@ def write_failure(run: Scene, verb: str, error: UserError, *, comment_url: str =
 def _write_files(
     run: Scene, report: Report, text: str, *, fail_on: Severity, comment_url: str
 ) -> None:
+    from chalice_ci.report.html import html
+
     _write(run, "report.json", text)
     _write(run, "report.html", html(report))
     if report.verb in ("check", "run"):
+        from chalice_ci.report import junit
+
         _write(run, "junit.xml", junit.render(report))
-    origin = Origin.of(run.context, notes=report.notes)
-    _append(run, "GITHUB_STEP_SUMMARY", summary(report, origin=origin, fail_on=fail_on))
+    if run.world.env.get("GITHUB_STEP_SUMMARY"):
+        from chalice_ci.report.page import Origin
+        from chalice_ci.report.summary import summary
+
+        origin = Origin.of(run.context, notes=report.notes)
+        _append(run, "GITHUB_STEP_SUMMARY", summary(report, origin=origin, fail_on=fail_on))
     values = output_values(run, report, fail_on=fail_on, comment_url=comment_url)
     outputs = file_command(values, delimiter=lambda: secrets.token_hex(16))
     _append(run, "GITHUB_OUTPUT", outputs)
@@ -79,6 +87,9 @@ def _print(run: Run, report: Report, text: str, form: str) -> None:
     if form == "json":
         run.world.stdout.write(text)
         return
+    from chalice_ci.report import terminal
+    from chalice_ci.source import excerpts
+
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     run.world.stdout.write(
         terminal.render(
@@ -143,13 +154,17 @@ def write_package(run: Run, built: Built | Result) -> Result:
     """One folder per app and stage: the archives, the template, the manifest and the snapshot."""
     if isinstance(built, Result):
         return built
+    from chalice_ci import snapshot_document
+    from chalice_ci.contents import contents_of
+
     folder = run.out / built.job.app.name / built.job.stage
     folder.mkdir(parents=True, exist_ok=True)
     names = {"app": "deployment.zip", "layer": "layer-deployment.zip"}
+    paths = {archive.slot: archive.path for archive in built.package.archives}
     archives = []
     for archive in built.result.package.archives if built.result.package else ():
         target = folder / names[archive.slot]
-        shutil.copyfile(built.packages[archive.slot].path, target)
+        _place(paths[archive.slot], target)
         archives.append(replace(archive, path=target.relative_to(run.out).as_posix()))
     (folder / "manifest.json").write_text(built.package.manifest.to_json(), encoding="utf-8")
     (folder / "snapshot.json").write_bytes(snapshot_document.render(built.snapshot))
@@ -160,6 +175,22 @@ def write_package(run: Run, built: Built | Result) -> Result:
     run.progress.say(f"wrote {run.shown(folder)}", job=built.job.name)
     result = replace(built.result, contents=contents_of(built.snapshot))
     return _with_archives(result, tuple(archives))
+
+
+def _place(made: Path, target: Path) -> None:
+    """Put an archive of this run's own folder where it was asked for; its bytes are not moved where
+    both are on one file system.
+    """
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        draft.hardlink_to(made)
+    except OSError:
+        shutil.copyfile(made, target)
+        return
+    # The rights are those of any file that is written here.
+    target.touch()
+    made.chmod(target.stat().st_mode & 0o777)
+    draft.replace(target)
 
 
 def _with_archives(result: Result, archives: tuple[Archive, ...]) -> Result:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from chalice_ci.base_policy import Files, Governed, governed, read_base
 from chalice_ci.building import Built, app_name_of, build, check_built, known_stages
@@ -22,7 +23,6 @@ from chalice_ci.checkout import Checkout, GitReader, read_checkout
 from chalice_ci.ci_secrets import Secrets, take_secrets
 from chalice_ci.config import ProjectConfig, read_project_config
 from chalice_ci.context import Context, parse_payload, read_context
-from chalice_ci.conversation import Conversation
 from chalice_ci.discovery import glimpse
 from chalice_ci.errors import ExitCode, PlanRefused, UsageError, UserError
 from chalice_ci.forge.select import Connection, connect
@@ -45,7 +45,6 @@ from chalice_ci.inputs import (
 from chalice_ci.jobs import Reaction, acted, checked, empty, guarded, stopped_by
 from chalice_ci.lifetime import finish_what_was_left, note_the_beginning, note_the_end
 from chalice_ci.output import write_failure, write_package, write_report
-from chalice_ci.recorded import import_state, pull_states, show_states, stage_urls
 from chalice_ci.report.annotations import mask
 from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Intent, Report, Result, exit_code
@@ -54,9 +53,11 @@ from chalice_ci.run import Cloud, Run
 from chalice_ci.scene import Scene
 from chalice_ci.scratch import scratch_folder
 from chalice_ci.signing import refuse_key_in_pull_request
-from chalice_ci.state.git import GitFailed, LocalRepository
-from chalice_ci.state.select import open_records
 from chalice_ci.world import World
+
+if TYPE_CHECKING:
+    from chalice_ci.config import StateConfig
+    from chalice_ci.state.select import Records
 
 
 def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: World) -> ExitCode:
@@ -237,6 +238,31 @@ def _unlock(run: Run, given: Mapping[str, str]) -> tuple[Result, ...]:
     return unlock_states(run, _wish(run), force=bool(given["force"]))
 
 
+def _url(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    from chalice_ci.recorded import stage_urls
+
+    return stage_urls(run, _wish(run))
+
+
+def _show(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    from chalice_ci.recorded import show_states
+
+    return show_states(run, _wish(run))
+
+
+def _pull(run: Run, given: Mapping[str, str]) -> tuple[Result, ...]:
+    from chalice_ci.recorded import pull_states
+
+    return pull_states(run, _wish(run), force=bool(given["force"]))
+
+
+def _import(run: Run, given: Mapping[str, str]) -> tuple[Result, ...]:
+    from chalice_ci.recorded import import_state
+
+    path = run.world.cwd / given["file"]
+    return import_state(run, _wish(run), path, force=bool(given["force"]))
+
+
 def _react(run: Run, _: Mapping[str, str]) -> Reaction:
     from chalice_ci.reaction import react
 
@@ -300,14 +326,12 @@ _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Rea
     "deploy": _deploy,
     "delete": _delete,
     "policy": _policy,
-    "url": lambda run, _: stage_urls(run, _wish(run)),
-    "state show": lambda run, _: show_states(run, _wish(run)),
-    "state pull": lambda run, given: pull_states(run, _wish(run), force=bool(given["force"])),
+    "url": _url,
+    "state show": _show,
+    "state pull": _pull,
     "state recover": lambda run, _: _recover(run),
     "state unlock": _unlock,
-    "state import": lambda run, given: import_state(
-        run, _wish(run), run.world.cwd / given["file"], force=bool(given["force"])
-    ),
+    "state import": _import,
 }
 
 
@@ -368,7 +392,7 @@ def _run(verb: str, inputs: Inputs, world: World, secrets: Secrets) -> Iterator[
             if verb != "action-post":
                 _unready(verb, scene if arrival is None else arrival.scene, error)
             raise
-        with run.deployers:
+        with contextlib.closing(run):
             yield run
         trim(run.cache_dir, limit=read_size(inputs.text(CACHE_SIZE)))
 
@@ -383,6 +407,8 @@ def _mask(scene: Scene) -> None:
 
 def _unready(verb: str, scene: Scene, error: UserError) -> None:
     """Say everywhere that the run ended before it began: a good verdict of old must not stand."""
+    from chalice_ci.conversation import Conversation
+
     url = Conversation(scene=scene).abandon(error) if verb == "run" else ""
     write_failure(scene, verb, error, comment_url=url)
 
@@ -438,20 +464,26 @@ def _configured(arrival: _Arrival, work_dir: Path) -> Run:
         forge=scene.forge,
         checkout=checkout,
         config=policy.config,
-        records=open_records(
-            policy.config.state,
-            checkout,
-            env=world.env,
-            work_dir=work_dir,
-            rehearsal=rehearsal,
-            api=connection.api,
-        ),
+        opening=partial(_records, policy.config.state, arrival, work_dir, rehearsal=rehearsal),
         git=arrival.git,
         notes=policy.notes,
         approvals=connection.approvals,
         cache_dir=cache_dir,
         work_dir=work_dir,
         cloud=_cloud(checkout, cache_dir, world) if rehearsal else None,
+    )
+
+
+def _records(config: StateConfig, arrival: _Arrival, work_dir: Path, *, rehearsal: bool) -> Records:
+    from chalice_ci.state.select import open_records
+
+    return open_records(
+        config,
+        arrival.checkout,
+        env=arrival.scene.world.env,
+        work_dir=work_dir,
+        rehearsal=rehearsal,
+        api=arrival.connection.api,
     )
 
 
@@ -499,6 +531,9 @@ def _reader(world: World, work_dir: Path) -> Callable[[Path], GitReader]:
     """What reads objects and refs of a git directory."""
 
     def reader(git_dir: Path) -> GitReader:
+        # Late: a folder that is no checkout needs no git.
+        from chalice_ci.state.git import GitFailed, LocalRepository
+
         objects = LocalRepository(git_dir, work_dir=work_dir, environ=world.env).objects
 
         def read(*arguments: str) -> str | None:

@@ -9,24 +9,23 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from chalice_ci.app.deployers import Deployers
 from chalice_ci.checkout import Checkout, GitReader, changed_files
 from chalice_ci.config import AppConfig, ProjectConfig
 from chalice_ci.inputs import AWS_REGION, GATEWAY_URL, PLAN, PREVIOUS_SIGNING_KEY
-from chalice_ci.plan import digest_of
 from chalice_ci.report.report import URL
 from chalice_ci.route import Job
 from chalice_ci.scene import Scene
-from chalice_ci.signing import SigningKey, signing_key
-from chalice_ci.state.select import Records
-from chalice_ci.state.urls import StageUrl
 
 _KINDS = {"rest_api": "rest", "websocket_api": "websocket"}
 
 
 if TYPE_CHECKING:
+    from chalice_ci.app.deployers import Deployers
     from chalice_ci.forge.local import LocalForge
     from chalice_ci.ownership import Clients
+    from chalice_ci.signing import SigningKey
+    from chalice_ci.state.select import Records
+    from chalice_ci.state.urls import StageUrl
 
 
 class Cloud(Protocol):
@@ -42,11 +41,14 @@ class Cloud(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Scene):
-    """What the verbs share. `work_dir` ends with the run."""
+    """What the verbs share. `work_dir` ends with the run, `opening` finds the recorded states.
+
+    What not every verb needs is imported by who needs it.
+    """
 
     checkout: Checkout
     config: ProjectConfig
-    records: Records
+    opening: Callable[[], Records]
     cache_dir: Path
     work_dir: Path
     approvals: LocalForge | None = None
@@ -69,9 +71,21 @@ class Run(Scene):
         return {**kept, **self.cloud.environ}
 
     @cached_property
+    def records(self) -> Records:
+        """The recorded states."""
+        return self.opening()
+
+    @cached_property
     def deployers(self) -> Deployers:
-        """The processes with AWS credentials; whoever makes the run closes them."""
+        """The processes with AWS credentials; `close` ends them."""
+        from chalice_ci.app.deployers import Deployers
+
         return Deployers(self.aws_environ, self.work_dir)
+
+    def close(self) -> None:
+        """End what was started for the whole run."""
+        if "deployers" in vars(self):
+            self.deployers.close()
 
     @cached_property
     def clients(self) -> Callable[[str], Clients]:
@@ -84,11 +98,15 @@ class Run(Scene):
     @cached_property
     def signing_key(self) -> SigningKey | None:
         """The key that plans are sealed with, if there is one."""
+        from chalice_ci.signing import signing_key
+
         return signing_key(self.inputs)
 
     @cached_property
     def previous_signing_key(self) -> SigningKey | None:
         """The key before it, whose plans are still opened."""
+        from chalice_ci.signing import signing_key
+
         return signing_key(self.inputs, PREVIOUS_SIGNING_KEY)
 
     @cached_property
@@ -155,6 +173,8 @@ class Run(Scene):
         chalice-ci.yml, and everything in `.chalice/` that is read for a deployment: config.json
         and policy files.
         """
+        from chalice_ci.plan import digest_of
+
         chalice = self.checkout.root / app.path / ".chalice"
         files = [*sorted(chalice.glob("*.json"))]
         if self.config.file is not None:

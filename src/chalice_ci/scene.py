@@ -6,14 +6,17 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chalice_ci.ci_secrets import NO_SECRETS, Secrets
 from chalice_ci.context import Context
 from chalice_ci.findings import Severity
-from chalice_ci.forge.port import Forge
 from chalice_ci.inputs import COMMENT, FAIL_ON, Inputs
 from chalice_ci.report.progress import Progress
 from chalice_ci.world import World
+
+if TYPE_CHECKING:
+    from chalice_ci.forge.port import Forge
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import signal
-import ssl
 import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -208,6 +207,9 @@ def ca_file(environ: Mapping[str, str]) -> Path | None:
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE"):
         if environ.get(name):
             return Path(environ[name])
+    # Late: most machines say where they are, and to import it takes a while.
+    import ssl
+
     paths = ssl.get_default_verify_paths()
     system = (paths.openssl_cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem")
     return next((Path(name) for name in system if Path(name).is_file()), None)

@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from chalice_ci.errors import UsageError
+
+if TYPE_CHECKING:
+    from chalice_ci.app.standby import Standby
 
 
 def _elapsed() -> float:
@@ -39,6 +42,8 @@ class World:
     elapsed: Callable[[], float] = _elapsed
     """Seconds that go on while the machine sleeps, from any beginning."""
     sleep: Callable[[float], None] = time.sleep
+    standby: Standby | None = None
+    """A loader that was started already, for the first app that is loaded."""
 
     @property
     def on_ci(self) -> bool:

@@ -85,12 +85,13 @@ class ChalicePackager:
                 cwd=own,
                 folder=own,
                 readable=(home, *self._readable()),
-                request=json.dumps(request).encode(),
                 network=self.network,
                 confined=self.confined,
             )
             try:
-                ended = run_confined(program, owner=owner, limits=LIMITS)
+                ended = run_confined(
+                    program, json.dumps(request).encode(), owner=owner, limits=LIMITS
+                )
             except SandboxError as error:
                 raise PackageError(
                     "Chalice's packager was not run: nothing shuts it in here.",

@@ -9,6 +9,7 @@ config.json, the Python, the IAM policy files in the repository.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import signal
@@ -18,18 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from chalice_ci.app.loader import FILES, SOURCE, installed_loader
 from chalice_ci.app.sandbox import (
     Ended,
     Isolation,
     Limits,
-    Owner,
-    Program,
+    Running,
+    SandboxError,
     copy_project,
     run_confined,
-    sandbox_folder,
 )
-from chalice_ci.app.virtualenv import layers
+from chalice_ci.app.standby import CANNOT_START, Standby, loading_place
 from chalice_ci.ci_secrets import Secrets, SecretVariable, spellings
 from chalice_ci.graph import Expected, Loaded, LoadFailure, canonical, read_answer
 from chalice_ci.neutral import neutralise, one_line
@@ -37,23 +36,6 @@ from chalice_ci.neutral import neutralise, one_line
 if TYPE_CHECKING:
     from chalice_ci.config import AppConfig
 
-_CANNOT_START = 97
-# The folder is on sys.path only until the loader is imported: an app's own codec.py stays its own.
-_START = f"""
-import os, sys
-folder = sys.argv[1]
-sys.path.insert(0, folder)
-try:
-    from chalice_ci_child import load
-except BaseException:
-    import traceback
-    traceback.print_exc()
-    sys.stderr.flush()
-    os._exit({_CANNOT_START})
-sys.path.remove(folder)
-del os, sys, folder
-load.main()
-"""
 _MAX_CONFIG = 1024 * 1024
 
 
@@ -117,37 +99,38 @@ class LoadResult:
 
 
 def load_app(
-    request: LoadRequest, *, work_dir: Path, log: Callable[[str], None] = lambda _: None
+    request: LoadRequest,
+    *,
+    work_dir: Path,
+    standby: Standby | None = None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> LoadResult:
-    """Load an app for a stage.
+    """Load an app for a stage, by the loader that stands by if it is the right one.
 
     `work_dir` is an existing folder of this run that other users may traverse. A failure of the
     app is an answer; LoadError is raised for an app that cannot even be copied, or when the
     sandbox itself does not work. `log` gets every line the app printed and every warning.
     """
     begun = time.monotonic()
-    owner = Owner()
     nonce = secrets.token_hex(16)
-    with sandbox_folder(work_dir, owner) as folder:
-        project, own = folder / "project", folder / "own"
-        warnings = copy_project(request.app_dir, project, owner=owner, limits=request.limits)
-        child = installed_loader(request.python.executable)
-        if child is None:
-            child = folder / "child"
-            _copy_child(child, owner)
-        owner.make_own(own)
-        program = Program(
-            argv=(str(request.python.executable), "-I", "-B", "-c", _START, str(child)),
-            environ=_environment(request, own),
-            cwd=project,
-            folder=own,
-            readable=(project, child, *_interpreter_paths(request.python.executable)),
-            request=json.dumps(_request(request, project, nonce)).encode(),
-            network=request.app.network,
-            confined=request.confined,
+    executable = request.python.executable
+    with contextlib.ExitStack() as stack:
+        waiting = None
+        if standby is not None and request.limits == Limits():
+            waiting = standby.taken(executable, network=request.app.network)
+        if waiting is None:
+            place = stack.enter_context(loading_place(executable, work_dir))
+        else:
+            place = waiting[0]
+        warnings = copy_project(
+            request.app_dir, place.project, owner=place.owner, limits=request.limits
         )
-        ended = run_confined(program, owner=owner, limits=request.limits)
-        output = _output(ended, project, request.python.executable.parent.parent)
+        asked = json.dumps(_request(request, place.project, nonce)).encode()
+        ended = None if waiting is None else _taken_over(waiting[1], asked, request)
+        if ended is None:
+            program = place.program(network=request.app.network, confined=request.confined)
+            ended = run_confined(program, asked, owner=place.owner, limits=request.limits)
+        output = _output(ended, place.project, executable.parent.parent)
     output = _seen(request).redact(output)
     if ended.ended:
         warnings = (*warnings, f"The app left {ended.ended} process(es) behind; they were ended.")
@@ -167,11 +150,23 @@ def load_app(
     )
 
 
+def _taken_over(running: Running, asked: bytes, request: LoadRequest) -> Ended | None:
+    """How the loader that stood by ended; None where it could not start and another one can."""
+    try:
+        return running.ended(asked)
+    except SandboxError:
+        # It is not started where nothing would shut it in.
+        if request.confined:
+            raise
+        return None
+
+
 def _request(request: LoadRequest, project: Path, nonce: str) -> dict[str, object]:
     wall = request.limits.wall_seconds
     return {
         "project": str(project),
         "stage": request.stage,
+        "region": request.region,
         "like": request.like,
         "variables": [
             {
@@ -187,49 +182,6 @@ def _request(request: LoadRequest, project: Path, nonce: str) -> dict[str, objec
         "seconds": max(wall - 2, wall * 0.8),
         "answer": {"fd": 3, "nonce": nonce},
     }
-
-
-def _environment(request: LoadRequest, own: Path) -> dict[str, str]:
-    """Everything the app sees of its surroundings; the stage's variables come in the process."""
-    return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(own),
-        "TMPDIR": str(own),
-        "USER": "app",
-        "LOGNAME": "app",
-        "LANG": "C.UTF-8",
-        "TZ": "UTC",
-        "AWS_DEFAULT_REGION": request.region,
-        "AWS_REGION": request.region,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_CHALICE_CLI_MODE": "true",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-
-
-def _interpreter_paths(executable: Path) -> tuple[Path, ...]:
-    """What is needed of an environment, those that it stands on and its base: never a whole prefix,
-    it may be HOME.
-    """
-    own = (executable.parent.parent, executable.resolve().parent.parent)
-    prefixes = dict.fromkeys((*own, *layers(executable)))
-    parts = ("bin", "lib", "lib64", "pyvenv.cfg")
-    return tuple(prefix / part for prefix in prefixes for part in parts)
-
-
-def _copy_child(target: Path, owner: Owner) -> None:
-    package = target / SOURCE.name
-    package.mkdir(mode=0o700, parents=True)
-    for name in FILES:
-        with (package / name).open("xb") as copy:
-            copy.write((SOURCE / name).read_bytes())
-            owner.give(copy.fileno(), executable=False)
-    owner.give_folder(package)
-    owner.give_folder(target)
 
 
 def _output(ended: Ended, *folders: Path) -> str:
@@ -310,7 +262,7 @@ def _ended_early(ended: Ended, limits: Limits, output: str) -> LoadFailure | Non
                 kind="killed",
                 message="What the app started could not be ended, so its answer is not used.",
             )
-    if ended.status == _CANNOT_START:
+    if ended.status == CANNOT_START:
         said = [line for line in output.splitlines() if line.strip()]
         last = one_line(said[-1]) if said else ""
         return LoadFailure(

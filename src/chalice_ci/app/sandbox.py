@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import marshal
 import os
 import secrets
 import selectors
@@ -31,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -94,9 +95,9 @@ class Isolation:
 class Program:
     """What to run confined.
 
-    `argv[0]` is a path. `folder` is the program's only writable folder. The request is its stdin,
-    the answer what it writes to descriptor 3. `confined` refuses to run it where the level of
-    isolation would be `none`.
+    `argv[0]` is a path. `folder` is the program's only writable folder. Its answer is what it
+    writes to descriptor 3. `confined` refuses to run it where the level of isolation would be
+    `none`.
     """
 
     argv: tuple[str, ...]
@@ -104,7 +105,6 @@ class Program:
     cwd: Path
     folder: Path
     readable: tuple[Path, ...]
-    request: bytes
     network: bool = False
     confined: bool = False
 
@@ -183,17 +183,25 @@ def protect_this_process() -> None:
         libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0), 0, 0, 0)
 
 
-def run_confined(program: Program, *, owner: Owner, limits: Limits) -> Ended:
-    """Run a program and return when it and everything it started is gone."""
+def run_confined(program: Program, request: bytes, *, owner: Owner, limits: Limits) -> Ended:
+    """Run a program and return when it and everything it started is gone.
+
+    The request is its stdin. Raises SandboxError where it may not run, or cannot.
+    """
+    with started(program, owner=owner, limits=limits) as running:
+        return running.ended(request)
+
+
+@contextlib.contextmanager
+def started(program: Program, *, owner: Owner, limits: Limits) -> Iterator[Running]:
+    """A confined program that has begun and waits for its request; ended on the way out."""
     protect_this_process()
     with contextlib.ExitStack() as stack:
-        request = stack.enter_context(tempfile.TemporaryFile())
-        request.write(program.request)
-        request.seek(0)
+        request_end, request = _pipe(stack)
         answer, answer_end = _pipe(stack)
         output, output_end = _pipe(stack)
         descriptors = {
-            "request": request.fileno(),
+            "request": request_end.fileno(),
             "answer": answer_end.fileno(),
             "output": output_end.fileno(),
         }
@@ -207,7 +215,7 @@ def run_confined(program: Program, *, owner: Owner, limits: Limits) -> Ended:
             "network": program.network,
             "confined": program.confined,
             "uid": owner.uid,
-            "limits": asdict(limits),
+            "limits": vars(limits).copy(),
             "descriptors": descriptors,
         }
         supervisor = subprocess.Popen(
@@ -221,13 +229,27 @@ def run_confined(program: Program, *, owner: Owner, limits: Limits) -> Ended:
             start_new_session=True,
         )
         try:
-            answer_end.close()
-            output_end.close()
-            heard = _Listener(supervisor, answer, output, limits)
-            heard.listen(json.dumps(spec).encode() + b"\n")
+            for end in (request_end, answer_end, output_end):
+                end.close()
+            listener = _Listener(supervisor, answer, output, limits)
+            listener.tell(spec)
+            yield Running(_listener=listener, _request=request, _network=program.network)
         finally:
             _finish(supervisor)
-    return heard.ended(program.network)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A confined program that waits for its request."""
+
+    _listener: _Listener
+    _request: IO[bytes]
+    _network: bool
+
+    def ended(self, request: bytes) -> Ended:
+        """Give it the request, once, and wait until it and everything it started is gone."""
+        self._listener.listen(self._request, request)
+        return self._listener.ended(self._network)
 
 
 def _pipe(stack: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
@@ -253,6 +275,16 @@ def _finish(supervisor: subprocess.Popen[bytes]) -> None:
             supervisor.stdout.close()
 
 
+def _say_more(stream: IO[bytes], text: memoryview) -> memoryview:
+    """Write what there is room for; what is left. Nothing, when nobody reads any more."""
+    try:
+        return text[os.write(stream.fileno(), text) :] if text else text
+    except BlockingIOError:
+        return text
+    except OSError:
+        return text[:0]
+
+
 class _Listener:
     """Reads answer, output and report at once, each within its bound."""
 
@@ -274,22 +306,38 @@ class _Listener:
         self._output_cut = False
         self._reason = ""
 
-    def listen(self, spec: bytes) -> None:
+    def tell(self, spec: dict[str, Any]) -> None:
+        """Say to the supervisor what to run."""
+        # As `supervisor.message_of`; it is of the same Python.
+        data = marshal.dumps(spec)
+        try:
+            if self._supervisor.stdin is not None:
+                self._supervisor.stdin.write(len(data).to_bytes(4, "little") + data)
+                self._supervisor.stdin.flush()
+        except OSError:
+            self._reason = "left"
+
+    def listen(self, request_end: IO[bytes], request: bytes) -> None:
+        """Hand the request over and take everything that is said, until the supervisor is done."""
         stdin, stdout = self._supervisor.stdin, self._supervisor.stdout
         if stdin is None or stdout is None:
             raise SandboxError("the supervisor has no pipes")
         try:
-            stdin.write(spec)
+            stdin.write(b"\n")
             stdin.flush()
         except OSError:
             self._reason = "left"
+        if self._reason:
             return
+        left_to_say = memoryview(request)
         # The supervisor keeps the time; this is for the case that it does not.
         deadline = time.monotonic() + self._limits.wall_seconds + 15
         with selectors.DefaultSelector() as selector:
             for stream in (*self._sources, stdout):
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream, selectors.EVENT_READ)
+            os.set_blocking(request_end.fileno(), False)
+            selector.register(request_end, selectors.EVENT_WRITE)
             while selector.get_map():
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -297,6 +345,12 @@ class _Listener:
                     return
                 for key, _ in selector.select(left):
                     stream = cast(IO[bytes], key.fileobj)
+                    if stream is request_end:
+                        left_to_say = _say_more(request_end, left_to_say)
+                        if not left_to_say:
+                            selector.unregister(request_end)
+                            request_end.close()
+                        continue
                     piece = os.read(stream.fileno(), 65536)
                     if not piece:
                         selector.unregister(stream)
@@ -312,6 +366,8 @@ class _Listener:
     def _drain(self, selector: selectors.BaseSelector) -> None:
         for key in list(selector.get_map().values()):
             stream = cast(IO[bytes], key.fileobj)
+            if stream not in self._sources:
+                continue
             with contextlib.suppress(BlockingIOError):
                 while piece := os.read(stream.fileno(), 65536):
                     self._take(stream, piece)
@@ -440,7 +496,8 @@ class _Copy:
             if opened is None:
                 continue
             try:
-                (self._target / relative).mkdir(mode=0o700)
+                # Where it goes may be waited for; nothing else is there.
+                (self._target / relative).mkdir(mode=0o700, exist_ok=relative == top)
                 with os.scandir(opened) as entries:
                     found = sorted(entries, key=lambda entry: entry.name)
                     if relative != top and any(entry.name == "pyvenv.cfg" for entry in found):

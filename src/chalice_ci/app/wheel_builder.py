@@ -167,11 +167,15 @@ class SandboxedBuilder:
                 home,
                 *(base / part for part in ("bin", "lib", "lib64", "include", "pyvenv.cfg")),
             ),
-            request=json.dumps({**request, "nonce": nonce}).encode(),
             confined=self.confined,
         )
         try:
-            ended = run_confined(program, owner=owner, limits=self.limits)
+            ended = run_confined(
+                program,
+                json.dumps({**request, "nonce": nonce}).encode(),
+                owner=owner,
+                limits=self.limits,
+            )
         except SandboxError as error:
             raise PackageError(
                 f"{source.shown} was not built: nothing shuts it in here.",

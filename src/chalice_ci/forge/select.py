@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chalice_ci.base_policy import Files
 from chalice_ci.context import Context, System
-from chalice_ci.forge.port import Forge
 
 if TYPE_CHECKING:
+    from chalice_ci.base_policy import Files
     from chalice_ci.forge.github import GitHubApi
     from chalice_ci.forge.local import LocalForge
+    from chalice_ci.forge.port import Forge
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from chalice_ci import rules
+from chalice_ci.app.versions import DROPPED
 from chalice_ci.findings import Finding, in_order
 from chalice_ci.upgrade.catalogue import Note, notes
 from chalice_ci.upgrade.detectors import (
@@ -124,13 +125,15 @@ def _finding(rule: str, check: _Check, touch: Touch, facts: AppFacts) -> Finding
 def _dropped_pythons(facts: AppFacts) -> Iterator[Finding]:
     if not facts.chalice:
         return
-    for note in notes():
-        if note.rule != _DROPPED or Version(note.version) > Version(facts.chalice):
+    for python, version in DROPPED.items():
+        if Version(version) > Version(facts.chalice):
             continue
-        for touch in python_asked(facts, note.name.removeprefix("python-")):
+        for touch in python_asked(facts, python):
             # Where the app's own Python is not supported, `python-version` says so.
             if touch.at is None or not facts.python:
                 continue
+            # The catalogue is read only where something is to be said.
+            note = next(one for one in notes() if one.name == f"python-{python}")
             yield rules.finding(
                 _DROPPED,
                 what=(

@@ -382,7 +382,8 @@ class _Load:
 
     def document(self) -> dict[str, Any]:
         os.chdir(self._project)
-        os.environ["AWS_CHALICE_CLI_MODE"] = "true"
+        for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+            os.environ[name] = self._request["region"]
         self._trace.install()
         self._limit_time(self._request.get("seconds"))
         factory = _Factory(self._project, self._request, self._variables)
