@@ -26,7 +26,7 @@ from support.awsclients import clients_of
 from support.awslisting import list_account
 from support.commandline import git
 from support.deployments import target
-from support.shapes import REGION, Shape, apply_change, copy_shape, prepare
+from support.shapes import REGION, Clients, Shape, apply_change, copy_shape, prepare
 
 KEY = StateKey(app_path=".", stage="dev")
 WORKER = Path(__file__).with_name("worker.py")
@@ -132,6 +132,11 @@ class Lab:
         self._looking_at = aws.endpoint_url
         return list_account(self._client).resources
 
+    def identifiers(self, aws: Endpoint) -> set[str]:
+        """What a state must name of everything that a deploy of Chalice's makes: names and ids."""
+        self._looking_at = aws.endpoint_url
+        return set(_identifiers(self._client))
+
     def _client(self, service: str) -> Any:
         client = clients_of(self.aws)(service)
         if id(client) not in self._known:
@@ -207,6 +212,7 @@ class Stage:
         return {
             **self.app.requests[operation],
             "work": str(self.folder),
+            "log": str(self.folder / "deploy.log"),
             "region": REGION,
             "environ": dict(self.aws.environ),
             "lease_wait": lease_wait,
@@ -273,6 +279,24 @@ class Stage:
     def has_open_journal(self) -> bool:
         """Whether a deploy is going on or was left unfinished, as the local store says."""
         return LocalStore(self.folder / "states").read(KEY).journal.raw is not None
+
+
+def _identifiers(clients: Clients) -> Iterator[str]:
+    functions, events = clients("lambda"), clients("events")
+    yield from (one["FunctionArn"] for one in functions.list_functions()["Functions"])
+    mappings = functions.list_event_source_mappings()["EventSourceMappings"]
+    yield from (one["UUID"] for one in mappings)
+    for layer in functions.list_layers()["Layers"]:
+        versions = functions.list_layer_versions(LayerName=layer["LayerName"])["LayerVersions"]
+        yield from (one["LayerVersionArn"] for one in versions)
+    yield from (one["Arn"] for one in clients("iam").list_roles()["Roles"])
+    yield from (one["id"] for one in clients("apigateway").get_rest_apis()["items"])
+    yield from (one["ApiId"] for one in clients("apigatewayv2").get_apis()["Items"])
+    yield from (one["Name"] for one in events.list_rules()["Rules"])
+    subscriptions = clients("sns").list_subscriptions()["Subscriptions"]
+    yield from (one["SubscriptionArn"] for one in subscriptions)
+    groups = clients("logs").describe_log_groups()["logGroups"]
+    yield from (one["logGroupName"] for one in groups)
 
 
 def difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:

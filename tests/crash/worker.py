@@ -11,7 +11,6 @@ ended; so many deploys can run at once.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import io
 import json
@@ -31,7 +30,8 @@ import boto3
 import botocore.loaders
 import botocore.session
 
-from chalice_ci import ownership  # noqa: F401
+from chalice_ci import ownership, pipeline  # noqa: F401
+from chalice_ci.__main__ import main as run_command
 from chalice_ci.app.deployer import CHILD_DIR, Deployer, PackageFile, Target, deployer_environ
 from chalice_ci.applying import Work, carry_out
 from chalice_ci.checkout import Checkout
@@ -136,6 +136,24 @@ class Clock:
         return 0.0
 
 
+def command(request: Mapping[str, Any], unheard: int) -> dict[str, Any]:
+    """Run the command line as asked, with deployers that are forks; its exit code."""
+
+    def start(_cls: type, _python: Path, *, work_dir: Path, region: str, **named: Any) -> Deployer:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        what = {"environ": named["environ"], "region": region}
+        return fork_deployer(what, work_dir, unheard=unheard)
+
+    Deployer.start = classmethod(start)
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    os.chdir(request["work"])
+    try:
+        run_command(request["argv"])
+    except SystemExit as end:
+        return {"code": end.code, "words": ""}
+
+
 def deploy(request: Mapping[str, Any], unheard: int) -> dict[str, Any]:
     """Deploy or delete as asked; what came of it."""
     work = Path(request["work"])
@@ -202,10 +220,12 @@ def keep(channel: socket.socket) -> None:
     if pid == 0:
         # Stopped until the other side is ready: `lines` is the keeper's.
         os.kill(os.getpid(), signal.SIGSTOP)
-        with Path(request["work"], "deploy.log").open("a", encoding="utf-8") as log:
+        with Path(request["log"]).open("a", encoding="utf-8") as log:
+            os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
+        work = command if "argv" in request else deploy
         try:
-            said = deploy(request, channel.fileno())
+            said = work(request, channel.fileno())
         except UserError as error:
             said = {"code": int(error.exit_code), "words": str(error)}
         except BaseException:
@@ -227,9 +247,8 @@ def say(channel: socket.socket, what: Mapping[str, Any]) -> None:
 
 def read_models() -> None:
     """Read from disk once what every deploy reads: the models of AWS's services."""
-    reader = botocore.loaders.JSONFileLoader()
-    reader.load_file = functools.cache(reader.load_file)
-    botocore.loaders.Loader.FILE_LOADER_CLASS = staticmethod(lambda: reader)
+    loader = botocore.loaders.create_loader()
+    botocore.session.create_loader = lambda _path=None: loader
     session = boto3.Session("none", "none", region_name="us-east-1")
     for service in SERVICES:
         session.client(service, endpoint_url="http://127.0.0.1:9")
@@ -240,15 +259,16 @@ def main() -> None:
     read_models()
     # What is there now is there for good: collections in the forks would copy its pages.
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     control = socket.socket(fileno=0)
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 16, 1)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, 0 if not message else os.WNOHANG)[0]:
+                pass
         if not message:
             return
         channel = socket.socket(fileno=descriptors[0])
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
             keep(channel)
             os._exit(0)
