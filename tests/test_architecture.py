@@ -21,6 +21,7 @@ ADAPTERS = {
     "chalice_ci.yaml_source": {"yaml"},
     "chalice_ci.report.junit": {"junit_xml"},
     "chalice_ci.ownership": {"boto3", "botocore"},
+    "chalice_ci.aws_role": {"botocore"},
     "chalice_ci.plan_cipher": {"nacl"},
     "chalice_ci.promotion": {"botocore"},
     "chalice_ci.state.recover": {"botocore"},

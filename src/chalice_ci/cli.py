@@ -97,6 +97,11 @@ VERBS: tuple[Verb, ...] = (
         example="chalice-ci report --reports parts",
     ),
     Verb(
+        name="policy",
+        summary="The least-privilege IAM policy for whatever deploys a stage; compare one with it.",
+        example="chalice-ci policy --stage prod --compare deploy-role",
+    ),
+    Verb(
         name="url",
         summary="Print the URLs of deployed stages.",
         example="chalice-ci url --stage dev",

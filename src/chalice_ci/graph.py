@@ -233,12 +233,12 @@ def check_graph(
     app_name: str,
     stage: str,
     python_version: str,
-) -> None:
-    """Raise ValueError unless a graph is one that a loader could have given for this stage."""
+) -> Graph:
+    """Read a graph; raises ValueError unless a loader could have given it for this stage."""
     try:
         _bound(document)
         names = _Names(app_name, stage, python_version)
-        _GraphReader(document, chalice_version, names, lenient=False).graph(stage)
+        return _GraphReader(document, chalice_version, names, lenient=False).graph(stage)
     except (_Forged, _Broken) as wrong:
         raise ValueError(f"its graph is none of this app and stage: it {wrong}") from None
 

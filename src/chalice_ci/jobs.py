@@ -24,13 +24,15 @@ from chalice_ci.stage_secrets import refuse_without_secrets, secret_variables
 class Reaction:
     """What came of an event: a result per task, sentences, and where the comment is.
 
-    `report` is the whole of it where it was made elsewhere.
+    `report` is the whole of it where it was made elsewhere, `instead` what goes to stdout in the
+    place of the report as text.
     """
 
     results: tuple[Result, ...] = ()
     notes: tuple[str, ...] = ()
     comment_url: str = ""
     report: Report | None = None
+    instead: str = ""
 
 
 def acted(run: Run, job: Job, action: Callable[[Run, Built], Result], *, deploys: bool) -> Result:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalice_ci.context import System
-from chalice_ci.errors import UserError
+from chalice_ci.errors import UserError, naming
 from chalice_ci.findings import Severity
 from chalice_ci.inputs import FORMAT
 from chalice_ci.report.annotations import file_command
@@ -209,8 +209,9 @@ def replace_file(path: Path, data: bytes) -> None:
     """Put a complete file in the place of the old one: on a full disk the old one stays."""
     draft = path.with_name(f".{path.name}.draft")
     try:
-        draft.write_bytes(data)
-        draft.replace(path)
+        with naming(path):
+            draft.write_bytes(data)
+            draft.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)

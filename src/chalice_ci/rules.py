@@ -26,6 +26,7 @@ class Group(StrEnum):
     COLLISIONS = "collisions between stages"
     PACKAGE = "package"
     DIFFERENCE = "difference"
+    PERMISSIONS = "permissions of the deploy role"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +296,32 @@ _COLLISIONS = (
         ),
         allow=(
             "Give previews a stage of their own in `.chalice/config.json` (`preview: {like: …}`)\n"
-            "whose variables leave the trigger out, or let the bucket's name contain the stage's."
+            "whose variables leave the trigger out, or let the bucket's name contain the stage's.\n"
+            "`preview: {shared-triggers: true}` in `chalice-ci.yml` makes it a warning."
+        ),
+    ),
+    Rule(
+        name="preview-queue",
+        title="A preview stage would take messages away from another stage",
+        group=Group.COLLISIONS,
+        severity=Severity.ERROR,
+        explanation=(
+            "The name of a queue is the same in every stage like this one, and consumers of one\n"
+            "queue compete: each message reaches only one of them. A preview would take messages\n"
+            "away from the stage that it is like, and what its unmerged code does with them is\n"
+            "done for good."
+        ),
+        before="@app.on_sqs_message(queue='orders')\ndef handle(event):\n    ...",
+        after=(
+            "if 'ORDERS_QUEUE' in os.environ:  # not set in the stage that previews are like\n\n"
+            "    @app.on_sqs_message(queue=os.environ['ORDERS_QUEUE'])\n"
+            "    def handle(event):\n"
+            "        ..."
+        ),
+        allow=(
+            "Give previews a stage of their own in `.chalice/config.json` (`preview: {like: …}`)\n"
+            "whose variables leave the trigger out, or let the queue's name contain the stage's.\n"
+            "`preview: {shared-triggers: true}` in `chalice-ci.yml` makes it a warning."
         ),
     ),
     Rule(
@@ -304,15 +330,15 @@ _COLLISIONS = (
         group=Group.COLLISIONS,
         severity=Severity.WARNING,
         explanation=(
-            "The name of a queue, topic or stream is the same in every stage like this one.\n"
-            "Stages on one SQS queue compete: each message reaches only one of them, so the\n"
-            "preview takes messages away. SNS topics, Kinesis and DynamoDB streams and rules\n"
-            "of EventBridge deliver to all of them: the work is done once per open preview."
+            "The name of a topic or stream is the same in every stage like this one. SNS topics,\n"
+            "Kinesis and DynamoDB streams and rules of EventBridge deliver to all of them: the\n"
+            "work is done once per open preview. Queues and buckets are told so where\n"
+            "`preview: {shared-triggers: true}` lets previews share them."
         ),
-        before="@app.on_sqs_message(queue='orders')\ndef handle(event):\n    ...",
+        before="@app.on_sns_message(topic='orders')\ndef handle(event):\n    ...",
         after=(
-            "if 'ORDERS_QUEUE' in os.environ:  # not set in the stage that previews are like\n\n"
-            "    @app.on_sqs_message(queue=os.environ['ORDERS_QUEUE'])\n"
+            "if 'ORDERS_TOPIC' in os.environ:  # not set in the stage that previews are like\n\n"
+            "    @app.on_sns_message(topic=os.environ['ORDERS_TOPIC'])\n"
             "    def handle(event):\n"
             "        ..."
         ),
@@ -338,13 +364,13 @@ _COLLISIONS = (
     ),
     Rule(
         name="preview-domain",
-        title="A preview stage would take a custom domain",
+        title="A preview stage goes without the custom domain",
         group=Group.COLLISIONS,
-        severity=Severity.ERROR,
+        severity=Severity.NOTICE,
         explanation=(
-            "A domain name exists once and points at one stage. A preview that takes its\n"
-            "configuration from another stage would redirect that stage's domain to itself,\n"
-            "and delete the domain when the pull request closes."
+            "A domain name exists once and points at one stage. A preview that took it would\n"
+            "redirect that stage's domain to itself, and delete the domain when the pull request\n"
+            "closes. So it is left out of every preview, which answers at its own URL."
         ),
         before=(
             '{"stages": {"dev": {"api_gateway_custom_domain": {"domain_name": "dev.example.org"}}}}'
@@ -357,8 +383,8 @@ _COLLISIONS = (
         ),
         language="json",
         allow=(
-            "Give previews a stage of their own in `.chalice/config.json` without a domain\n"
-            "(`preview: {like: preview}`)."
+            "It is a notice. Previews that are like a stage of their own without a domain\n"
+            "(`preview: {like: preview}`) are silent about it."
         ),
     ),
     Rule(
@@ -1236,6 +1262,53 @@ _DIFFERENCE = (
     ),
 )
 
+_PERMISSIONS = (
+    Rule(
+        name="policy-missing",
+        title="The deploy role may not do what a deployment needs",
+        group=Group.PERMISSIONS,
+        severity=Severity.ERROR,
+        explanation=(
+            "`chalice-ci policy --compare` found permissions that a deployment, an update, a\n"
+            "deletion or the recovery of this stage needs and that no single statement of the\n"
+            "policy grants. AWS refuses in the middle of a deployment then.\n"
+            "A permission under a condition that is not needed counts as missing."
+        ),
+        allow="Nothing needs to be allowed: a warning of a deployment that AWS would refuse.",
+    ),
+    Rule(
+        name="policy-denied",
+        title="A denial may concern what a deployment needs",
+        group=Group.PERMISSIONS,
+        severity=Severity.ERROR,
+        explanation=(
+            "A `Deny` wins over every `Allow`. Its action and resource overlap with those that a\n"
+            "deployment needs; what its conditions test is not known beforehand."
+        ),
+        allow="Exclude the deploy role's actions or the stage's resources from the denial.",
+    ),
+    Rule(
+        name="policy-unneeded",
+        title="The deploy role may do more than a deployment needs",
+        group=Group.PERMISSIONS,
+        severity=Severity.WARNING,
+        explanation=(
+            "Whoever gets hold of the role - another workflow, a stolen token - may do what its\n"
+            "policies allow. What no deployment of this stage needs is listed here;\n"
+            "`iam:PassRole` on `*` and `iam:CreateRole` without a boundary make an administrator\n"
+            "of everyone who may deploy."
+        ),
+        allow="A role that serves several apps: keep what one of them needs.",
+        language="json",
+        before='{"Effect": "Allow", "Action": "lambda:*", "Resource": "*"}',
+        after=(
+            '{"Effect": "Allow", "Action": ["lambda:UpdateFunctionCode"],\n'
+            ' "Resource": ["arn:aws:lambda:eu-west-1:123456789012:function:orders-prod",\n'
+            '              "arn:aws:lambda:eu-west-1:123456789012:function:orders-prod-*"]}'
+        ),
+    ),
+)
+
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (
@@ -1249,6 +1322,7 @@ RULES: dict[str, Rule] = {
         *_COLLISIONS,
         *_PACKAGE,
         *_DIFFERENCE,
+        *_PERMISSIONS,
     )
 }
 """Every rule by its name, in the order of the documentation."""

@@ -98,8 +98,8 @@ def _parser(mode: LocalMode) -> argparse.ArgumentParser:
     parser.add_argument("--cache-dir", type=Path, help="for a copy of it that others can run")
     parser.add_argument("--without-gap", action="append", default=[], help="for tests")
     for name, value in vars(mode).items():
-        if name == "strict":
-            parser.add_argument("--strict", action="store_true", default=value)
+        if isinstance(value, bool):
+            parser.add_argument(f"--{name}", action="store_true", default=value)
         else:
             parser.add_argument(f"--{name}", type=float, default=value)
     return parser

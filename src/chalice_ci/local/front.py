@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from chalice_ci.local import answers
+from chalice_ci.access.evaluate import Request
+from chalice_ci.local import answers, enforcement
 from chalice_ci.local.answers import Answer
+from chalice_ci.local.authorization import requests
 from chalice_ci.local.faults import ConnectionDropped, Fault, Faults
 from chalice_ci.local.journal import Journal
 from chalice_ci.local.mode import LocalMode
@@ -83,9 +85,10 @@ class Front:
         started = time.time()
         body = _read(environ)
         operation = identify(environ, body)
+        needs = requests(operation, environ, body)
         status, headers, answer = 0, list[tuple[str, str]](), b""
         try:
-            status, headers, answer = self._serve(environ, operation, body)
+            status, headers, answer = self._serve(environ, operation, body, needs)
         finally:
             self.journal.add(
                 started=started,
@@ -98,16 +101,26 @@ class Front:
                 mutating=operation.mutating,
                 status=status,
                 error=answers.error_code(status, headers, answer),
+                needs=tuple((n.action, n.resource, dict(n.context)) for n in needs),
                 size=len(body),
             )
         start_response(f"{status} {'OK' if status < 400 else 'Error'}", headers)
         return [answer]
 
-    def _serve(self, environ: dict[str, Any], operation: Operation, body: bytes) -> Answer:
+    def _serve(
+        self,
+        environ: dict[str, Any],
+        operation: Operation,
+        body: bytes,
+        needs: tuple[Request, ...],
+    ) -> Answer:
         if self._mode.lat:
             time.sleep(self._mode.lat)
         if operation.name and self._throttle.refuses(operation.service):
             return _throttled(operation, environ)
+        refused = enforcement.refusal(operation, environ, needs) if self._mode.iam else None
+        if refused is not None:
+            return refused
         if self._mode.strict and operation.name in _ZIPS and len(body) > REQUEST_LIMIT:
             return answers.error(
                 operation,

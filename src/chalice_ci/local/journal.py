@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 _KEPT = 200_000
+
+Need = tuple[str, str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +18,9 @@ class Served:
     """One served call.
 
     `status` is the HTTP status, 0 when the connection was closed without an answer; `error` AWS's
-    code; `bytes` the size of the request's body; `given` the name or id that AWS gave out;
-    `started` seconds since the epoch.
+    code; `needs` the permissions that the call needs on AWS: action, resource, keys of conditions;
+    `bytes` the size of the request's body; `given` the name or id that AWS gave out; `started`
+    seconds since the epoch.
     """
 
     number: int
@@ -30,6 +34,7 @@ class Served:
     mutating: bool
     status: int
     error: str
+    needs: tuple[Need, ...]
     bytes: int
 
 
@@ -55,6 +60,7 @@ class Journal:
         mutating: bool,
         status: int,
         error: str,
+        needs: tuple[Need, ...],
         size: int,
     ) -> None:
         """Note one call."""
@@ -74,6 +80,7 @@ class Journal:
                     mutating=mutating,
                     status=status,
                     error=error,
+                    needs=needs,
                     bytes=size,
                 )
             )

@@ -19,7 +19,8 @@ class LocalMode:
     seconds added to each call, `throttle` the share (0 to 1) of calls that is refused as too many
     (`seed` decides which: the same calls meet the same refusals in every run), `rate` the calls
     per second and service above which calls are refused (0: no bound), `strict` whether duplicates
-    and packages above Lambda's limits are refused.
+    and packages above Lambda's limits are refused, `iam` whether users and assumed roles may do
+    only what their policies allow.
     """
 
     pend: float = 0.0
@@ -30,6 +31,7 @@ class LocalMode:
     seed: float = 0.0
     rate: float = 0.0
     strict: bool = False
+    iam: bool = False
 
     def __post_init__(self) -> None:
         for name in ("pend", "upd", "role", "lat", "rate"):
@@ -58,7 +60,7 @@ class LocalMode:
                 raise UsageError(
                     f"{text!r} is not a number", where=name, fix="Give seconds, as in 1.5."
                 ) from None
-            values[field.name] = bool(number) if field.name == "strict" else number
+            values[field.name] = bool(number) if isinstance(field.default, bool) else number
         return cls(**values)  # type: ignore[arg-type]  # the loop keeps each field's type
 
     def arguments(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -40,6 +40,8 @@ class Operation:
     name: str
     region: str
     resource: str
+    parameters: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What was given, by the names that are in the request."""
 
     @property
     def mutating(self) -> bool:
@@ -66,7 +68,13 @@ def identify(environ: Mapping[str, Any], body: bytes) -> Operation:
         name, parameters = _route(service, environ)
         if service != "s3":
             parameters = {**_json(body), **parameters}
-    return Operation(service=service, name=name, region=region, resource=_first(parameters, _NAMES))
+    return Operation(
+        service=service,
+        name=name,
+        region=region,
+        resource=_first(parameters, _NAMES),
+        parameters=parameters,
+    )
 
 
 def given_name(body: bytes) -> str:

@@ -1,0 +1,1 @@
+"""IAM policies: what a deploy needs, what a document grants, and how the two differ. Pure."""
