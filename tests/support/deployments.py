@@ -49,6 +49,7 @@ def _load(project: Path, stage: str, python: Path | None) -> dict[str, Any]:
         "answer": {"fd": writes, "nonce": "n"},
         "project": str(project),
         "stage": stage,
+        "region": REGION,
         "layer_is_empty": not (project / "requirements.txt").exists(),
     }
     environ = {
