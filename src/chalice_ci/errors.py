@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import ClassVar
 
@@ -109,6 +111,17 @@ def refused_by_machine(problem: OSError) -> UserError | None:
         fix="Make that place writable and see that the disk has room, or take another one with "
         "--out, --cache-dir or TMPDIR.",
     )
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Make what the machine refuses name its file: a write to a full disk does not."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.filename is not None or problem.errno is None:
+            raise
+        raise OSError(problem.errno, problem.strerror, str(path)) from problem
 
 
 class UsageError(UserError):

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chalice_ci.ci_secrets import SecretVariable
-from chalice_ci.errors import PlanRefused, StateMoved, UserError, WrongAccount
+from chalice_ci.errors import PlanRefused, StateMoved, UserError, WrongAccount, naming
 from chalice_ci.graph import check_graph
 
 FORMAT = 2
@@ -267,7 +267,7 @@ def seal(
     draft = out.with_name(out.name + ".draft")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
+        with naming(draft), zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(_entry(_DOCUMENT_NAME), document)
             if snapshot is not None:
                 archive.writestr(_entry(_SNAPSHOT_NAME), snapshot)

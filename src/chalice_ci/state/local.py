@@ -249,8 +249,9 @@ class LocalStore:
         for folder in reversed([f for f in path.parents if not f.exists()]):
             folder.mkdir()
             _give(folder, folder.parent.stat())
-        # Left behind by a process that was killed; nobody writes now, the lock is ours.
-        for stray in path.parent.glob(f".{path.name}.*.tmp"):
+        # Left behind by a process that was killed or by a disk that failed, for any of the stage's
+        # files; nobody writes now, the lock is ours.
+        for stray in path.parent.glob(f".{path.name.partition('.')[0]}.*.tmp"):
             stray.unlink(missing_ok=True)
         like = path.stat() if path.exists() else None
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chalice_ci.errors import naming
+
 MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -71,15 +73,12 @@ class LocalLog:
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         view = memoryview(b"\n" + line if self._torn else line)
         self._torn = True
-        try:
+        with naming(self.path):
             while view:
                 view = view[os.write(self._descriptor, view) :]
             self._torn = False
             if durable:
                 os.fdatasync(self._descriptor)
-        except OSError as error:
-            # A failed write names no file.
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def log_path(folder: Path, store: str, file: str) -> Path:
