@@ -350,13 +350,13 @@ def test_variables_kept_from_the_loader_are_told() -> None:
 
 TRIGGERS = [
     (trigger("S3BucketNotification", bucket="uploads"), "preview-s3-trigger", "uploads"),
-    (trigger("SQSEventSource", queue="jobs"), "preview-shared-trigger", "jobs"),
+    (trigger("SQSEventSource", queue="jobs"), "preview-queue", "jobs"),
     (
         trigger(
             "SQSEventSource",
             queue=Resource(type="QueueARN", name="", fields={"arn": "arn:aws:sqs:::jobs"}),
         ),
-        "preview-shared-trigger",
+        "preview-queue",
         "arn:aws:sqs:::jobs",
     ),
     (trigger("SNSLambdaSubscription", topic="news"), "preview-shared-trigger", "news"),
@@ -391,11 +391,17 @@ def test_a_preview_that_binds_a_fixed_thing_is_told(
     assert found(app, stage="pr-7", config=config, preview=False) == ()
 
 
-def test_only_a_buckets_notification_and_domains_are_errors() -> None:
-    resources = [resource for resource, _, _ in TRIGGERS] + [domain("dev.example.org")]
+def test_only_what_takes_events_away_is_an_error_unless_that_is_allowed() -> None:
+    resources = [resource for resource, _, _ in TRIGGERS]
     findings = found(loaded(*resources), stage="pr-7")
     errors = {finding.rule for finding in findings if finding.severity is Severity.ERROR}
-    assert errors == {"preview-s3-trigger", "preview-domain"}
+    assert errors == {"preview-s3-trigger", "preview-queue"}
+    assert "shared-triggers: true" in findings[0].fix
+    allowed = ProjectConfig(preview=PreviewConfig(like="dev", shared_triggers=True))
+    shared = found(loaded(*resources), stage="pr-7", config=allowed)
+    assert len(shared) == len(findings)
+    assert {finding.severity for finding in shared} == {Severity.WARNING}
+    assert "shared-triggers" not in " ".join(finding.fix for finding in shared)
 
 
 @pytest.mark.parametrize(
@@ -409,21 +415,20 @@ def test_only_a_buckets_notification_and_domains_are_errors() -> None:
     ],
 )
 def test_a_name_that_carries_the_previews_own_is_no_collision(name: str, own: bool) -> None:
-    app = loaded(trigger("S3BucketNotification", bucket=name), domain(f"{name}.example.org"))
+    app = loaded(trigger("S3BucketNotification", bucket=name))
     assert (found(app, stage="pr-7") == ()) is own
 
 
-def test_a_preview_that_takes_a_domain_points_at_its_setting() -> None:
+def test_a_preview_that_goes_without_a_domain_points_at_its_setting() -> None:
     at = Place(file=".chalice/config.json", line=3)
     settings = Settings(
         values={"api_gateway_custom_domain": {"domain_name": "API.example.org"}},
         places={"stages.dev.api_gateway_custom_domain": at},
     )
     config = ProjectConfig(preview=PreviewConfig(like="dev"))
-    (finding,) = found(
-        loaded(domain("api.example.org")), stage="pr-7", settings=settings, config=config
-    )
-    assert (finding.rule, finding.at) == ("preview-domain", at)
+    (finding,) = found(loaded(), stage="pr-7", settings=settings, config=config)
+    assert (finding.rule, finding.at, finding.subject) == ("preview-domain", at, "api.example.org")
+    assert finding.severity is Severity.NOTICE
 
 
 def together(config: ProjectConfig | None = None, **domains: str) -> tuple[Finding, ...]:

@@ -267,7 +267,16 @@ def test_a_preview_has_the_settings_and_the_policy_file_of_its_model(project: Pr
     project.config(
         {
             "app_name": "orders",
-            "stages": {"dev": {"autogen_policy": False, "environment_variables": {"A": "1"}}},
+            "stages": {
+                "dev": {
+                    "autogen_policy": False,
+                    "environment_variables": {"A": "1"},
+                    "api_gateway_custom_domain": {
+                        "domain_name": "dev.example.org",
+                        "certificate_arn": "arn:aws:acm:us-east-1:123456789012:certificate/1",
+                    },
+                }
+            },
         }
     )
     project.write({".chalice/policy-dev.json": '{"Version": "2012-10-17", "Statement": []}'})
@@ -278,6 +287,9 @@ def test_a_preview_has_the_settings_and_the_policy_file_of_its_model(project: Pr
     assert function.fields["function_name"] == "orders-pr-7"
     assert function.fields["environment_variables"] == {"A": "1"}
     assert not (project.root / ".chalice/policy-pr-7.json").exists()
+    # But not its domain, which there is once.
+    assert list(app.graph.of_type("DomainName")) == []
+    assert len(list(project.loaded(HEAD + ROUTE, stage="dev").graph.of_type("DomainName"))) == 1
 
 
 def test_a_policy_file_of_one_function_stays_its_own_in_a_preview(project: Project) -> None:

@@ -640,7 +640,7 @@ _TRIGGERS = (
     _Trigger(
         type="SQSEventSource",
         field="queue",
-        rule="preview-shared-trigger",
+        rule="preview-queue",
         noun="queue",
         consequence=(
             "Consumers of a queue compete: each message reaches one stage only, so the preview "
@@ -685,34 +685,49 @@ _TRIGGERS = (
 )
 
 
+_TAKES_EVENTS_AWAY = frozenset({"preview-s3-trigger", "preview-queue"})
+
+
 def _preview_collisions(context: _Context) -> Iterator[Finding]:
+    preview = context.config.preview
+    shared = preview is not None and preview.shared_triggers
     for trigger in _TRIGGERS:
         for resource in context.loaded.graph.of_type(trigger.type):
             name = _bound_name(resource, trigger)
             if _own_of_stage(name, context.stage):
                 continue
             function = _function_name(resource)
+            takes = trigger.rule in _TAKES_EVENTS_AWAY
             yield context.finding(
-                trigger.rule,
+                "preview-shared-trigger" if takes and shared else trigger.rule,
                 subject=function or resource.name,
                 at=_function_place(context, function),
                 what=(
                     f"Preview {context.stage} binds {function or resource.name} to the "
                     f"{trigger.noun} {name}, as every stage like it does."
                 ),
-                fix=_preview_fix(context),
+                fix=_preview_fix(context) + (_SHARE if takes and not shared else ""),
                 detail=trigger.consequence,
             )
-    for domain, _ in _domains(context.loaded):
-        if not _own_of_stage(domain, context.stage):
+    for key in _DOMAIN_KEYS:
+        value = _setting(context, key)
+        if isinstance(value, Mapping) and value.get("domain_name"):
+            domain = str(value["domain_name"]).lower()
             yield context.finding(
                 "preview-domain",
                 subject=domain,
-                at=_domain_place(context, domain),
-                what=f"Preview {context.stage} takes the custom domain {domain}.",
-                fix=_preview_fix(context),
+                at=_setting_place(context, key),
+                what=f"Preview {context.stage} goes without the custom domain {domain}.",
+                fix="Use the preview's own URL, which the run tells.",
                 detail="A domain points at one stage, and deleting the preview would delete it.",
             )
+
+
+_SHARE = (
+    " If it may take them away from that stage: `preview: {shared-triggers: true}` in "
+    "chalice-ci.yml."
+)
+_DOMAIN_KEYS = ("api_gateway_custom_domain", "websocket_api_custom_domain")
 
 
 def _bound_name(resource: Resource, trigger: _Trigger) -> str:
@@ -754,7 +769,7 @@ def _domains(loaded: Loaded) -> Iterator[tuple[str, str]]:
 
 
 def _domain_place(context: _Context, domain: str) -> Place | None:
-    for key in ("api_gateway_custom_domain", "websocket_api_custom_domain"):
+    for key in _DOMAIN_KEYS:
         value = _setting(context, key)
         if isinstance(value, Mapping) and str(value.get("domain_name")).lower() == domain:
             return _setting_place(context, key)

@@ -118,6 +118,7 @@ class PreviewConfig:
     label: str | None = None
     ttl_seconds: int = 7 * DAY
     limit: int = 10
+    shared_triggers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -510,6 +511,14 @@ _PREVIEW = Table(
             summary="How many previews an app has at most.",
             default="`10`",
             example="10",
+        ),
+        Key(
+            name="shared-triggers",
+            kind=Switch(),
+            summary="Let previews take messages of queues and objects of buckets away from the "
+            "stage that they are like.",
+            default="`false`",
+            example="true",
         ),
     )
 )
@@ -1163,6 +1172,7 @@ def _preview(fields: Mapping[str, object]) -> PreviewConfig:
         label=_optional_text(fields, "label"),
         ttl_seconds=_optional_number(fields, "ttl") or 7 * DAY,
         limit=_optional_number(fields, "limit") or 10,
+        shared_triggers=fields.get("shared-triggers") is True,
     )
 
 

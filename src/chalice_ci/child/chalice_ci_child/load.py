@@ -218,6 +218,10 @@ class _Factory(CLIFactory):
             if not isinstance(stages, dict):
                 stages = config["stages"] = {}
             stages[self._stage] = copy.deepcopy(stages.get(self._like, {}))
+            # A domain exists once: it stays with the stage that this one is like.
+            for holder in (config, stages[self._stage]):
+                for key in ("api_gateway_custom_domain", "websocket_api_custom_domain"):
+                    holder.pop(key, None)
             # The file's default name has the stage in it: it is the original's that is meant.
             # The top of the file loses against every other place that may name one.
             if config.get("iam_policy_file") is None:
