@@ -22,7 +22,7 @@ test: lint ## Lint, types and all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-deep: $(READY)  ## Every point at which a deploy can be killed, with both kinds of store; takes long
-	CRASH_DEPTH=all $(BIN)/python -m pytest -n auto --dist load tests/crash
+	CRASH_DEPTH=all POLICY_DEPTH=all $(BIN)/python -m pytest -n auto --dist load tests/crash tests/test_policy_enforced.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

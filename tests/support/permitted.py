@@ -243,21 +243,26 @@ class Life:
         """Change from outside what an update has to put right."""
         c = clients_of(self.aws)
         prefix = f"{self.app_name}-dev"
-        for function in c("lambda").list_functions()["Functions"]:
-            name = str(function["FunctionName"])
-            if name != prefix and not name.startswith(f"{prefix}-"):
-                continue
-            # One after another: AWS refuses a change while another one is going on.
-            c("lambda").update_function_configuration(FunctionName=name, MemorySize=640)
-            waiter = c("lambda").get_waiter("function_updated_v2")
-            waiter.wait(FunctionName=name, WaiterConfig={"Delay": 0.02, "MaxAttempts": 100})
-            c("lambda").update_function_code(FunctionName=name, ZipFile=ANOTHER_ZIP)
-            c("lambda").tag_resource(Resource=function["FunctionArn"], Tags={"by-hand": "yes"})
-            reserved = c("lambda").get_function(FunctionName=name).get("Concurrency")
-            if not reserved:
-                c("lambda").put_function_concurrency(
+        of_lambda = c("lambda")
+        functions = [
+            function
+            for function in of_lambda.list_functions()["Functions"]
+            if f"{function['FunctionName']}-".startswith(f"{prefix}-")
+        ]
+        for function in functions:
+            name = function["FunctionName"]
+            of_lambda.update_function_configuration(FunctionName=name, MemorySize=640)
+            of_lambda.tag_resource(Resource=function["FunctionArn"], Tags={"by-hand": "yes"})
+            if not of_lambda.get_function(FunctionName=name).get("Concurrency"):
+                of_lambda.put_function_concurrency(
                     FunctionName=name, ReservedConcurrentExecutions=3
                 )
+        settled = of_lambda.get_waiter("function_updated_v2")
+        for function in functions:
+            # AWS refuses a change while another one is going on.
+            name = function["FunctionName"]
+            settled.wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 200})
+            of_lambda.update_function_code(FunctionName=name, ZipFile=ANOTHER_ZIP)
         for resource in self.resources:
             if "event_uuid" in resource:
                 c("lambda").update_event_source_mapping(UUID=resource["event_uuid"], BatchSize=3)
@@ -285,9 +290,13 @@ def _graph(project: Path) -> Graph:
 
 
 def needed(aws: Endpoint) -> list[Request]:
-    """What the calls since the journal was cleared needed."""
-    return [
-        Request(action=action, resource=resource, context=context)
+    """What the calls since the journal was cleared needed, each once."""
+    found = {
+        (action, resource, tuple(sorted(context.items())))
         for call in aws.calls()
         for action, resource, context in call["needs"]
+    }
+    return [
+        Request(action=action, resource=resource, context=dict(context))
+        for action, resource, context in sorted(found)
     ]

@@ -233,7 +233,7 @@ def _function_arns(prefix: str, place: Place) -> tuple[str, ...]:
 def _functions(made: Makeup, place: Place) -> Iterator[Statement]:
     names = [
         *("CreateFunction", "DeleteFunction", "DeleteFunctionConcurrency", "GetFunction"),
-        *("GetFunctionConfiguration", "GetPolicy", "ListTags", "TagResource", "UntagResource"),
+        *("GetPolicy", "ListTags", "TagResource", "UntagResource"),
         *("UpdateFunctionCode", "UpdateFunctionConfiguration"),
     ]
     if made.concurrency:
