@@ -212,6 +212,7 @@ class Stage:
         return {
             **self.app.requests[operation],
             "work": str(self.folder),
+            "store": str(self.folder / "states"),
             "log": str(self.folder / "deploy.log"),
             "region": REGION,
             "environ": dict(self.aws.environ),

@@ -1,8 +1,8 @@
 """SIGTERM and SIGINT at any moment of a deploy: it ends soon, and what exists is recorded.
 
 The command line with a sealed plan, against a slow AWS, so that most moments are in the middle of a
-call or of a wait; then a deploy of the same commit without the plan, which was bound to the state
-before. 21 moments; 200 with CRASH_DEPTH=all, each in a command that is started as a user starts it
+call or of a wait; then another deploy of the app, for the plan was bound to the state before. 21
+moments; 200 with CRASH_DEPTH=all, each in a command that is started as a user starts it
 (else a fork spares the start of Python).
 """
 
@@ -15,17 +15,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chalice_ci.local import EmbeddedAWS, Endpoint, LocalMode
 from crash.counts import Count
-from crash.lab import Lab
+from crash.lab import App, Ended, Lab, Running, Stage, app_of
 from support.chalicecli import kept_folder
 from support.commandline import command, commit, environ, git
 from support.shapes import BY_NAME, copy_shape
@@ -36,7 +35,6 @@ AT_ONCE = 3
 SLOW = LocalMode(pend=0.3, upd=0.3, role=1.0, lat=0.03, strict=True)
 CACHE = f"--cache-dir={kept_folder()}/cache"
 APPLY = ["deploy", "--plan=chalice-ci-out/shape-rest-dev.plan", CACHE]
-AGAIN = ["deploy", "--stage=dev", CACHE]
 LONGEST_SECONDS = 7.0
 SIGNALS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 STATE = "chalice-state:.chalice/deployed/dev.json"
@@ -49,6 +47,7 @@ class Repository:
     aws: Endpoint
     folder: Path
     lab: Lab
+    app: App
 
     @property
     def environ(self) -> dict[str, str]:
@@ -57,19 +56,29 @@ class Repository:
     def copy(self, number: object) -> Repository:
         folder = self.folder.with_name(f"copy-{number}")
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Repository(aws=self.aws.copy(), folder=folder, lab=self.lab)
+        return replace(self, aws=self.aws.copy(), folder=folder)
 
-    def deploy(self) -> int:
-        """Run it to its end in a fork; the exit code."""
-        running = self.lab.workers.start_deploy(self._request(AGAIN))
-        return running.begin().end().code
+    def apply(self) -> Running:
+        """Start the plan's deploy in a fork."""
+        request = {
+            "argv": APPLY,
+            "environ": self.environ,
+            "work": str(self.folder),
+            "log": str(self.log),
+        }
+        return self.lab.workers.start_deploy(request).begin()
+
+    def deploy(self) -> Ended:
+        """Deploy the app as it is now."""
+        stage = Stage(app=self.app, aws=self.aws, lab=self.lab, folder=self.folder)
+        request = {**stage.request("create"), "store": str(self.folder), "log": str(self.log)}
+        return self.lab.workers.start_deploy(request).begin().end()
 
     def interrupted(self, number: signal.Signals, seconds: float) -> tuple[int, float]:
-        """Run it, send the signal after so many seconds; the exit code, and how long it took."""
+        """Apply, send the signal after so many seconds; the exit code, and how long it took."""
         if ALL:
             return self._command_interrupted(number, seconds)
-        running = self.lab.workers.start_deploy(self._request(APPLY))
-        running.begin()
+        running = self.apply()
         time.sleep(seconds)
         began = time.monotonic()
         with contextlib.suppress(ProcessLookupError):
@@ -94,95 +103,72 @@ class Repository:
             process.send_signal(number)
             return process.wait(120), time.monotonic() - began
 
-    def _request(self, argv: list[str]) -> Mapping[str, Any]:
-        return {
-            "argv": argv,
-            "environ": self.environ,
-            "work": str(self.folder),
-            "log": str(self.log),
-        }
-
     @property
     def log(self) -> Path:
         return self.folder.with_name(f"{self.folder.name}.log")
 
-    def recorded(self) -> str:
-        """The state's text, empty when there is none."""
-        if not git(self.folder, "branch", "--list", "chalice-state"):
-            return ""
-        return git(self.folder, "show", STATE) if self._has_state() else ""
-
-    def _has_state(self) -> bool:
-        files = git(self.folder, "ls-tree", "-r", "--name-only", "chalice-state")
-        return STATE.partition(":")[2] in files.splitlines()
+    def unrecorded(self) -> set[str]:
+        """What is there and not in the state."""
+        state = ""
+        if git(self.folder, "branch", "--list", "chalice-state"):
+            files = git(self.folder, "ls-tree", "-r", "--name-only", "chalice-state")
+            if STATE.partition(":")[2] in files.splitlines():
+                state = git(self.folder, "show", STATE)
+        return {one for one in self.lab.identifiers(self.aws) if one not in state}
 
 
 @pytest.fixture(scope="module")
 def planned(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
     """A plan to create everything, made by the command itself."""
-    folder = tmp_path_factory.mktemp("interruptions") / "repository"
-    copy_shape(BY_NAME["rest"], folder)
+    shape, work = BY_NAME["rest"], tmp_path_factory.mktemp("interruptions")
+    folder = work / "repository"
+    copy_shape(shape, folder)
     git(folder, "init", "--quiet", "--initial-branch=main")
     commit(folder)
     with EmbeddedAWS.start(SLOW, gateway=False) as aws:
         lab.listing(aws)
-        repository = Repository(aws=aws, folder=folder, lab=lab)
-        subprocess.run(
-            command("plan", "--stage=dev", CACHE), cwd=folder, env=repository.environ, check=True
-        )
+        app = app_of(shape, aws, work / "app")
+        repository = Repository(aws=aws, folder=folder, lab=lab, app=app)
+        plan = command("plan", "--stage=dev", CACHE)
+        subprocess.run(plan, cwd=folder, env=repository.environ, check=True)
         yield repository
 
 
 def test_it_ends_soon_and_what_exists_is_recorded(planned: Repository, count: Count) -> None:
     undisturbed = planned.copy("undisturbed")
     began = time.monotonic()
-    assert undisturbed.deploy() == 0, undisturbed.log.read_text()
+    assert undisturbed.apply().end().code == 0, undisturbed.log.read_text()
     takes = time.monotonic() - began
+    assert not undisturbed.unrecorded()
+    assert undisturbed.deploy().done
     wanted = planned.lab.listing(undisturbed.aws)
     chance = random.Random(5)
     moments = [
         (number, chance.choice(list(SIGNALS)), chance.uniform(0, takes))
         for number in range(MOMENTS)
     ]
-
-    def attempt(moment: tuple[int, signal.Signals, float]) -> tuple[Repository, int, float]:
-        number, kind, seconds = moment
-        repository = copies[number]
-        code, lasted = repository.interrupted(kind, seconds)
-        return repository, code, lasted
-
     wrong, interrupted = [], 0
     for begin in range(0, MOMENTS, AT_ONCE):
         batch = moments[begin : begin + AT_ONCE]
-        copies = {number: planned.copy(number) for number, _, _ in batch}
+        copies = [planned.copy(number) for number, _, _ in batch]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            ended = list(pool.map(attempt, batch))
-            unrecorded = [_unrecorded(repository) for repository, _, _ in ended]
-            again = list(pool.map(lambda repository: repository.deploy(), copies.values()))
-        for moment, (repository, code, lasted), left, last in zip(
-            batch, ended, unrecorded, again, strict=True
+            ended = list(
+                pool.map(lambda copy, moment: copy.interrupted(*moment[1:]), copies, batch)
+            )
+            unrecorded = [copy.unrecorded() for copy in copies]
+            again = list(pool.map(Repository.deploy, copies))
+        for moment, copy, (code, lasted), left, last in zip(
+            batch, copies, ended, unrecorded, again, strict=True
         ):
             interrupted += code == SIGNALS[moment[1]]
-            standing = planned.lab.listing(repository.aws)
             # Too late a signal finds a deploy that is done.
-            if (
-                code not in (0, SIGNALS[moment[1]])
-                or lasted >= LONGEST_SECONDS
-                or left
-                or last != 0
-                or standing != wanted
-            ):
-                wrong.append((moment, code, lasted, left, last, repository.log.read_text()[-3000:]))
-            repository.aws.stop()
-            shutil.rmtree(repository.folder)
+            good = code in (0, SIGNALS[moment[1]]) and lasted < LONGEST_SECONDS and not left
+            if not (good and last.done and planned.lab.listing(copy.aws) == wanted):
+                wrong.append((moment, code, lasted, left, last, copy.log.read_text()[-3000:]))
+            copy.aws.stop()
+            shutil.rmtree(copy.folder)
     undisturbed.aws.stop()
     count("signals", MOMENTS)
     count("signals before the end", interrupted)
     assert not wrong, "\n".join(map(str, wrong))
     assert interrupted > MOMENTS * 0.6
-
-
-def _unrecorded(repository: Repository) -> set[str]:
-    """What is there and not in the state."""
-    state = repository.recorded()
-    return {one for one in repository.lab.identifiers(repository.aws) if one not in state}

@@ -92,6 +92,8 @@ class Forked:
 
 def fork_deployer(request: Mapping[str, Any], work: Path, *, unheard: int) -> Deployer:
     """A deployer as `Deployer.start` makes it, but a fork, without the descriptor `unheard`."""
+    environment = deployer_environ(request["environ"], request["region"])
+    aws = {name: value for name, value in environment.items() if name.startswith("AWS_")}
     child_reads, requests = os.pipe()
     answers, child_writes = os.pipe()
     output = work / f"deployer-{os.getpid()}.log"
@@ -104,7 +106,7 @@ def fork_deployer(request: Mapping[str, Any], work: Path, *, unheard: int) -> De
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.clear()
-        os.environ.update(deployer_environ(request["environ"], request["region"]))
+        os.environ.update({k: v for k, v in environment.items() if k not in aws})
         code = 1
         try:
             code = apply.main(child_reads, child_writes)
@@ -113,7 +115,8 @@ def fork_deployer(request: Mapping[str, Any], work: Path, *, unheard: int) -> De
     os.close(child_reads)
     os.close(child_writes)
     process: Any = Forked(pid)
-    return Deployer(process, os.fdopen(requests, "wb", buffering=0), answers, output, 0.2)
+    pipe = os.fdopen(requests, "wb", buffering=0)
+    return Deployer(process, pipe, answers, output, 0.2, aws=aws)
 
 
 class Clock:
@@ -168,7 +171,7 @@ def deploy(request: Mapping[str, Any], unheard: int) -> dict[str, Any]:
         uid=os.geteuid(),
         elapsed=clock.elapsed,
     )
-    folder = work / "states"
+    folder = Path(request["store"])
     store = (
         GitStore(LocalRepository(folder, work_dir=work, environ=os.environ))
         if (folder / ".git").exists()
@@ -249,6 +252,7 @@ def read_models() -> None:
     """Read from disk once what every deploy reads: the models of AWS's services."""
     loader = botocore.loaders.create_loader()
     botocore.session.create_loader = lambda _path=None: loader
+    apply._read_models = lambda: loader
     session = boto3.Session("none", "none", region_name="us-east-1")
     for service in SERVICES:
         session.client(service, endpoint_url="http://127.0.0.1:9")
