@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -60,19 +61,24 @@ class Demo:
 
     # -- what a person would type -------------------------------------------------------------
 
-    def chalice_ci(self, *arguments: str, event: str = "", code: int = 0) -> str:
+    def chalice_ci(self, *arguments: str, event: str = "", code: int = 0, key: str = "") -> str:
         """Run the command as a user would, show it and its output, and expect an exit code.
 
-        With an `event` ("push", "push:v1.0", "pull_request:opened") as GitHub starts it then. The
-        answer is its stdout.
+        With an `event` ("push", "push:v1.0", "pull_request:opened") as GitHub starts it then, with
+        a `key` as a job that has the signing key. The answer is its stdout.
         """
         on = f"    # on {event.replace(':', ' ')}" if event else ""
-        self.out.write(f"\n$ chalice-ci {' '.join(arguments)}{on}\n")
+        signing = "CHALICE_CI_SIGNING_KEY=... " if key else ""
+        self.out.write(f"\n$ {signing}chalice-ci {' '.join(arguments)}{on}\n")
         self.out.flush()
         ran = subprocess.run(
             [sys.executable, "-P", "-m", "chalice_ci", *arguments],
             cwd=self.root,
-            env={**self.env, **self._event(event)},
+            env={
+                **self.env,
+                **self._event(event),
+                **({"CHALICE_CI_SIGNING_KEY": key} if key else {}),
+            },
             stdout=subprocess.PIPE,
             # In the order in which a person sees it.
             stderr=subprocess.STDOUT,
@@ -371,17 +377,19 @@ def _changed(demo: Demo) -> None:
 def _gated(demo: Demo) -> None:
     demo.git("tag", "v1.0")
     demo.out.write("\n$ git tag v1.0\n")
-    demo.chalice_ci("run", event="push:v1.0")
+    # The plan is made in CI and applied at this desk: who has the key made it.
+    key = secrets.token_urlsafe(32)
+    demo.chalice_ci("run", event="push:v1.0", key=key)
     waiting = demo.forge.pending_approvals("production")
     demo.expect(len(waiting) == 1, "a plan for prod waits for an approval", str(len(waiting)))
     demo.expect(
         not any(name.startswith("orders-prod") for name in _functions(demo)), "prod is untouched"
     )
     plan = "chalice-ci-out/orders-prod.plan"
-    demo.chalice_ci("deploy", "--plan", plan, code=int(ExitCode.PLAN_REFUSED))
+    demo.chalice_ci("deploy", "--plan", plan, code=int(ExitCode.PLAN_REFUSED), key=key)
     demo.forge.approve("production", waiting[0].subject, by="the release manager")
     demo.out.write(f"\nThe release manager approves {waiting[0].subject[:12]} for production.\n")
-    demo.chalice_ci("deploy", "--plan", plan)
+    demo.chalice_ci("deploy", "--plan", plan, key=key)
     dev, prod = (_code_of(demo, f"orders-{stage}") for stage in ("dev", "prod"))
     demo.expect(dev == prod, "dev and prod run the same bytes", f"{dev} and {prod}")
     demo.out.write(f"  sha256 of the code, base64: {prod}\n")
