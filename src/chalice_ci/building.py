@@ -5,6 +5,7 @@ What the app did wrong becomes findings; what stands against building at all rai
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,10 @@ if TYPE_CHECKING:
 FALLBACK_REGION = "us-east-1"
 """Where nothing names a region: boto3 clients at import need one, and nothing is called."""
 
+_AFTERWARDS = (
+    *("snapshot_of", "snapshot_document", "contents", "outputs"),
+    *("report.document", "report.html", "report.terminal"),
+)
 _RULES = ("CloudWatchEvent", "ScheduledEvent")
 
 
@@ -265,6 +270,7 @@ class _Building:
                 ),
                 work_dir=self.run.work_dir,
                 standby=self.run.world.standby,
+                meanwhile=_import_ahead,
                 log=self._app_said,
             )
             package = _outcome(packaging)
@@ -417,6 +423,12 @@ class _Building:
             snapshot_key=self.run.inputs.text(SNAPSHOT_KEY),
             snapshot_secrets=snapshot_secrets(self.run, self.job),
         )
+
+
+def _import_ahead() -> None:
+    """Import what comes after a load while there is somebody to wait for."""
+    for name in _AFTERWARDS:
+        importlib.import_module(f"chalice_ci.{name}")
 
 
 def _outcome(packaging: Future[Package]) -> Package | PackageError:

@@ -14,7 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
-import sysconfig
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,9 @@ from pathlib import Path
 from chalice_ci.cache import mark_used
 from chalice_ci.errors import PackageError
 
-# Python 3.11 shows other threads a table that is still being filled: uv would not be found.
-sysconfig.get_config_vars()
+# Python 3.11 shows other threads a table of sysconfig that is still being filled, and uv would not
+# be found.
+_FINDING = threading.Lock()
 
 _MAX_OUTPUT = 200_000
 _SECONDS = 300
@@ -91,9 +92,12 @@ class TookTooLong(UvFailed):
 
 @dataclass(frozen=True, kw_only=True)
 class Uv:
-    """uv with its cache and the environment that its commands get."""
+    """uv with its cache and the environment that its commands get.
 
-    executable: Path
+    It is looked for, as installed beside this package, else on `path`, when it is first needed.
+    """
+
+    path: str
     cache_dir: Path
     environ: Mapping[str, str]
 
@@ -113,7 +117,7 @@ class Uv:
         self.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         mark_used(self.cache_dir)
         config = ("--no-config",) if settings is None else ("--config-file", str(settings))
-        command = [str(self.executable), *config, "--color", "never", *arguments]
+        command = [_executable(self.path), *config, "--color", "never", *arguments]
         try:
             process = subprocess.Popen(
                 command,
@@ -158,16 +162,14 @@ class Uv:
 
 
 def find_uv(environ: Mapping[str, str], *, cache_dir: Path, index: bool) -> Uv:
-    """Find uv as installed beside this package (else on PATH), with a clean environment.
+    """Describe uv in a clean environment.
 
     With `index`, the operator's own index settings and their credentials are handed on; without,
     only an index that stands in for the public one (a mirror): what is installed then is known by
     its hash.
     """
-    # A missing executable is told by the first command that needs it.
-    executable = _bundled() or shutil.which("uv", path=environ.get("PATH", os.defpath)) or "uv"
     return Uv(
-        executable=Path(executable),
+        path=environ.get("PATH", os.defpath),
         cache_dir=cache_dir,
         environ=clean_environ(environ, home=cache_dir, index=index),
     )
@@ -220,11 +222,17 @@ def masked(text: str) -> str:
     return _USERINFO.sub("****@", text)
 
 
+def _executable(path: str) -> str:
+    # A missing one is told by the command that needs it.
+    return _bundled() or shutil.which("uv", path=path) or "uv"
+
+
 def _bundled() -> str | None:
     try:
-        from uv import find_uv_bin
+        with _FINDING:
+            from uv import find_uv_bin
 
-        return str(find_uv_bin())
+            return str(find_uv_bin())
     except (ImportError, FileNotFoundError):
         return None
 

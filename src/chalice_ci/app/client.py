@@ -26,7 +26,7 @@ from chalice_ci.app.sandbox import (
     Running,
     SandboxError,
     copy_project,
-    run_confined,
+    started,
 )
 from chalice_ci.app.standby import CANNOT_START, Standby, loading_place
 from chalice_ci.ci_secrets import Secrets, SecretVariable, spellings
@@ -103,13 +103,15 @@ def load_app(
     *,
     work_dir: Path,
     standby: Standby | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
     log: Callable[[str], None] = lambda _: None,
 ) -> LoadResult:
     """Load an app for a stage, by the loader that stands by if it is the right one.
 
     `work_dir` is an existing folder of this run that other users may traverse. A failure of the
     app is an answer; LoadError is raised for an app that cannot even be copied, or when the
-    sandbox itself does not work. `log` gets every line the app printed and every warning.
+    sandbox itself does not work. `log` gets every line the app printed and every warning;
+    `meanwhile` is called while the app is being imported.
     """
     begun = time.monotonic()
     nonce = secrets.token_hex(16)
@@ -126,10 +128,14 @@ def load_app(
             request.app_dir, place.project, owner=place.owner, limits=request.limits
         )
         asked = json.dumps(_request(request, place.project, nonce)).encode()
-        ended = None if waiting is None else _taken_over(waiting[1], asked, request)
+        ended = None if waiting is None else _answered(waiting[1], asked, request, meanwhile)
         if ended is None:
             program = place.program(network=request.app.network, confined=request.confined)
-            ended = run_confined(program, asked, owner=place.owner, limits=request.limits)
+            running = started(program, owner=place.owner, limits=request.limits)
+            with running as afresh:
+                afresh.ask(asked)
+                meanwhile()
+                ended = afresh.ended()
         output = _output(ended, place.project, executable.parent.parent)
     output = _seen(request).redact(output)
     if ended.ended:
@@ -150,10 +156,14 @@ def load_app(
     )
 
 
-def _taken_over(running: Running, asked: bytes, request: LoadRequest) -> Ended | None:
+def _answered(
+    running: Running, asked: bytes, request: LoadRequest, meanwhile: Callable[[], None]
+) -> Ended | None:
     """How the loader that stood by ended; None where it could not start and another one can."""
+    running.ask(asked)
+    meanwhile()
     try:
-        return running.ended(asked)
+        return running.ended()
     except SandboxError:
         # It is not started where nothing would shut it in.
         if request.confined:

@@ -189,7 +189,8 @@ def run_confined(program: Program, request: bytes, *, owner: Owner, limits: Limi
     The request is its stdin. Raises SandboxError where it may not run, or cannot.
     """
     with started(program, owner=owner, limits=limits) as running:
-        return running.ended(request)
+        running.ask(request)
+        return running.ended()
 
 
 @contextlib.contextmanager
@@ -240,15 +241,19 @@ def started(program: Program, *, owner: Owner, limits: Limits) -> Iterator[Runni
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A confined program that waits for its request."""
+    """A confined program that has begun."""
 
     _listener: _Listener
     _request: IO[bytes]
     _network: bool
 
-    def ended(self, request: bytes) -> Ended:
-        """Give it the request, once, and wait until it and everything it started is gone."""
-        self._listener.listen(self._request, request)
+    def ask(self, request: bytes) -> None:
+        """Give it its request, once, as far as there is room for it; its time begins."""
+        self._listener.ask(self._request, request)
+
+    def ended(self) -> Ended:
+        """Wait until it, and everything that it started, is gone. Raises SandboxError."""
+        self._listener.listen()
         return self._listener.ended(self._network)
 
 
@@ -305,6 +310,8 @@ class _Listener:
         self._answer_stream = answer
         self._output_cut = False
         self._reason = ""
+        self._request_end: IO[bytes] | None = None
+        self._request = memoryview(b"")
 
     def tell(self, spec: dict[str, Any]) -> None:
         """Say to the supervisor what to run."""
@@ -317,27 +324,35 @@ class _Listener:
         except OSError:
             self._reason = "left"
 
-    def listen(self, request_end: IO[bytes], request: bytes) -> None:
-        """Hand the request over and take everything that is said, until the supervisor is done."""
-        stdin, stdout = self._supervisor.stdin, self._supervisor.stdout
-        if stdin is None or stdout is None:
-            raise SandboxError("the supervisor has no pipes")
+    def ask(self, request_end: IO[bytes], request: bytes) -> None:
+        """Hand the request over, as far as there is room for it."""
+        os.set_blocking(request_end.fileno(), False)
+        self._request_end = request_end
+        self._request = _say_more(request_end, memoryview(request))
+        if not self._request:
+            request_end.close()
         try:
-            stdin.write(b"\n")
-            stdin.flush()
+            if self._supervisor.stdin is not None:
+                self._supervisor.stdin.write(b"\n")
+                self._supervisor.stdin.flush()
         except OSError:
             self._reason = "left"
+
+    def listen(self) -> None:
+        """Take everything that is said, until the supervisor is done."""
+        stdout = self._supervisor.stdout
+        if stdout is None:
+            raise SandboxError("the supervisor has no pipes")
         if self._reason:
             return
-        left_to_say = memoryview(request)
         # The supervisor keeps the time; this is for the case that it does not.
         deadline = time.monotonic() + self._limits.wall_seconds + 15
         with selectors.DefaultSelector() as selector:
             for stream in (*self._sources, stdout):
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream, selectors.EVENT_READ)
-            os.set_blocking(request_end.fileno(), False)
-            selector.register(request_end, selectors.EVENT_WRITE)
+            if self._request and self._request_end is not None:
+                selector.register(self._request_end, selectors.EVENT_WRITE)
             while selector.get_map():
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -345,11 +360,11 @@ class _Listener:
                     return
                 for key, _ in selector.select(left):
                     stream = cast(IO[bytes], key.fileobj)
-                    if stream is request_end:
-                        left_to_say = _say_more(request_end, left_to_say)
-                        if not left_to_say:
-                            selector.unregister(request_end)
-                            request_end.close()
+                    if stream is self._request_end:
+                        self._request = _say_more(stream, self._request)
+                        if not self._request:
+                            selector.unregister(stream)
+                            stream.close()
                         continue
                     piece = os.read(stream.fileno(), 65536)
                     if not piece:
