@@ -21,7 +21,7 @@ def squeezed(value: str) -> str:
     return "".join(visible(value).replace(md.BREAK, "").split())
 
 
-@settings(max_examples=2000)
+@settings(max_examples=2000, deadline=None)
 @given(texts, st.sampled_from(PLACES))
 @example("@org", "{}")
 @example("1.", "{}")
@@ -36,7 +36,7 @@ def test_text_shows_as_it_is_and_is_nothing_else(value: str, place: str) -> None
     assert [tag for tag in page.tags if tag != "span"] == around.tags
 
 
-@settings(max_examples=2000)
+@settings(max_examples=2000, deadline=None)
 @given(texts, st.sampled_from(PLACES))
 @example("`", "{}")
 @example("a\\|b`", "| a |\n| --- |\n| {} |")
@@ -50,7 +50,7 @@ def test_code_shows_as_it_is_and_ends_where_it_should(value: str, place: str) ->
     assert [tag for tag in page.tags if tag not in {"span", "code"}] == around.tags
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(texts)
 def test_prose_has_code_between_its_backticks_and_nothing_else(value: str) -> None:
     page = Page(f"before {md.prose(value, 1000)} after")
@@ -60,7 +60,7 @@ def test_prose_has_code_between_its_backticks_and_nothing_else(value: str) -> No
     assert shown == f"before{squeezed(value)}after".replace("`", "")
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(texts, min_size=1, max_size=5).map("\n".join), st.booleans())
 def test_a_fence_is_longer_than_any_in_its_text(value: str, quoted: bool) -> None:
     block = md.fence(value, language="python", lines=1000, width=1000)

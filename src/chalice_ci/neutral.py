@@ -82,7 +82,9 @@ def _visible_line(line: str) -> str:
     if not line.isascii():
         line = _FORMAT_SPACES.sub(" ", line)
     if not (line.isascii() and line.isprintable()):
-        line = "".join(character for character in line if _is_shown(character))
+        hidden = [ord(character) for character in set(line) if not _is_shown(character)]
+        if hidden:
+            line = line.translate(dict.fromkeys(hidden))
     return line
 
 

@@ -7,7 +7,20 @@ import re
 from hypothesis import strategies as st
 
 HOSTILE = (
-    *("a|b", "/a\\|b", "\\", "\\\\|", "`", "``", "```\nx\n```", "`a", "a`b`c", "~~~", "`` ` ``"),
+    *(
+        "a|b",
+        "/a\\|b",
+        "`" * 90,
+        "\\",
+        "\\\\|",
+        "`",
+        "``",
+        "```\nx\n```",
+        "`a",
+        "a`b`c",
+        "~~~",
+        "`` ` ``",
+    ),
     *("@org/team", "a @user", "user@example.org", "&#64;user", "&commat;user", "\\@user", "#1"),
     *("org/repo#1", "GH-12", "gh-1", "https://evil.example/x", "www.evil.example", "://", ":tada:"),
     *("mailto:a@b.example", "xmpp:a@b.example", "ftp://x.example", "http:/\u200b/x"),

@@ -50,6 +50,7 @@ from chalice_ci.report.report import (
     UpgradeNote,
 )
 from chalice_ci.rules import RULES
+from support.hostile import HOSTILE
 
 T = TypeVar("T")
 
@@ -403,6 +404,34 @@ def reports_of(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Report]:
         st.lists(texts, min_size=1, max_size=4),
         st.integers(0, 2**32),
     )
+
+
+class _SmallMaker(_Maker):
+    """One of everything, two now and then: thousands can be rendered."""
+
+    def several(self, made: Callable[[], T], most: int = 2) -> tuple[T, ...]:
+        return tuple(made() for _ in range(self.random.choice((0, 1, 1, 1, 2))))
+
+
+def small_report(seed: int) -> Report:
+    """A small report made of hostile texts: always the same one for a seed."""
+    random = Random(seed)
+    return _SmallMaker([_hostile(random) for _ in range(random.randint(1, 4))], seed).report()
+
+
+def _hostile(random: Random) -> str:
+    parts = []
+    for _ in range(random.randint(1, 4)):
+        kind = random.random()
+        if kind < 0.7:
+            parts.append(random.choice(HOSTILE))
+        elif kind < 0.71:
+            parts.append(random.choice(HOSTILE) * 1000)
+        else:
+            # Printable ASCII, all that is below U+3000, and what is beyond the first plane.
+            last = random.choice((0x7F, 0x3000, 0x10FFFF))
+            parts += (chr(random.randrange(last)) for _ in range(random.randint(0, 8)))
+    return "".join(parts)
 
 
 reports = reports_of(texts)

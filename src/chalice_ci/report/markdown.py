@@ -27,6 +27,7 @@ _LIVE = re.compile(
     r"|(?<=:)(?=[\w+-]+(?::|$))",  # :emoji:, whose end may be ours
     re.IGNORECASE,
 )
+_LONGEST_TICKS = 40
 # What would start a list, a heading's underline or a table at the beginning of a line.
 _LEADING = re.compile(r"([-+=:])|[0-9]{1,9}([.)])(?= |$)")
 _COMMENT = re.compile("<(?=!--)")
@@ -64,8 +65,9 @@ def code(value: str, limit: int = 200) -> str:
     line = _line(value, limit)
     if not line:
         return ""
-    if "|" in line:
-        # A table splits its rows at every bar before it looks for code.
+    if "|" in line or _longest_run(line) > _LONGEST_TICKS:
+        # A table splits its rows at every bar before it looks for code, and cmark-gfm takes more
+        # than 80 backticks for text.
         return f"<code>{_escaped(line)}</code>"
     ticks = "`" * (_longest_run(line) + 1)
     pad = " " if line[0] == "`" or line[-1] == "`" else ""
