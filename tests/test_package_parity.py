@@ -8,7 +8,9 @@ other, so that only the packaging is compared.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 
 from chalice_ci.package import Package
 from support.commandline import APPS
+from support.index import Index, serve, wheel
 from support.packages import (
     build,
     chalice_archives,
@@ -188,6 +191,75 @@ def test_every_app_of_the_corpus_has_the_same_files_with_the_same_bytes(tmp_path
         assert len(archives) == len(theirs), source
         for mine, its in zip(archives, theirs.values(), strict=True):
             assert contents(mine) == contents(its), source
+
+
+# -- what differs ----------------------------------------------------------------------------------
+
+DIFFERENCES = (
+    "`__pycache__` folders of the project are left out; importing the app writes them, never twice "
+    "the same.",
+    "Executable files of wheels stay executable; Chalice loses that.",
+    "When two dependencies have a file of the same name, the later by name wins; in Chalice it is "
+    "chance.",
+    "Where Chalice writes a name twice (a file of `vendor/` over one of a dependency), it is "
+    "written once, with the bytes that would be unpacked last.",
+)
+"""All that may differ between the zips, in the words of docs/packaging.md."""
+
+
+def test_the_documentation_lists_what_differs_and_nothing_else() -> None:
+    text = (Path(__file__).parents[1] / "docs/packaging.md").read_text(encoding="utf-8")
+    listed = text.partition("The differences are:\n\n")[2].partition("\n\n")[0]
+    lines = listed.replace("\n  ", " ").splitlines()
+    assert tuple(line.removeprefix("- ") for line in lines) == DIFFERENCES
+
+
+def test_what_differs_from_chalices_zip_is_what_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every difference at once: beside them names, bytes and modes are the same."""
+    script = zipfile.ZipInfo("first/run.sh")
+    script.external_attr = (stat.S_IFREG | 0o755) << 16
+    with serve(Index()) as index:
+        for name, entries in (
+            ("first", ((script, b"#!/bin/sh\n"), ("both.py", b"first"), ("mine.py", b"theirs"))),
+            ("second", (("both.py", b"second"),)),
+        ):
+            index.add(f"{name}-1.0-py3-none-any.whl", wheel(name, "1.0", *entries))
+        files: dict[str, str | bytes] = {
+            "requirements.txt": "first\nsecond\n",
+            "chalicelib/__init__.py": "",
+            "chalicelib/__pycache__/__init__.cpython-313.pyc": b"\0",
+            "vendor/mine.py": "ours\n",
+        }
+        chalice, version = PAIRS[-1]
+        python, installed = deployer(chalice, version), genuine(chalice, version)
+        monkeypatch.setenv("PIP_INDEX_URL", index.url)
+        environ = {"PATH": os.environ["PATH"], "UV_DEFAULT_INDEX": index.url}
+        package = build(
+            project(tmp_path / "app", files),
+            out_dir=tmp_path / "out",
+            cache_dir=tmp_path / "cache",
+            environ=environ,
+            python=version,
+            chalice=installed,
+        )
+        other = project(tmp_path / "oracle", files)
+        wanted = [(other, ("LambdaDeploymentPackager",), "x86_64")]
+        (theirs,) = chalice_archives(wanted, python, f"python{version}")
+    (archive,) = theirs.values()
+    ours, plain = contents(package.app.path), contents(archive)
+    assert set(plain) - set(ours) == {"chalicelib/__pycache__/__init__.cpython-313.pyc"}
+    assert set(ours) <= set(plain)
+    assert {name for name in ours if ours[name] != plain[name]} <= {"both.py"}
+    assert (ours["both.py"], ours["mine.py"]) == (b"second", b"ours\n")
+    assert plain["both.py"] in (b"first", b"second")
+    with zipfile.ZipFile(package.app.path) as one, zipfile.ZipFile(archive) as two:
+        names = [info.filename for info in one.infolist()]
+        assert len(names) == len(set(names))
+        modes = {info.filename: info.external_attr >> 16 & 0o111 for info in one.infolist()}
+        assert {name for name, mode in modes.items() if mode} == {"first/run.sh"}
+        assert not two.getinfo("first/run.sh").external_attr >> 16 & 0o111
 
 
 @pytest.mark.parametrize("pair", [PAIRS[-1]], ids="-on-".join)
