@@ -64,7 +64,10 @@ class Value:
 
 
 ALL: tuple[str, ...] = ()
-BUILDS = ("run", "check", "package", "diff", "plan", "policy", "deploy", "preview", "action")
+BUILDS = (
+    *("run", "check", "package", "diff", "plan", "policy", "doctor", "deploy", "preview"),
+    "action",
+)
 AWS = ("run", "plan", "deploy", "delete", "preview", "action")
 FORGES = ("run", "preview", "matrix", "report", "action", "action-post")
 
@@ -114,7 +117,7 @@ LOCAL = Input(
     name="local",
     kind=Kind.FLAG,
     default="false",
-    verbs=(*AWS, "diff", "policy", "url", "state"),
+    verbs=(*AWS, "diff", "doctor", "policy", "url", "state"),
     summary="Act on the embedded AWS instead of an account; needs chalice-ci[local].",
 )
 ONLY_AFFECTED = Input(
@@ -171,12 +174,42 @@ PERMISSIONS_BOUNDARY = Input(
     verbs=("policy",),
     summary="Allow roles to be made and changed only within this permissions boundary.",
 )
+PROMOTE = Input(
+    name="promote",
+    kind=Kind.PATH,
+    metavar="FILE",
+    verbs=("plan", "deploy", "action"),
+    summary="The plan of another stage whose packages are taken as they are, instead of building.",
+)
 AWS_REGION = Input(
     name="aws-region",
     kind=Kind.TEXT,
     metavar="REGION",
     verbs=(*BUILDS, "delete", "state"),
     summary="The region; empty: the stage's in chalice-ci.yml, else AWS_DEFAULT_REGION.",
+)
+ROLE_TO_ASSUME = Input(
+    name="role-to-assume",
+    kind=Kind.TEXT,
+    metavar="ARN",
+    verbs=(*AWS, "state", "diff", "policy"),
+    summary="The role that deploys; empty: the stage's `role` in chalice-ci.yml, else whatever "
+    "credentials are here. Assumed with those, or with the job's OIDC token.",
+)
+ROLE_SESSION_NAME = Input(
+    name="role-session-name",
+    kind=Kind.TEXT,
+    metavar="NAME",
+    verbs=(*AWS, "state", "diff", "policy"),
+    summary="What CloudTrail calls the role's sessions; empty: repository and number of the run.",
+)
+ROLE_DURATION = Input(
+    name="role-duration-seconds",
+    kind=Kind.TEXT,
+    default="3600",
+    metavar="SECONDS",
+    verbs=(*AWS, "state", "diff", "policy"),
+    summary="How long the role's credentials are good for; a deployment must end within them.",
 )
 ALLOWED_ACCOUNT = Input(
     name="allowed-account",
@@ -309,7 +342,7 @@ GITHUB_TOKEN = Input(
     name="github-token",
     kind=Kind.TEXT,
     metavar="TOKEN",
-    verbs=FORGES,
+    verbs=(*FORGES, "doctor"),
     summary="For the comment, the preview's deployment and the state; empty: GITHUB_TOKEN.",
 )
 COMMENT = Input(
@@ -323,7 +356,7 @@ LOCAL_FORGE = Input(
     name="local-forge",
     kind=Kind.PATH,
     metavar="DIR",
-    verbs=FORGES,
+    verbs=(*FORGES, "doctor"),
     summary="A folder that plays the forge: pull requests, comments and deployments as files.",
 )
 
@@ -341,9 +374,13 @@ INPUTS: tuple[Input, ...] = (
     MATRIX,
     REPORTS,
     PLAN,
+    PROMOTE,
     COMPARE,
     PERMISSIONS_BOUNDARY,
     AWS_REGION,
+    ROLE_TO_ASSUME,
+    ROLE_SESSION_NAME,
+    ROLE_DURATION,
     ALLOWED_ACCOUNT,
     ALLOW_DESTRUCTIVE,
     DELETE_LOGS,

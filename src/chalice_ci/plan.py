@@ -304,7 +304,7 @@ def open_plan(path: Path, into: Path) -> OpenedPlan:
         OverflowError,
         RecursionError,
     ) as error:
-        _refuse(f"is not a plan: {error or type(error).__name__}", path)
+        _refuse(f"is not a plan: {str(error)[:400] or type(error).__name__}", path)
 
 
 def verify(plan: Plan, digest: str, facts: Facts) -> None:
@@ -345,16 +345,21 @@ def _other_plan(plan: Plan, digest: str, facts: Facts) -> Iterator[str]:
     ):
         if sealed != now:
             yield f"it was made for {name} {sealed or 'none'}, this is {now or 'none'}"
-    if not facts.authenticated and (plan.run != facts.run or facts.run == UNKNOWN_RUN):
-        yield (
-            f"it was made by {plan.run or 'no CI run'}, this is {facts.run or 'no CI run'}, and "
-            "without a signing key a plan is believed only in the attempt that made it"
-        )
+    yield from not_believed(plan, run=facts.run, authenticated=facts.authenticated, now=facts.now)
     if plan.config_digest != facts.config_digest:
         yield "the configuration changed since"
-    if facts.now >= plan.expires:
+
+
+def not_believed(plan: Plan, *, run: str, authenticated: bool, now: datetime) -> Iterator[str]:
+    """Why a plan is not believed in this run, whatever it says."""
+    if not authenticated and (plan.run != run or run == UNKNOWN_RUN):
+        yield (
+            f"it was made by {plan.run or 'no CI run'}, this is {run or 'no CI run'}, and "
+            "without a signing key a plan is believed only in the attempt that made it"
+        )
+    if now >= plan.expires:
         yield f"it expired at {_time(plan.expires)}"
-    if facts.now < plan.created:
+    if now < plan.created:
         yield f"it is dated {_time(plan.created)}, which is in the future"
 
 

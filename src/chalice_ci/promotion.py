@@ -28,9 +28,13 @@ def refuse_unless_live(
     if stored.state is None or not stored.state.resources:
         raise _refused(job, needed, f"nothing is deployed in {needed}")
     try:
-        live = _live_digests(run, stored.state)
+        policy = next((stage for stage in run.config.stages if stage.name == needed), None)
+        live = _live_digests(run, Job(app=job.app, stage=needed, policy=policy), stored.state)
     except (ClientError, BotoCoreError) as error:
         raise _refused(job, needed, f"what runs in {needed} can't be read: {error}") from error
+    if set(live) != set(packages):
+        theirs, ours = (" and ".join(sorted(slots)) or "none" for slots in (live, packages))
+        raise _refused(job, needed, f"its packages are {theirs}, here they are {ours}")
     for slot, digests in live.items():
         package = packages.get(slot)
         if package is None or digests != {package.sha256}:
@@ -41,23 +45,24 @@ def refuse_unless_live(
             )
 
 
-def _live_digests(run: Run, state: StageState) -> dict[str, set[str]]:
+def _live_digests(run: Run, job: Job, state: StageState) -> dict[str, set[str]]:
     """What runs, in hex, by slot: functions run the app package, the managed layer is the layer."""
     live: dict[str, set[str]] = {}
     for resource in state.resources:
         if resource["resource_type"] == "lambda_function":
             arn = str(resource["lambda_arn"])
-            said = _lambda(run, arn).get_function_configuration(FunctionName=arn)
+            said = _lambda(run, job, arn).get_function_configuration(FunctionName=arn)
             live.setdefault("app", set()).add(_hex(said["CodeSha256"]))
         elif resource["resource_type"] == "lambda_layer":
             arn = str(resource["layer_version_arn"])
-            said = _lambda(run, arn).get_layer_version_by_arn(Arn=arn)
+            said = _lambda(run, job, arn).get_layer_version_by_arn(Arn=arn)
             live.setdefault("layer", set()).add(_hex(said["Content"]["CodeSha256"]))
     return live
 
 
-def _lambda(run: Run, arn: str) -> Any:
-    return run.clients(arn.split(":")[3])("lambda")
+def _lambda(run: Run, job: Job, arn: str) -> Any:
+    """Lambda as the needed stage's role sees it: it may be in another account."""
+    return run.clients_for(job, arn.split(":")[3])("lambda")
 
 
 def _hex(digest: str) -> str:
