@@ -35,6 +35,10 @@ class Role:
     boundary: str = ""
 
 
+class RoleMissing(AWSError):
+    """There is no such role in the account of the credentials."""
+
+
 def role_name(text: str, *, where: str) -> RoleName:
     """The role that an ARN or a name means; raises UsageError for what is neither."""
     arn = _ARN.fullmatch(text)
@@ -53,7 +57,15 @@ def read_role(clients: Clients, role: RoleName) -> Role:
     """The role itself; raises AWSError when IAM does not show it."""
     try:
         found = clients("iam").get_role(RoleName=role.name)["Role"]
-    except (ClientError, BotoCoreError) as error:
+    except ClientError as error:
+        if error.response["Error"].get("Code") == "NoSuchEntity":
+            raise RoleMissing(
+                f"there is no role {role.name} in account {role.account or 'of the credentials'}.",
+                where="AWS",
+                fix="Deploy the template that chalice-ci init writes, or name the right role.",
+            ) from error
+        raise _unreadable(role, error) from error
+    except BotoCoreError as error:
         raise _unreadable(role, error) from error
     return Role(
         arn=str(found["Arn"]),

@@ -13,7 +13,7 @@ from chalice_ci.app.versions import Versions
 from chalice_ci.building import Built, build
 from chalice_ci.config import ConfigError
 from chalice_ci.errors import ExitCode, LoadError, UserError, refused_by_machine
-from chalice_ci.findings import Place, in_order
+from chalice_ci.findings import Finding, Place, in_order
 from chalice_ci.report.report import Failure, Report, Result, Verdict, exit_code
 from chalice_ci.route import Job
 from chalice_ci.run import Run
@@ -29,6 +29,7 @@ class Reaction:
     """
 
     results: tuple[Result, ...] = ()
+    findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     comment_url: str = ""
     report: Report | None = None

@@ -7,45 +7,11 @@ test holds the two equal. A finding of a declared rule is made by `finding`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from chalice_ci.doctor.rules import DOCTOR
 from chalice_ci.findings import Finding, Place, Severity
-
-
-class Group(StrEnum):
-    """What a rule looks at; also one test case of the JUnit report when nothing was found."""
-
-    CONFIGURATION = "configuration"
-    ENVIRONMENT = "Python and Chalice"
-    UPGRADE = "Chalice upgrades"
-    LOAD = "load"
-    EXPERIMENTAL = "experimental features"
-    VALIDATION = "Chalice's own validation"
-    COLLISIONS = "collisions between stages"
-    PACKAGE = "package"
-    DIFFERENCE = "difference"
-    PERMISSIONS = "permissions of the deploy role"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """A rule: its severity, why it exists, an example and how to allow what it objects to.
-
-    `before` and `after` are text in `language`; a rule without an example leaves both empty.
-    """
-
-    name: str
-    title: str
-    group: Group
-    severity: Severity
-    explanation: str
-    allow: str
-    before: str = ""
-    after: str = ""
-    language: str = "python"
-
+from chalice_ci.rule import Group, Rule
 
 _NEVER = "There is nothing to allow: the app cannot work like this."
 
@@ -1323,6 +1289,7 @@ RULES: dict[str, Rule] = {
         *_PACKAGE,
         *_DIFFERENCE,
         *_PERMISSIONS,
+        *DOCTOR,
     )
 }
 """Every rule by its name, in the order of the documentation."""

@@ -15,7 +15,8 @@ from junit_xml import TestCase, TestSuite, to_xml_report_string
 
 from chalice_ci.findings import Finding, Severity, in_order
 from chalice_ci.report.report import Failure, Report, Result, owned
-from chalice_ci.rules import RULES, Group
+from chalice_ci.rule import Group
+from chalice_ci.rules import RULES
 
 # What XML 1.0 cannot carry, not even escaped: junit-xml removes some of it after serialising, when
 # surrogates are already character references that no parser accepts. C1 controls are legal, but no

@@ -1,0 +1,232 @@
+"""The verb `doctor`: looks at everything that a deployment depends on, and changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from chalice_ci import rules
+from chalice_ci.building import Built, known_stages
+from chalice_ci.context import System
+from chalice_ci.doctor.repository import Unseen, Wanted, repository_findings
+from chalice_ci.doctor.trust import trust_findings
+from chalice_ci.doctor.workflows import RoleUse, roles_of, workflow_findings
+from chalice_ci.errors import AWSError, ExitCode, ForgeError, UsageError
+from chalice_ci.findings import Finding, Place, in_order
+from chalice_ci.forge.settings import Settings
+from chalice_ci.inputs import GITHUB_TOKEN, LOCAL_FORGE
+from chalice_ci.jobs import Reaction, checked
+from chalice_ci.positions import MapNode, Problem, decode, read_bytes
+from chalice_ci.report.report import Intent, Result
+from chalice_ci.route import Job, Wish, all_jobs
+from chalice_ci.rule import Group
+from chalice_ci.rules import RULES
+from chalice_ci.run import Run
+from chalice_ci.yaml_source import read_yaml
+
+WORKFLOWS = ".github/workflows"
+_MAX_WORKFLOW = 512 * 1024
+_REMOTE = re.compile(
+    r"(?:https?://(?:[^/@]*@)?|git@|ssh://git@)(?P<host>[^/:]+)(?::\d+)?[/:]"
+    r"(?P<name>[A-Za-z0-9-]+/[A-Za-z0-9._-]+?)(?:\.git)?/?"
+)
+_GROUPS = {Group.ENVIRONMENT, Group.PACKAGE}
+_RULES = {"config-json-secret"}
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+
+
+def examine(run: Run, wish: Wish) -> Reaction:
+    """Every finding about the set-up; the notes say what could not be looked at, and why."""
+    unseen = Unseen()
+    jobs = all_jobs(run.config, known_stages(run), wish)
+    results = tuple(_examined(run, job) for job in jobs)
+    environments = tuple(
+        sorted({(s.environment, s.name) for s in run.config.stages if s.environment})
+    )
+    workflows = tuple(_workflows(run, unseen))
+    findings = [*workflow_findings(workflows, environments=environments)]
+    findings += _repository(run, environments, unseen)
+    findings += _roles(run, roles_of(workflows), unseen)
+    return Reaction(results=results, findings=in_order(tuple(findings)), notes=tuple(unseen.notes))
+
+
+# -- apps -----------------------------------------------------------------------------------------
+
+
+def _examined(run: Run, job: Job) -> Result:
+    """What stands against the app's Chalice, Python, dependencies and plain secrets."""
+    built = checked(run, job)
+    result = built.result if isinstance(built, Built) else built
+    kept = [
+        finding
+        for finding in result.findings
+        if RULES[finding.rule].group in _GROUPS or finding.rule in _RULES
+    ]
+    failure = result.failure
+    if failure is not None and failure.exit_code is ExitCode.PACKAGE_FAILED:
+        kept.append(
+            rules.finding(
+                "wheels-missing",
+                what=failure.what,
+                fix=failure.fix,
+                app=job.app.name,
+                stage=job.stage,
+            )
+        )
+        failure = None
+    return Result(
+        app=result.app,
+        stage=result.stage,
+        path=result.path,
+        chalice=result.chalice,
+        python=result.python,
+        intent=Intent.CHECK,
+        findings=in_order(tuple(kept)),
+        failure=failure,
+    )
+
+
+# -- workflows ------------------------------------------------------------------------------------
+
+
+def _workflows(run: Run, unseen: Unseen) -> Iterator[MapNode]:
+    folder = run.root / WORKFLOWS
+    for path in sorted([*folder.glob("*.yml"), *folder.glob("*.yaml")]):
+        name = path.relative_to(run.root).as_posix()
+        raw = read_bytes(path, beneath=run.root, limit=_MAX_WORKFLOW, place=Place(file=name))
+        text = raw if isinstance(raw, Problem) else decode(raw, name)
+        if isinstance(text, Problem):
+            unseen.notes.append(f"{name} can't be read: {text.what}")
+            continue
+        node, problems = read_yaml(text, name)
+        if isinstance(node, MapNode):
+            yield node
+        else:
+            why = problems[0].what if problems else "it is no mapping."
+            unseen.notes.append(f"{name} can't be read: {why}")
+
+
+# -- the repository's settings --------------------------------------------------------------------
+
+
+def _repository(
+    run: Run, environments: tuple[tuple[str, str], ...], unseen: Unseen
+) -> Sequence[Finding]:
+    state = run.config.state
+    wanted = Wanted(
+        environments=environments,
+        default_branch=run.context.default_branch or run.checkout.default_branch or "main",
+        state_branch=state.branch if state.store == "git" and state.branch != "source" else "",
+    )
+    try:
+        settings = _settings(run)
+    except (UsageError, ForgeError) as error:
+        unseen.notes.append(f"the repository's settings could not be looked at: {error.what}")
+        return ()
+    if settings is None:
+        unseen.notes.append(
+            "environments, branch rules and the permissions of workflows were not looked at: give "
+            "a token (--github-token, best one with `administration: read`) in a checkout of a "
+            "repository on GitHub."
+        )
+        return ()
+    return tuple(repository_findings(settings, wanted, unseen))
+
+
+def _settings(run: Run) -> Settings | None:
+    folder = run.inputs.path(LOCAL_FORGE)
+    # Late: PyGithub takes a while.
+    if folder is not None:
+        from chalice_ci.forge.local_settings import LocalSettings
+
+        return LocalSettings(run.world.cwd / folder)
+    token = run.inputs.text(GITHUB_TOKEN) or run.world.env.get("GITHUB_TOKEN", "")
+    name = repository_name(run)
+    if not token or not name:
+        return None
+    from chalice_ci.forge.github import open_github
+    from chalice_ci.forge.github_settings import GitHubSettings
+
+    env: Mapping[str, str] = {**run.world.env, "GITHUB_REPOSITORY": name}
+    return GitHubSettings(open_github(env, token=token))
+
+
+def repository_name(run: Run) -> str:
+    """ "owner/name" on GitHub: what the runner says, else the remote; empty when neither does."""
+    if run.context.system is System.GITHUB and run.world.env.get("GITHUB_REPOSITORY"):
+        return run.world.env["GITHUB_REPOSITORY"]
+    found = _REMOTE.fullmatch(run.checkout.remote or "")
+    server = run.world.env.get("GITHUB_SERVER_URL") or "https://github.com"
+    if found is None or found["host"] != server.partition("://")[2].rstrip("/"):
+        return ""
+    return found["name"]
+
+
+# -- roles ----------------------------------------------------------------------------------------
+
+
+def _roles(run: Run, uses: Sequence[RoleUse], unseen: Unseen) -> Sequence[Finding]:
+    if not uses:
+        return ()
+    found: list[Finding] = []
+    accounts = {stage.account for stage in run.config.stages if stage.account}
+    for use in uses:
+        account = use.arn.split(":")[4]
+        if accounts and account not in accounts:
+            found.append(
+                rules.finding(
+                    "role-of-another-account",
+                    what=f"{use.arn} is of account {account}; the stages are of "
+                    f"{', '.join(sorted(accounts))}.",
+                    fix="Assume a role of the stage's account, or change `account` in "
+                    "chalice-ci.yml.",
+                    subject=use.arn,
+                    at=use.at,
+                )
+            )
+    if run.cloud is None and not any(run.world.env.get(name) for name in _CREDENTIALS):
+        unseen.notes.append(
+            "the trust policies of the roles were not looked at: there are no AWS credentials."
+        )
+        return found
+    # Late: boto3 takes a while.
+    from chalice_ci.aws_role import RoleMissing, read_role, role_name
+    from chalice_ci.ownership import identify
+
+    clients = run.clients(run.world.region or "us-east-1")
+    try:
+        own, _ = identify(clients, where="doctor")
+    except AWSError as error:
+        unseen.notes.append(f"the roles could not be looked at: {error.what}")
+        return found
+    repository = repository_name(run)
+    for use in uses:
+        role = role_name(use.arn, where=str(use.at))
+        if role.account != own:
+            unseen.notes.append(
+                f"{use.arn} was not looked at: the credentials are of account {own}."
+            )
+            continue
+        try:
+            trust = read_role(clients, role).trust
+        except RoleMissing as error:
+            found.append(
+                rules.finding(
+                    "role-missing", what=error.what, fix=error.fix, subject=use.arn, at=use.at
+                )
+            )
+        except AWSError as error:
+            unseen.notes.append(error.what)
+        else:
+            found += [
+                replace(one, at=use.at)
+                for one in trust_findings(use.arn, trust, repository=repository)
+            ]
+    return found

@@ -1,0 +1,1 @@
+"""What an audit of the set-up finds: workflows, trust policies, the repository's settings. Pure."""

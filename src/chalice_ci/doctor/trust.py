@@ -1,0 +1,137 @@
+"""Who may assume a deploy role: its trust policy, read for GitHub's OIDC provider. Pure.
+
+The subject of GitHub's tokens is `repo:OWNER/NAME:` with `ref:refs/heads/BRANCH`,
+`environment:NAME` or `pull_request` after it (GitHub's "OpenID Connect reference").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from chalice_ci import rules
+from chalice_ci.findings import Finding
+
+PROVIDER = "token.actions.githubusercontent.com"
+AUDIENCE = "sts.amazonaws.com"
+
+
+def trust_findings(role: str, trust: Mapping[str, Any], *, repository: str) -> Iterator[Finding]:
+    """What is wrong with a role's trust policy; `repository` is "owner/name", empty: unknown."""
+    statements = trust.get("Statement") or []
+    listed = statements if isinstance(statements, list) else [statements]
+    seen = False
+    for statement in listed:
+        if not isinstance(statement, Mapping) or statement.get("Effect") != "Allow":
+            continue
+        principal = statement.get("Principal")
+        if principal == "*" or _has(principal, "AWS", "*"):
+            yield _open(role, "anybody in AWS may assume it")
+            continue
+        if any(one.endswith(f"oidc-provider/{PROVIDER}") for one in _of(principal, "Federated")):
+            seen = True
+            yield from _github(role, statement.get("Condition") or {}, repository)
+    if not seen:
+        yield rules.finding(
+            "trust-without-oidc",
+            what=f"the workflows' OIDC provider may not assume {role}.",
+            fix=f"Let its trust policy name arn:aws:iam::ACCOUNT:oidc-provider/{PROVIDER} "
+            "(chalice-ci init writes one).",
+            subject=role,
+        )
+
+
+def _github(role: str, condition: Mapping[str, Any], repository: str) -> Iterator[Finding]:
+    audiences, _ = _tested(condition, f"{PROVIDER}:aud")
+    if AUDIENCE not in audiences:
+        yield rules.finding(
+            "trust-without-audience",
+            what=f"the trust policy of {role} does not test the audience of the token.",
+            fix=f'Add "StringEquals": {{"{PROVIDER}:aud": "{AUDIENCE}"}}.',
+            subject=role,
+        )
+    subjects, vacuous = _tested(condition, f"{PROVIDER}:sub")
+    if not subjects or vacuous:
+        why = "tests no subject" if not subjects else "is met by a token without a subject"
+        yield _open(role, f"its trust policy {why}, so every repository of GitHub may assume it")
+        return
+    for subject in subjects:
+        yield from _subject(role, subject, repository)
+
+
+def _subject(role: str, subject: str, repository: str) -> Iterator[Finding]:
+    head, _, rest = subject.partition(":")
+    named, _, claim = rest.partition(":")
+    if head != "repo" or "*" in named or "?" in named:
+        yield _open(role, f"the subject {subject} lets other repositories assume it")
+        return
+    if repository and named.lower() != repository.lower():
+        yield rules.finding(
+            "trust-other-repository",
+            what=f"repository {named} may assume {role}, this one is {repository}.",
+            fix=f"Let the subject begin with repo:{repository}:, or take the statement away.",
+            subject=role,
+        )
+    kind, _, value = claim.partition(":")
+    if "*" in kind or "?" in kind or not claim:
+        yield rules.finding(
+            "trust-subject-wildcard",
+            what=f"the subject {subject} lets every branch and pull request assume {role}.",
+            fix=f"Name what deploys: repo:{named}:ref:refs/heads/main, or with a gate "
+            f"repo:{named}:environment:production.",
+            subject=role,
+        )
+    elif kind == "pull_request":
+        yield rules.finding(
+            "trust-pull-request",
+            what=f"every pull request's workflow may assume {role}.",
+            fix="Give previews a role of their own that can't touch other stages, and take this "
+            "subject from the role that deploys them.",
+            subject=role,
+        )
+    elif kind in ("ref", "environment") and ("*" in value or "?" in value):
+        yield rules.finding(
+            "trust-subject-wildcard",
+            what=f"the subject {subject} is a pattern: who may push to one of them deploys.",
+            fix=f"Name the {'branch' if kind == 'ref' else 'environment'} itself; for tags use an "
+            "environment whose rules name them.",
+            subject=role,
+        )
+
+
+def _open(role: str, why: str) -> Finding:
+    return rules.finding(
+        "trust-open",
+        what=f"{role}: {why}.",
+        fix='Test the subject with StringEquals: "repo:OWNER/NAME:ref:refs/heads/main".',
+        subject=role,
+    )
+
+
+def _tested(condition: Mapping[str, Any], key: str) -> tuple[tuple[str, ...], bool]:
+    """The values that a key is compared with, and whether a token without the key passes."""
+    values: list[str] = []
+    vacuous = False
+    for operator, tests in condition.items():
+        if not isinstance(tests, Mapping):
+            continue
+        for name, wanted in tests.items():
+            if str(name).lower() != key:
+                continue
+            if "Not" in operator:
+                continue
+            values += wanted if isinstance(wanted, list) else [str(wanted)]
+            vacuous = vacuous or operator.startswith("ForAllValues:")
+            vacuous = vacuous or operator.endswith("IfExists")
+    return tuple(map(str, values)), vacuous
+
+
+def _of(principal: Any, kind: str) -> tuple[str, ...]:
+    found = principal.get(kind) if isinstance(principal, Mapping) else None
+    if found is None:
+        return ()
+    return tuple(map(str, found)) if isinstance(found, list) else (str(found),)
+
+
+def _has(principal: Any, kind: str, value: str) -> bool:
+    return value in _of(principal, kind)
