@@ -23,6 +23,7 @@ ADAPTERS = {
     "chalice_ci.ownership": {"boto3", "botocore"},
     "chalice_ci.aws_role": {"botocore"},
     "chalice_ci.plan_cipher": {"nacl"},
+    "chalice_ci.aws_access": {"botocore"},
     "chalice_ci.promotion": {"botocore"},
     "chalice_ci.state.recover": {"botocore"},
     "chalice_ci.state.s3": {"botocore"},

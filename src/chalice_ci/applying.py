@@ -39,7 +39,7 @@ from chalice_ci.errors import (
 )
 from chalice_ci.findings import in_order
 from chalice_ci.holding import ROUNDS, Overtaken, Stage, hold, is_open, key_of, look, settle
-from chalice_ci.inputs import ALLOWED_ACCOUNT, DELETE_LOGS
+from chalice_ci.inputs import DELETE_LOGS
 from chalice_ci.output import keep_in_summary, replace_file
 from chalice_ci.ownership import Guard, check_place, owner_of
 from chalice_ci.plan import (
@@ -291,7 +291,7 @@ def carry_out(
 ) -> model.Result:
     """Hold the stage, apply, record. What needs no call needs no lease."""
     steps = _Steps(run=run, job=job.name, recorded=what.recorded)
-    guard = _guard(run, what.target, what.identity)
+    guard = _guard(run, job, what.target, what.identity)
     held = (
         hold(run, job, what.recorded, what.operations, verb=what.verb, identity=what.identity)
         if what.operations
@@ -460,22 +460,19 @@ def _deployer(
         interpreter=interpreter,
         running=run.world.python,
     )
-    return run.deployers.lent(python, region or run.region(job))
+    return run.deployers.lent(python, region or run.region(job), run.access_of(job))
 
 
 def _identified(run: Run, job: Job, deployer: Deployer) -> Identity:
     """Who the credentials are; WrongAccount when the stage is another account's or region's."""
     identity = deployer.identify()
     if run.cloud is None:
-        configured = job.policy.account if job.policy else None
-        place = f"stages.{job.stage}.account"
-        allowed = run.inputs.prefer(ALLOWED_ACCOUNT, configured, place).text
-        check_place(identity, account=allowed or None, region=run.region(job), where=job.name)
+        check_place(identity, account=run.account(job), region=run.region(job), where=job.name)
     return identity
 
 
-def _guard(run: Run, target: Target, identity: Identity) -> Guard:
-    return Guard(owner_of(target, identity), run.clients(identity.region))
+def _guard(run: Run, job: Job, target: Target, identity: Identity) -> Guard:
+    return Guard(owner_of(target, identity), run.clients_for(job, identity.region))
 
 
 def _agreed_name(job: Job, state: StageState) -> str:

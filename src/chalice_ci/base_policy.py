@@ -160,7 +160,9 @@ def _stages(
 def _new(stage: StageConfig) -> StageConfig:
     """A stage that only the pull request knows: it deploys nowhere, and sees no secret."""
     blind = tuple((name, replace(ref, at_load=False)) for name, ref in stage.environment_variables)
-    return replace(stage, deploy_on=None, allow_experimental=None, environment_variables=blind)
+    return replace(
+        stage, deploy_on=None, allow_experimental=None, environment_variables=blind, role=None
+    )
 
 
 def _allowed(own: ProjectConfig, base: ProjectConfig) -> tuple[tuple[str, ...], Place | None]:

@@ -104,6 +104,7 @@ class StageConfig:
     needs: str | None = None
     environment: str | None = None
     account: str | None = None
+    role: str | None = None
     region: str | None = None
     allow_experimental: tuple[str, ...] | None = None
     smoke: tuple[SmokeCheck, ...] = ()
@@ -409,6 +410,17 @@ _STAGE = Table(
             ),
             summary="The only AWS account that may be touched.",
             example='"123456789012"',
+        ),
+        Key(
+            name="role",
+            kind=Text(
+                pattern=r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}",
+                words="the ARN of a role such as `arn:aws:iam::123456789012:role/deploy`",
+            ),
+            summary="The role that deploys the stage, assumed with the job's OIDC token or the "
+            "credentials that are here.",
+            default="the input `role-to-assume`",
+            example="arn:aws:iam::123456789012:role/deploy",
         ),
         Key(
             name="region",
@@ -1126,6 +1138,7 @@ def _stage(name: str, fields: Mapping[str, object]) -> StageConfig:
         needs=_optional_text(fields, "needs"),
         environment=_optional_text(fields, "environment"),
         account=_optional_text(fields, "account"),
+        role=_optional_text(fields, "role"),
         region=_optional_text(fields, "region"),
         allow_experimental=_texts(fields, "allow-experimental")
         if "allow-experimental" in fields

@@ -18,7 +18,6 @@ from chalice_ci.findings import Finding, in_order
 from chalice_ci.graph import Graph, check_graph
 from chalice_ci.holding import look
 from chalice_ci.inputs import (
-    ALLOWED_ACCOUNT,
     COMPARE,
     DELETE_LOGS,
     PERMISSIONS_BOUNDARY,
@@ -179,16 +178,14 @@ def _place(run: Run, job: Job, *, account: str, region: str) -> Place:
             where=job.name,
             fix="Give the stage a region in chalice-ci.yml, or set aws-region or AWS_REGION.",
         )
-    configured = job.policy.account if job.policy else None
-    place = f"stages.{job.stage}.account"
-    named = account or run.inputs.prefer(ALLOWED_ACCOUNT, configured, place).text
+    named = account or run.account(job)
     if named:
         return Place(account=named, region=where)
     # Late: boto3 takes a while.
     from chalice_ci.ownership import identify
 
     try:
-        return Place(account=identify(run.clients(where), where=job.name)[0], region=where)
+        return Place(account=identify(run.clients_for(job, where), where=job.name)[0], region=where)
     except AWSError as error:
         raise UsageError(
             f"a policy names the account, and none is known: {error.what}",
@@ -213,7 +210,7 @@ def _existing(run: Run, job: Job, against: str) -> tuple[Document, ...]:
     from chalice_ci.aws_role import read_policies, role_name
 
     role = role_name(against, where="input compare")
-    return read_policies(run.clients(run.region(job) or "us-east-1"), role)
+    return read_policies(run.clients_for(job, run.region(job) or "us-east-1"), role)
 
 
 def _read(file: Path, run: Run) -> bytes:

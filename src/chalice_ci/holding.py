@@ -177,7 +177,7 @@ def recover(run: Run, job: Job, stage: Stage, stored: Stored) -> Discovery:
         )
         found = discover(
             owner_of(target, stage.identity),
-            run.clients(stage.identity.region),
+            run.clients_for(job, stage.identity.region),
             resources,
             _topics(stage.graph),
             intents=intents,

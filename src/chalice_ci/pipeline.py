@@ -25,6 +25,7 @@ from chalice_ci.config import ProjectConfig, read_project_config
 from chalice_ci.context import Context, parse_payload, read_context
 from chalice_ci.discovery import glimpse
 from chalice_ci.errors import ExitCode, PlanRefused, UsageError, UserError
+from chalice_ci.findings import Severity
 from chalice_ci.forge.select import Connection, connect
 from chalice_ci.inputs import (
     APP,
@@ -32,6 +33,7 @@ from chalice_ci.inputs import (
     CACHE_SIZE,
     COMMAND,
     CONFIG,
+    FAIL_ON,
     GITHUB_TOKEN,
     LOCAL,
     LOCAL_FORGE,
@@ -41,11 +43,11 @@ from chalice_ci.inputs import (
     SIGNING_KEY,
     STAGE,
     Inputs,
+    SourceKind,
 )
 from chalice_ci.jobs import Reaction, acted, checked, empty, guarded, stopped_by
 from chalice_ci.lifetime import finish_what_was_left, note_the_beginning, note_the_end
 from chalice_ci.output import write_failure, write_package, write_report
-from chalice_ci.report.annotations import mask
 from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Intent, Report, Result, exit_code
 from chalice_ci.route import Job, Wish, all_jobs, deploy_jobs, named_jobs, refuse_foreign_code
@@ -97,14 +99,19 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
             started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             seconds=round(time.monotonic() - clock, 3),
             results=reaction.results,
+            findings=reaction.findings,
             notes=(*run.notes, *reaction.notes),
         )
-        code = exit_code(report, fail_on=run.fail_on)
+        fail_on = run.fail_on
+        if verb == "doctor" and inputs.value(FAIL_ON).source is SourceKind.DEFAULT:
+            # An audit that found something is not passed.
+            fail_on = Severity.WARNING
+        code = exit_code(report, fail_on=fail_on)
         try:
             write_report(
                 run,
                 report,
-                fail_on=run.fail_on,
+                fail_on=fail_on,
                 comment_url=reaction.comment_url,
                 instead=reaction.instead,
             )
@@ -293,6 +300,12 @@ def _policy(run: Run, _: Mapping[str, str]) -> Reaction:
     return stage_policies(run, policy_jobs(run, known_stages(run), _wish(run)))
 
 
+def _doctor(run: Run, _: Mapping[str, str]) -> Reaction:
+    from chalice_ci.auditing import examine
+
+    return examine(run, _wish(run))
+
+
 def _matrix(run: Run, _: Mapping[str, str]) -> None:
     from chalice_ci.fanout import print_matrix
 
@@ -326,6 +339,7 @@ _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Rea
     "deploy": _deploy,
     "delete": _delete,
     "policy": _policy,
+    "doctor": _doctor,
     "url": _url,
     "state show": _show,
     "state pull": _pull,
@@ -382,7 +396,8 @@ def _run(verb: str, inputs: Inputs, world: World, secrets: Secrets) -> Iterator[
         secrets=secrets,
         out=world.cwd / (inputs.path(OUT) or Path(OUT.default)),
     )
-    _mask(scene)
+    for value in secrets.values.values():
+        scene.hide(value)
     with scratch_folder() as work_dir:
         arrival = None
         try:
@@ -395,14 +410,9 @@ def _run(verb: str, inputs: Inputs, world: World, secrets: Secrets) -> Iterator[
         with contextlib.closing(run):
             yield run
         trim(run.cache_dir, limit=read_size(inputs.text(CACHE_SIZE)))
-
-
-def _mask(scene: Scene) -> None:
-    """Let the runner hide the secrets too: what another step prints, we do not see."""
-    if scene.world.env.get("GITHUB_ACTIONS") == "true":
-        for value in scene.secrets.values.values():
-            scene.world.stderr.writelines(f"{line}\n" for line in mask(value))
-        scene.world.stderr.flush()
+        if inputs.path(CACHE_DIR) is not None:
+            # A later step keeps it, and is not root.
+            run.hand_over(run.cache_dir)
 
 
 def _unready(verb: str, scene: Scene, error: UserError) -> None:
@@ -474,13 +484,20 @@ def _configured(arrival: _Arrival, work_dir: Path) -> Run:
     )
 
 
-def _records(config: StateConfig, arrival: _Arrival, work_dir: Path, *, rehearsal: bool) -> Records:
+def _records(
+    config: StateConfig,
+    arrival: _Arrival,
+    work_dir: Path,
+    env: Mapping[str, str],
+    *,
+    rehearsal: bool,
+) -> Records:
     from chalice_ci.state.select import open_records
 
     return open_records(
         config,
         arrival.checkout,
-        env=arrival.scene.world.env,
+        env=env,
         work_dir=work_dir,
         rehearsal=rehearsal,
         api=arrival.connection.api,

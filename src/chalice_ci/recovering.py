@@ -8,7 +8,6 @@ from chalice_ci.app.deployer import Identity
 from chalice_ci.building import app_name_of
 from chalice_ci.errors import AWSError, UsageError
 from chalice_ci.holding import Stage, key_of, lock_taken_from, recover, wait
-from chalice_ci.inputs import ALLOWED_ACCOUNT
 from chalice_ci.jobs import guarded
 from chalice_ci.ownership import check_place, identify
 from chalice_ci.recorded import recorded_result
@@ -51,12 +50,10 @@ def _recovered(run: Run, job: Job) -> Result:
             where=job.name,
             fix="Give the stage a region in chalice-ci.yml, or set aws-region or AWS_REGION.",
         )
-    account, arn = identify(run.clients(region), where=job.name)
+    account, arn = identify(run.clients_for(job, region), where=job.name)
     identity = Identity(account=account, region=region, arn=arn)
     if run.cloud is None:
-        configured = job.policy.account if job.policy else None
-        allowed = run.inputs.prefer(ALLOWED_ACCOUNT, configured, f"stages.{job.stage}.account")
-        check_place(identity, account=allowed.text or None, region=region, where=job.name)
+        check_place(identity, account=run.account(job), region=region, where=job.name)
     stage = Stage(app_name=app_name_of(run, job.app) or job.app.name, identity=identity)
     found = recover(run, job, stage, wait(run, job))
     words = [

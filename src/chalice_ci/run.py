@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from chalice_ci.checkout import Checkout, GitReader, changed_files
 from chalice_ci.config import AppConfig, ProjectConfig
-from chalice_ci.inputs import AWS_REGION, GATEWAY_URL, PLAN, PREVIOUS_SIGNING_KEY
+from chalice_ci.errors import UsageError
+from chalice_ci.inputs import (
+    ALLOWED_ACCOUNT,
+    AWS_REGION,
+    GATEWAY_URL,
+    PLAN,
+    PREVIOUS_SIGNING_KEY,
+    ROLE_DURATION,
+    ROLE_SESSION_NAME,
+    ROLE_TO_ASSUME,
+    Value,
+)
 from chalice_ci.report.report import URL
 from chalice_ci.route import Job
 from chalice_ci.scene import Scene
@@ -21,6 +32,7 @@ _KINDS = {"rest_api": "rest", "websocket_api": "websocket"}
 
 if TYPE_CHECKING:
     from chalice_ci.app.deployers import Deployers
+    from chalice_ci.aws_access import Access, Role
     from chalice_ci.forge.local import LocalForge
     from chalice_ci.ownership import Clients
     from chalice_ci.signing import SigningKey
@@ -41,14 +53,15 @@ class Cloud(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Scene):
-    """What the verbs share. `work_dir` ends with the run, `opening` finds the recorded states.
+    """What the verbs share. `work_dir` ends with the run, `opening` finds the recorded states, in an
+    environment that has the credentials for them.
 
     What not every verb needs is imported by who needs it.
     """
 
     checkout: Checkout
     config: ProjectConfig
-    opening: Callable[[], Records]
+    opening: Callable[[Mapping[str, str]], Records]
     cache_dir: Path
     work_dir: Path
     approvals: LocalForge | None = None
@@ -73,7 +86,17 @@ class Run(Scene):
     @cached_property
     def records(self) -> Records:
         """The recorded states."""
-        return self.opening()
+        return self.opening(self._store_environ)
+
+    @property
+    def _store_environ(self) -> Mapping[str, str]:
+        """Where the record is read: all stages have one, so only the input names a role for it."""
+        role = None
+        if self.config.state.store == "s3":
+            role = self._role(self.inputs.value(ROLE_TO_ASSUME))
+        if role is None:
+            return self.world.env
+        return self._access.environ(role, account=None, region=self.world.region)
 
     @cached_property
     def deployers(self) -> Deployers:
@@ -81,6 +104,80 @@ class Run(Scene):
         from chalice_ci.app.deployers import Deployers
 
         return Deployers(self.aws_environ, self.work_dir)
+
+    def role(self, job: Job) -> Role | None:
+        """The role that the job's stage is deployed with; None: whoever the environment is."""
+        configured = job.policy.role if job.policy else None
+        return self._role(
+            self.inputs.prefer(ROLE_TO_ASSUME, configured, f"stages.{job.stage}.role")
+        )
+
+    def _role(self, value: Value) -> Role | None:
+        if not value.text or self.cloud is not None:
+            return None
+        if not self.context.trusted:
+            raise UsageError(
+                f"no role is assumed in this run: {self.context.trust}",
+                where=value.detail,
+                fix="Use `command: run`, which checks such a pull request and leaves the rest.",
+            )
+        # Late: botocore is only for verbs that reach AWS.
+        from chalice_ci.aws_access import Role, session_name
+
+        text = self.inputs.text(ROLE_DURATION)
+        number = self.context.run.id if self.context.run else 0
+        usual = f"chalice-ci-{self.context.repository.rpartition('/')[2]}-{number or 'local'}"
+        return Role(
+            arn=value.text,
+            session=session_name(self.inputs.text(ROLE_SESSION_NAME) or usual),
+            seconds=int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0,
+            where=value.detail,
+        )
+
+    def account(self, job: Job) -> str | None:
+        """The only account that the job may touch."""
+        configured = job.policy.account if job.policy else None
+        place = f"stages.{job.stage}.account"
+        return self.inputs.prefer(ALLOWED_ACCOUNT, configured, place).text or None
+
+    def access_of(self, job: Job) -> Mapping[str, str] | None:
+        """The environment with the credentials of the job's role; None where it has none.
+
+        Raises WrongAccount and AWSError.
+        """
+        role = self.role(job)
+        if role is None:
+            return None
+        return self._access.environ(role, account=self.account(job), region=self.region(job))
+
+    def clients_for(self, job: Job, region: str) -> Clients:
+        """Makes the boto3 clients of a region with the credentials of the job's stage."""
+        environ = self.access_of(job)
+        if environ is None:
+            return self.clients(region)
+        key = (environ["AWS_ACCESS_KEY_ID"], region)
+        if key not in self._clients_of_roles:
+            # Late: boto3 is only for verbs that reach AWS.
+            from chalice_ci.ownership import clients_of
+
+            self._clients_of_roles[key] = clients_of(environ, region)
+        return self._clients_of_roles[key]
+
+    @cached_property
+    def _clients_of_roles(self) -> dict[tuple[str, str], Clients]:
+        return {}
+
+    @cached_property
+    def _access(self) -> Access:
+        from chalice_ci.aws_access import Access
+
+        return Access(
+            self.world.env,
+            now=self.world.now,
+            sleep=self.world.sleep,
+            hide=self.hide,
+            say=self.progress.say,
+        )
 
     def close(self) -> None:
         """End what was started for the whole run."""

@@ -46,6 +46,15 @@ class Scene:
         """The lightest finding that fails the build."""
         return Severity(self.inputs.text(FAIL_ON))
 
+    def hide(self, value: str) -> None:
+        """Let the runner hide a secret too: what another step prints, we do not see."""
+        if self.world.env.get("GITHUB_ACTIONS") == "true":
+            # Late: a verb without secrets needs none of it.
+            from chalice_ci.report.annotations import mask
+
+            self.world.stderr.writelines(f"{line}\n" for line in mask(value))
+            self.world.stderr.flush()
+
     def shown(self, path: Path) -> str:
         """A path as a person would type it: relative to the current directory where it can be."""
         with contextlib.suppress(ValueError):

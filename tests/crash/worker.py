@@ -182,7 +182,7 @@ def deploy(request: Mapping[str, Any], unheard: int) -> dict[str, Any]:
         inputs=read_inputs({}, {"lease-wait": (str(request["lease_wait"]),)}),
         checkout=Checkout(root=work, commit="c" * 40),
         config=ProjectConfig(),
-        opening=lambda: Records(store=store, name="states"),
+        opening=lambda _env: Records(store=store, name="states"),
         progress=Progress(stream=sys.stderr),
         cache_dir=work / "cache",
         work_dir=work,

@@ -361,6 +361,16 @@ class Deployer:
         requests = os.fdopen(requests_fd, "wb", buffering=0)
         return cls(process, requests, answers_fd, output, poll_seconds, aws=aws)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the child was given its credentials."""
+        return self._begun
+
+    def furnish(self, environ: Mapping[str, str], region: str | None) -> None:
+        """Give a child that has not begun the credentials and the region of another environment."""
+        found = deployer_environ(environ, region)
+        self._aws = {name: value for name, value in found.items() if name.startswith("AWS_")}
+
     def __enter__(self) -> Self:
         return self
 
@@ -830,8 +840,8 @@ def _error(failure: Mapping[str, Any], where: str, output: str) -> UserError:
         return NoCredentials(
             f"no usable AWS credentials: {message}",
             where=where,
-            fix="Let the job assume a role (role-to-assume) or set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY.",
+            fix="Let the job assume a role (`role-to-assume`, with `permissions: id-token: write`) "
+            "or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
         )
     if kind == "region":
         return AWSError(
@@ -849,5 +859,8 @@ def _fix(code: str) -> str:
     if _DENIED.search(code):
         return "Give the role that deploys the permission that the message names."
     if _EXPIRED.search(code):
-        return "Get fresh credentials and deploy again: what stands is recorded and taken up."
+        return (
+            "Get fresh credentials and deploy again: what stands is recorded and taken up. If the "
+            "deployment takes longer than they last, give `role-duration-seconds`."
+        )
     return "Deploy again when the cause is gone: what stands is recorded and taken up."

@@ -32,7 +32,7 @@ class Deployers:
         self._environ = environ
         self._work_dir = work_dir
         self._poll_seconds = poll_seconds
-        self._idle: dict[tuple[Path, str | None], list[Deployer]] = {}
+        self._idle: dict[tuple[Path, str | None, str], list[Deployer]] = {}
         self._started = 0
 
     def expect(self, python: Path, region: str | None) -> None:
@@ -40,19 +40,29 @@ class Deployers:
 
         It holds no credentials before it is used. Raises AWSError when it can't be started.
         """
-        idle = self._idle.setdefault((python, region), [])
+        idle = self._idle.setdefault((python, region, ""), [])
         if not idle:
             idle.append(self._start(python, region))
 
     @contextlib.contextmanager
-    def lent(self, python: Path, region: str | None) -> Iterator[Deployer]:
+    def lent(
+        self, python: Path, region: str | None, access: Mapping[str, str] | None = None
+    ) -> Iterator[Deployer]:
         """Lend a deployer in that Python and region: an idle one, else a new one.
 
+        `access` is the environment of a role in place of the usual one. A child has one identity
+        only: it is lent again for the same credentials.
         One that failed, was stopped or has ended is not lent again. Raises AWSError when none can
         be started.
         """
-        idle = self._idle.setdefault((python, region), [])
-        deployer = self._sound(idle) or self._start(python, region)
+        who = "" if access is None else access.get("AWS_ACCESS_KEY_ID", "")
+        idle = self._idle.setdefault((python, region, who), [])
+        deployer = self._sound(idle)
+        if deployer is None and access is not None:
+            deployer = self._blank(python, region) or self._start(python, region)
+            deployer.furnish(access, region)
+        elif deployer is None:
+            deployer = self._start(python, region)
         try:
             yield deployer
         except BaseException:
@@ -63,6 +73,14 @@ class Deployers:
             idle.append(deployer)
         else:
             deployer.close()
+
+    def _blank(self, python: Path, region: str | None) -> Deployer | None:
+        """One that was started ahead and was given no credentials yet."""
+        idle = self._idle.get((python, region, ""), [])
+        blank = next((one for one in idle if not one.begun and one.reusable), None)
+        if blank is not None:
+            idle.remove(blank)
+        return blank
 
     def _sound(self, idle: list[Deployer]) -> Deployer | None:
         while idle:

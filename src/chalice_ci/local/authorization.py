@@ -60,9 +60,13 @@ class _Call:
         return Request(action=action or self.action, resource=resource, context=keys)
 
 
+_FREE = {("sts", "GetCallerIdentity"), ("sts", "AssumeRoleWithWebIdentity")}
+"""What nobody needs a permission for: the role's trust decides."""
+
+
 def requests(operation: Operation, environ: Mapping[str, Any], body: bytes) -> tuple[Request, ...]:
     """What a call needs; nothing for what everybody may do."""
-    if not operation.name or (operation.service, operation.name) == ("sts", "GetCallerIdentity"):
+    if not operation.name or (operation.service, operation.name) in _FREE:
         return ()
     call = _Call(operation, environ, body)
     if operation.service in ("apigateway", "apigatewayv2"):

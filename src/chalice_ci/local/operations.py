@@ -15,6 +15,9 @@ from werkzeug.exceptions import HTTPException
 # Signing names that are not the name of the client.
 _CLIENTS = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
 
+# What is sent without a signature, because it is how one gets credentials.
+_UNSIGNED = {"AssumeRoleWithWebIdentity": "sts"}
+
 _READS = (
     "Get", "List", "Describe", "Head", "Filter", "Lookup", "Query", "Scan", "BatchGet", "Simulate",
     "Invoke", "Receive", "Search", "Export",
@@ -64,6 +67,7 @@ def identify(environ: Mapping[str, Any], body: bytes) -> Operation:
     elif form and body:
         parameters = dict(parse_qsl(body.decode("utf-8", "replace")))
         name = parameters.get("Action", "")
+        service = service or _UNSIGNED.get(name, "")
     elif service:
         name, parameters = _route(service, environ)
         if service != "s3":
