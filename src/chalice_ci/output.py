@@ -121,6 +121,9 @@ def output_values(
         ("changed", "true" if any(r.changed for r in report.results) else "false"),
         ("plan", "\n".join(plan.path for plan in plans)),
         ("plan-digest", "\n".join(plan.digest for plan in plans)),
+        # Of `command: matrix` alone, which writes no report.
+        ("matrix", ""),
+        ("matrix-size", ""),
         ("report", run.shown(run.out / "report.json")),
         ("comment-url", comment_url),
         ("state-commit", commits[-1] if commits else ""),

@@ -80,7 +80,15 @@ runs:
         cat SHARED/aws.env >> "$GITHUB_ENV"
         printf 'AWS_REGION=%s\\nAWS_DEFAULT_REGION=%s\\n' "$REGION" "$REGION" >> "$GITHUB_ENV"
 """.replace("TOOK", TOOK).replace("SHARED", SHARED)
+_CACHE = """\
+name: stand-in for actions/cache
+inputs: {path: {required: true}, key: {required: true}, restore-keys: {}}
+runs:
+  using: composite
+  steps: [{shell: bash, run: "true"}]
+"""
 _STAND_INS = {
+    "actions/cache": _CACHE,
     "actions/upload-artifact": _UPLOAD,
     "actions/download-artifact": _DOWNLOAD,
     "aws-actions/configure-aws-credentials": _CREDENTIALS,
@@ -129,8 +137,12 @@ class Act:
         token: str,
         env: Mapping[str, str],
         aws: Mapping[str, str],
+        called: tuple[Path, ...] = (),
     ) -> Ended:
-        """Run what an event starts, in a copy of the workspace, which is a git repository."""
+        """Run what an event starts, in a copy of the workspace, which is a git repository.
+
+        `called` are the reusable workflows that it calls.
+        """
         shared = self.folder / "shared"
         shared.mkdir(parents=True, exist_ok=True)
         (shared / "aws.env").write_text("".join(f"{k}={v}\n" for k, v in aws.items()))
@@ -144,7 +156,7 @@ class Act:
             *("--container-options", " ".join((f"--volume {shared}:{SHARED}", *self.options))),
             *("--action-cache-path", self.folder / "actions"),
             *("--actor", payload["sender"]["login"]),
-            *(part for used in self._repositories(workflow) for part in used),
+            *(part for used in self._repositories(workflow, called) for part in used),
             *(part for name, value in env.items() for part in ("--env", f"{name}={value}")),
             *("--secret", "GITHUB_TOKEN"),
         ]
@@ -173,8 +185,9 @@ class Act:
             raise AssertionError(f"act was not done after {_SECONDS} s: {said}") from None
         return Ended(code=done.returncode, said=done.stdout.decode("utf-8", "replace"))
 
-    def _repositories(self, workflow: Path) -> Iterator[tuple[str, str]]:
-        for used in sorted(set(_USES.findall(workflow.read_text()))):
+    def _repositories(self, workflow: Path, called: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
+        texts = [workflow.read_text(), *(path.read_text() for path in called)]
+        for used in sorted(set(_USES.findall("\n".join(texts)))):
             name = used.partition("@")[0]
             if name == "actions/checkout":
                 continue

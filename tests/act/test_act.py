@@ -6,6 +6,7 @@ What stands in for what, and what that leaves unshown, says `runner.py`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,32 @@ def test_monorepo_has_a_job_for_each_app_that_is_touched_and_one_comment(story: 
     (comment,) = story.github.emulator.comments(number, by=BOT)
     assert "GET /more" in comment["body"]
     assert "users" in comment["body"]
+
+
+def test_reusable_deploys_for_the_workflow_that_calls_it(story: Story) -> None:
+    story.begin()
+    place = story.workspace / ".github/workflows"
+    place.mkdir(parents=True)
+    called = place / "reusable.yml"
+    called.write_text((EXAMPLES / "reusable.yml").read_text())
+    text = (EXAMPLES.parent / "docs/workflows.md").read_text()
+    (jobs,) = re.findall(r"```yaml\n(jobs:\n.*?)```", text, re.DOTALL)
+    caller = place / "call.yml"
+    caller.write_text(f"on: push\n{jobs}")
+    ended = story.act.run(
+        caller,
+        "push",
+        story.push("refs/heads/main"),
+        workspace=story.workspace,
+        token=story.github.emulator.workflow_token(contents="write", pull_requests="write"),
+        env=story.github.environ,
+        aws=story.aws.environ,
+        called=(called,),
+    )
+    assert ended.code == 0, ended.said
+    assert ended.roles == ("chalice-deploy",)
+    assert story.functions() == {"hello-dev"}
+    assert story.recorded("dev")
 
 
 def test_a_workflow_fails_when_the_app_must_not_be_deployed(story: Story) -> None:

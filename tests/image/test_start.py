@@ -26,7 +26,7 @@ def report(job, folder="chalice-ci-out"):
 
 
 def owners(folder: Path):
-    return {(path.stat().st_uid, path.stat().st_gid) for path in (folder, *folder.rglob("*"))}
+    return {(path.lstat().st_uid, path.lstat().st_gid) for path in (folder, *folder.rglob("*"))}
 
 
 def two_apps(job):
@@ -85,6 +85,18 @@ def test_an_input_that_is_no_choice_is_a_usage_error_at_its_variable(small, imag
 def test_an_unknown_command_is_a_usage_error(small, images):
     ended = small.run(images.action, inputs={"command": "chekc"})
     assert (ended.code, "Did you mean 'check'?" in ended.said) == (2, True)
+
+
+def test_a_cache_in_the_runners_temporary_folder_can_be_kept_and_brought_back(small, images, warm):
+    """`actions/cache` reads it as the runner's user, and unpacks it as that user's."""
+    given = {"command": "check", "cache-dir": "/github/runner_temp/chalice-ci"}
+    first = small.run(images.action, inputs=given)
+    assert first.code == 0, first.said
+    folder = small.temp / "chalice-ci"
+    assert owners(folder) == owners(small.workspace / "app.py")
+    second = small.run(images.action, inputs=given)
+    assert second.code == 0, second.said
+    assert report(small)["results"][0]["isolation"]["level"] == "full"
 
 
 # -- results --------------------------------------------------------------------------------------
