@@ -12,7 +12,9 @@ import json
 import os
 import sys
 import traceback
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from chalice_ci.errors import StateMoved, UserError
 from chalice_ci.state.git import GitStore, LocalRepository, RemoteRepository
@@ -40,14 +42,21 @@ def open_store(kind: str, place: str, work_dir: Path) -> StateStore:
             api = GitHubApi(repository, token=token, api_url=url)
             return GitStore(GitHubRepository(GitHubData(api)))
         case "s3":
-            from chalice_ci.ownership import clients_of
             from chalice_ci.state.s3 import S3Store
 
             url, bucket = place.split()
-            keys = {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embedded"}
-            clients = clients_of({**keys, "AWS_ENDPOINT_URL": url}, "us-east-1")
-            return S3Store(lambda: clients("s3"), bucket=bucket, prefix="states")
+            # Made once before the fork: it opens no connection, and its description is long.
+            client = _s3(url)
+            return S3Store(lambda: client, bucket=bucket, prefix="states")
     raise ValueError(kind)
+
+
+@cache
+def _s3(url: str) -> Any:
+    from chalice_ci.ownership import clients_of
+
+    keys = {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embedded"}
+    return clients_of({**keys, "AWS_ENDPOINT_URL": url}, "us-east-1")("s3")
 
 
 def github_address(url: str, repository: str, token: str) -> str:

@@ -37,6 +37,7 @@ from urllib.parse import urlsplit
 
 from chalice_ci.errors import ForgeError, StateNotRecorded, UsageError
 from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
+from chalice_ci.state.releases import MAX_BYTES as MAX_RELEASES_BYTES
 from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v1, parse_v2, render
 from chalice_ci.state.store import (
     ABSENT,
@@ -667,15 +668,19 @@ class GitStore:
 
     def snapshot(self, key: StateKey) -> bytes | None:
         """The snapshot at the branch's head."""
+        return self._beside(key.snapshot_file, MAX_SNAPSHOT_BYTES)
 
+    def releases(self, key: StateKey) -> bytes | None:
+        """The list of releases at the branch's head."""
+        return self._beside(key.releases_file, MAX_RELEASES_BYTES)
+
+    def _beside(self, file: str, limit: int) -> bytes | None:
         def found() -> bytes | None:
             head = self._repository.head(self._ref)
-            blob = self._repository.objects.blob(head, key.snapshot_file) if head else None
+            blob = self._repository.objects.blob(head, file) if head else None
             if blob is None:
                 return None
-            return self._repository.objects.content(
-                blob, key.snapshot_file, limit=MAX_SNAPSHOT_BYTES
-            )
+            return self._repository.objects.content(blob, file, limit=limit)
 
         with self._turn, _readable(self._repository):
             return self._patiently(found)
@@ -689,6 +694,7 @@ class GitStore:
         message: str,
         snapshot: bytes | None = None,
         journal: JournalChange | None = None,
+        releases: bytes | None = None,
     ) -> Written:
         """One commit with the state, its snapshot and its journal, or none if all are there.
 
@@ -697,6 +703,8 @@ class GitStore:
         """
         new = None if state is None else render(state)
         files: dict[str, bytes | None] = {key.file: new, key.snapshot_file: snapshot}
+        if releases is not None or state is None:
+            files[key.releases_file] = releases
         before = {key.file: expected}
         if journal is not None:
             files[key.journal_file] = journal.raw
@@ -870,11 +878,10 @@ def import_from_commit(
 
 
 def _window(attempt: int, took: float) -> float:
-    """How long a writer waits at most after it lost a race: what an attempt took, three times as
-    much after each further loss. So many writers soon find room beside each other, and each loss
-    costs a forge some seven requests.
+    """How long a writer waits at most after it lost a race: twice what an attempt took, and twice
+    as much after each further loss, so that many writers find room beside each other.
     """
-    return min(MAX_PAUSE_SECONDS, max(0.05, took) * 3.0 ** min(attempt, 8))
+    return min(MAX_PAUSE_SECONDS, max(0.05, took) * 2.0 ** min(attempt, 12))
 
 
 def _is(blob: Blob | None, data: bytes | None) -> bool:
