@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from chalice_ci import rules
-from chalice_ci.building import Built, known_stages
+from chalice_ci.building import Built, build, known_stages
 from chalice_ci.context import System
 from chalice_ci.doctor.repository import Unseen, Wanted, repository_findings
 from chalice_ci.doctor.trust import trust_findings
@@ -16,7 +16,7 @@ from chalice_ci.errors import AWSError, ExitCode, ForgeError, UsageError
 from chalice_ci.findings import Finding, Place, in_order
 from chalice_ci.forge.settings import Settings
 from chalice_ci.inputs import GITHUB_TOKEN, LOCAL_FORGE
-from chalice_ci.jobs import Reaction, checked
+from chalice_ci.jobs import Reaction, guarded
 from chalice_ci.positions import MapNode, Problem, decode, read_bytes
 from chalice_ci.report.report import Intent, Result
 from chalice_ci.route import Job, Wish, all_jobs
@@ -62,8 +62,7 @@ def examine(run: Run, wish: Wish) -> Reaction:
 
 def _examined(run: Run, job: Job) -> Result:
     """What stands against the app's Chalice, Python, dependencies and plain secrets."""
-    built = checked(run, job)
-    result = built.result if isinstance(built, Built) else built
+    result = guarded(run, job, lambda: _built(run, job))
     kept = [
         finding
         for finding in result.findings
@@ -91,6 +90,11 @@ def _examined(run: Run, job: Job) -> Result:
         findings=in_order(tuple(kept)),
         failure=failure,
     )
+
+
+def _built(run: Run, job: Job) -> Result:
+    built = build(run, job)
+    return built.result if isinstance(built, Built) else built
 
 
 # -- workflows ------------------------------------------------------------------------------------
@@ -159,7 +163,7 @@ def _settings(run: Run) -> Settings | None:
 
 
 def repository_name(run: Run) -> str:
-    """ "owner/name" on GitHub: what the runner says, else the remote; empty when neither does."""
+    """The repository on GitHub as the runner names it, else the remote; empty when neither does."""
     if run.context.system is System.GITHUB and run.world.env.get("GITHUB_REPOSITORY"):
         return run.world.env["GITHUB_REPOSITORY"]
     found = _REMOTE.fullmatch(run.checkout.remote or "")

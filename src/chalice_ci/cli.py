@@ -102,6 +102,11 @@ VERBS: tuple[Verb, ...] = (
         example="chalice-ci policy --stage prod --compare deploy-role",
     ),
     Verb(
+        name="doctor",
+        summary="Audit the set-up: workflows, roles, environments, branches. Changes nothing.",
+        example="chalice-ci doctor --fail-on warning",
+    ),
+    Verb(
         name="url",
         summary="Print the URLs of deployed stages.",
         example="chalice-ci url --stage dev",

@@ -200,6 +200,10 @@ def _granted(value: Node | None) -> dict[str, str]:
 
 
 def _concurrency(workflow: MapNode, jobs: Sequence[Job]) -> Iterator[Finding]:
+    on = workflow.entry("on")
+    if on is not None and set(_names(on.value)) == {"workflow_call"}:
+        # It is the caller's.
+        return
     top = workflow.entry("concurrency")
     for job in jobs:
         if not job.touches_aws:
