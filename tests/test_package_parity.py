@@ -203,6 +203,7 @@ DIFFERENCES = (
     "chance.",
     "Where Chalice writes a name twice (a file of `vendor/` over one of a dependency), it is "
     "written once, with the bytes that would be unpacked last.",
+    "`.git`, of a submodule or a clone inside the project, is left out; Chalice packages it.",
 )
 """All that may differ between the zips, in the words of docs/packaging.md."""
 
@@ -231,6 +232,8 @@ def test_what_differs_from_chalices_zip_is_what_is_listed(
             "chalicelib/__init__.py": "",
             "chalicelib/__pycache__/__init__.cpython-313.pyc": b"\0",
             "vendor/mine.py": "ours\n",
+            "chalicelib/sub/.git": "gitdir: ../../.git/modules/sub\n",
+            "vendor/clone/.git/config": "[remote]\n",
         }
         chalice, version = PAIRS[-1]
         python, installed = deployer(chalice, version), genuine(chalice, version)
@@ -249,7 +252,10 @@ def test_what_differs_from_chalices_zip_is_what_is_listed(
         (theirs,) = chalice_archives(wanted, python, f"python{version}")
     (archive,) = theirs.values()
     ours, plain = contents(package.app.path), contents(archive)
-    assert set(plain) - set(ours) == {"chalicelib/__pycache__/__init__.cpython-313.pyc"}
+    assert set(plain) - set(ours) == {
+        *("chalicelib/__pycache__/__init__.cpython-313.pyc", "chalicelib/sub/.git"),
+        "clone/.git/config",
+    }
     assert set(ours) <= set(plain)
     assert {name for name in ours if ours[name] != plain[name]} <= {"both.py"}
     assert (ours["both.py"], ours["mine.py"]) == (b"second", b"ours\n")

@@ -18,10 +18,11 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from chalice_ci import __version__, snapshot_document
 from chalice_ci.building import Built, build
+from chalice_ci.chalice_config import read_chalice_config
 from chalice_ci.committed import TreeRefused, write_tree
 from chalice_ci.config import AppConfig, ConfigError, ProjectConfig, read_project_config
 from chalice_ci.contents import contents_of
@@ -261,7 +262,8 @@ def _written(run: Run, oid: str, objects: Objects) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"commit-{oid[:12]}-", dir=run.work_dir))
     # As the work folder: a child without rights must reach what is its own in here.
     folder.chmod(0o755)
-    write_tree(objects, oid, folder)
+    run.progress.say(f"reading the files of {oid[:12]}")
+    run.missing_submodules[oid] = write_tree(objects, oid, folder)
     run.written_commits[oid] = folder
     return folder
 
@@ -271,6 +273,13 @@ def _build(run: Run, job: Job, folder: Path, oid: str) -> Built | Result | None:
     config, app = _there(run, job, folder)
     if app is None:
         return None
+    for submodule in run.missing_submodules.get(oid, ()):
+        if _is_packaged(submodule, app):
+            raise NoBase(
+                f"it can't be built: the submodule {submodule[:200]} belongs to the package, and "
+                "only what is in this repository is read.",
+                "Compare with what is deployed (`--against deployed`).",
+            )
     # Which server gets which secret is not for any commit to say.
     variables = run.config.package.variables
     config = replace(config, package=replace(config.package, variables=variables))
@@ -301,8 +310,33 @@ def _there(run: Run, job: Job, folder: Path) -> tuple[ProjectConfig, AppConfig |
         (one for one in config.apps if one.name == job.app.name),
         next((one for one in config.apps if one.path == job.app.path), None),
     )
+    app = app or _moved(run, job, folder, config)
     is_there = app is not None and (folder / app.path / "app.py").exists()
     return config, app if is_there else None
+
+
+def _moved(run: Run, job: Job, folder: Path, config: ProjectConfig) -> AppConfig | None:
+    """The app under another path and name: the only one that went, with the same `app_name`."""
+    here = {place for one in run.config.apps for place in (one.name, one.path)}
+    gone = [one for one in config.apps if not {one.name, one.path} & here]
+    name = _app_name(run.checkout.root, job.app)
+    alike = [one for one in gone if name and _app_name(folder, one) == name]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _app_name(root: Path, app: AppConfig) -> str | None:
+    config, _ = read_chalice_config(root / app.path, repo_root=root)
+    return None if config is None else config.app_name
+
+
+def _is_packaged(submodule: str, app: AppConfig) -> bool:
+    """Whether what is in a submodule would be in the app's package, or is the app itself."""
+    top = PurePosixPath(app.path)
+    parts = (top, top / "chalicelib", top / "vendor")
+    place = PurePosixPath(submodule)
+    return any(place == part or place in part.parents for part in parts) or any(
+        part in place.parents for part in parts[1:]
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,7 +352,8 @@ class _Told(Progress):
 
 def _reason(result: Result) -> str:
     if result.failure is not None:
-        return result.failure.what
+        where = f"{result.failure.where}: " if result.failure.where else ""
+        return f"{where}{result.failure.what}"
     errors = [finding for finding in result.findings if finding.severity is Severity.ERROR]
     return errors[0].what if errors else result.note or "no reason was given."
 

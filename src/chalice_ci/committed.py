@@ -14,6 +14,7 @@ from pathlib import Path
 
 from chalice_ci.state.git import GitFailed, Objects
 
+_SUBMODULE = "160000"
 MAX_FILES = 200_000
 MAX_BYTES = 2 * 1024 * 1024 * 1024
 _AT_ONCE = 32 * 1024 * 1024
@@ -32,12 +33,13 @@ class _Entry:
     path: str
 
 
-def write_tree(objects: Objects, commit: str, into: Path) -> None:
-    """Write the files of a commit into an empty folder; submodules are left out.
+def write_tree(objects: Objects, commit: str, into: Path) -> tuple[str, ...]:
+    """Write the files of a commit into an empty folder; the answer are the submodules, left out.
 
     Raises TreeRefused for what a checkout would not have, and GitFailed.
     """
-    entries = tuple(_entries(objects, commit))
+    listed = tuple(_entries(objects, commit))
+    entries = tuple(entry for entry in listed if entry.mode != _SUBMODULE)
     if len(entries) > MAX_FILES or sum(entry.size for entry in entries) > MAX_BYTES:
         raise TreeRefused(f"has more than {MAX_FILES} files or {MAX_BYTES} bytes")
     links: list[tuple[Path, bytes]] = []
@@ -54,6 +56,7 @@ def write_tree(objects: Objects, commit: str, into: Path) -> None:
             target.symlink_to(os.fsdecode(content))
         except (OSError, ValueError) as error:
             raise TreeRefused(f"has a link that cannot be made: {error}") from error
+    return tuple(entry.path for entry in listed if entry.mode == _SUBMODULE)
 
 
 def _entries(objects: Objects, commit: str) -> Iterator[_Entry]:
@@ -63,10 +66,13 @@ def _entries(objects: Objects, commit: str) -> Iterator[_Entry]:
             continue
         head, _, name = line.partition(b"\t")
         mode, kind, oid, size = head.decode("ascii").split()
-        if kind != "blob":
-            continue
         path = os.fsdecode(name)
         _check(path)
+        if mode == _SUBMODULE:
+            yield _Entry(mode=mode, oid=oid, size=0, path=path)
+            continue
+        if kind != "blob":
+            continue
         if not size.isdigit():
             raise GitFailed("ls-tree", f"the object of {path!r} is missing")
         yield _Entry(mode=mode, oid=oid, size=int(size), path=path)

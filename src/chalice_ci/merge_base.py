@@ -56,6 +56,10 @@ def find_merge_base(
         found = base and _asked(objects, "merge-base", base, "HEAD")
         if found:
             return found, objects
+    if not _asked(objects, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
+        raise NoBase("there is no commit yet.", "Commit something to compare with.")
+    if name is None:
+        raise NoBase("no default branch is known here.", "Name a commit with `--from`.")
     raise NoBase(f"the branch {name} is not here, or has nothing in common.", DEEPER)
 
 

@@ -214,6 +214,11 @@ class Run(Scene):
         """
         return {}
 
+    @cached_property
+    def missing_submodules(self) -> dict[str, tuple[str, ...]]:
+        """The submodules that those folders are without."""
+        return {}
+
     @property
     def plan_file(self) -> Path | None:
         """The plan that was asked for, absolute."""

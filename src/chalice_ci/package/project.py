@@ -16,6 +16,8 @@ from chalice_ci.errors import PackageError
 
 # Loading writes byte code beside the sources; it is never the same twice.
 _LEFT_OUT = "__pycache__"
+# A submodule's link to its repository, or a clone's history.
+_GIT = ".git"
 _MAX_FILES = 60_000
 _MAX_DEPTH = 60
 
@@ -92,6 +94,8 @@ class _Project:
             for entry in entries:
                 name = f"{prefix}{entry.name}"
                 path = folder / entry.name
+                if entry.name == _GIT:
+                    continue
                 if entry.is_dir(follow_symlinks=follow):
                     if entry.name != _LEFT_OUT:
                         pending.append((path, f"{name}/", (*above, real)))
