@@ -354,15 +354,43 @@ def test_a_pull_request_is_checked_against_its_base_and_its_preview_may_lose_any
     assert "worker" not in git(repository, "show", "chalice-state:.chalice/deployed/pr-1.json")
 
 
+def test_an_app_that_moved_is_compared_with_itself(tmp_path):
+    """Its name is its folder's, where chalice-ci.yml does not say; config.json's is the same."""
+    repository = hello(tmp_path / "r")
+    (repository / "services/shop").mkdir(parents=True)
+    git(repository, "mv", "app.py", ".chalice", "requirements.txt", "services/shop")
+    commit(repository, "Move")
+    found = differing(repository, "--from", "HEAD~1")
+    assert (found["baseline"]["kind"], found["empty"]) == ("commit", True)
+
+
+def test_a_submodule_of_the_package_is_named_as_what_the_base_lacks(tmp_path):
+    repository = hello(tmp_path / "r")
+    entry = f"160000,{'1' * 40},chalicelib/shared"
+    git(repository, "update-index", "--add", "--cacheinfo", entry)
+    git(repository, "commit", "-qm", "Share")
+    found = differing(repository)
+    assert "submodule chalicelib/shared belongs to the package" in found["baseline"]["problem"]
+
+
+def test_a_repository_without_a_commit_has_nothing_to_compare_with(tmp_path):
+    repository = tmp_path / "r"
+    repository.mkdir()
+    git(repository, "init", "--quiet", "--initial-branch", "main")
+    write(repository, {"app.py": APP, ".chalice/config.json": CONFIG})
+    found = differing(repository)
+    assert found["baseline"]["problem"] == "there is no commit yet."
+
+
 def test_the_base_is_built_once_for_all_runs(tmp_path):
     repository = hello(tmp_path / "r")
     # A tree that no other test has.
     write(repository, {"chalicelib/mark.py": str(tmp_path)})
     commit(repository)
     said = "to compare with"
-    arguments = ("diff", "--stage", "dev")
-    first = chalice_ci(*arguments, cwd=repository)
-    again = chalice_ci(*arguments, cwd=repository)
-    assert said in first.err
+    first = chalice_ci("diff", cwd=repository)
+    again = chalice_ci("diff", cwd=repository)
+    assert first.err.count(said) == 2  # a stage each
+    assert first.err.count("reading the files of") == 1
     assert said not in again.err
     assert again.out.partition("time ")[0] == first.out.partition("time ")[0]

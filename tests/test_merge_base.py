@@ -181,5 +181,6 @@ def test_no_file_is_written_through_a_link_of_the_same_tree(repository, tmp_path
 def test_a_submodule_is_left_out(repository, tmp_path):
     oid = blob(repository, "x")
     odd = tree(repository, ("160000", "commit", "1" * 40, "sub"), ("100644", "blob", oid, "f"))
-    write_tree(objects_of(repository, tmp_path), odd, tmp_path / "files")
+    left = write_tree(objects_of(repository, tmp_path), odd, tmp_path / "files")
+    assert left == ("sub",)
     assert [file.name for file in (tmp_path / "files").iterdir()] == ["f"]
