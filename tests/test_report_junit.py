@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-import xmltodict
 from hypothesis import HealthCheck, given, settings
+from junitparser import Error, Failure, JUnitXml
 
 from chalice_ci.findings import Finding, Severity
 from chalice_ci.report import junit
@@ -40,12 +40,23 @@ def test_a_full_report_has_a_suite_per_app_and_stage() -> None:
     assert root.find("testsuite[@name='orders.staging']/testcase/skipped") is not None
 
 
-def test_a_second_reader_sees_the_same() -> None:
-    read = xmltodict.parse(junit.render(FULL))
-    dev = read["testsuites"]["testsuite"][1]
-    assert (dev["@name"], dev["@failures"]) == ("orders.dev", "1")
-    properties = {item["@name"]: item["@value"] for item in dev["properties"]["property"]}
-    assert properties["isolation"] == "partial"
+def test_a_second_library_reads_the_same() -> None:
+    read = JUnitXml.fromstring(junit.render(FULL).encode())
+    assert isinstance(read, JUnitXml)
+    assert (read.failures, read.errors, read.tests) == (1, 1, sum(len(suite) for suite in read))
+    dev = next(suite for suite in read if suite.name == "orders.dev")
+    told = {one.name: one.value for one in dev.properties()}  # type: ignore[no-untyped-call]
+    assert told["isolation"] == "partial"
+    (failed,) = (case for case in dev if case.is_failure)
+    (failure,) = failed.result
+    assert (failure.type, isinstance(failure, Failure)) == ("experimental-feature", True)
+    assert "update(['WEBSOCKETS'])" in failure.text
+    prod = next(suite for suite in read if suite.name == "orders.prod")
+    assert [one.type for case in prod for one in case.result if isinstance(one, Error)] == [
+        "aws-failed"
+    ]
+    staging = next(suite for suite in read if suite.name == "orders.staging")
+    assert any(case.is_skipped for case in staging)
 
 
 def test_every_group_without_findings_is_a_case_that_passed() -> None:
@@ -93,7 +104,10 @@ def test_an_empty_report_has_a_suite_that_passed() -> None:
 def test_hostile_texts_leave_well_formed_xml_with_the_right_counts(report: Report) -> None:
     text = junit.render(report)
     root = ET.fromstring(text)
-    xmltodict.parse(text)
+    read = JUnitXml.fromstring(text.encode())
+    assert sum(case.is_failure for suite in read for case in suite) == len(
+        root.findall("testsuite/testcase[failure]")
+    )
     errors = [f for f in report.all_findings if f.severity is Severity.ERROR]
     assert len(root.findall("testsuite/testcase/failure")) == len(errors)
     assert root.get("failures") == str(len(errors))
