@@ -72,7 +72,11 @@ class Client(TypedAWSClient):
     def _client(self, service_name: str) -> Any:
         # A session of botocore's makes one client at a time.
         with self._making:
-            return super()._client(service_name)
+            client = super()._client(service_name)
+            # Made when they are first asked for: two threads at once would get other classes than
+            # what is raised later, and nobody would catch it.
+            _ = client.exceptions
+            return client
 
     # -- looking ------------------------------------------------------------------------------
 
