@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from chalice_ci.local import EmbeddedAWS, Endpoint
+from chalice_ci.state.journal import Journal
+from chalice_ci.state.lease import opened
 from chalice_ci.state.local import LocalStore
 from chalice_ci.state.store import StateKey
 from support.awsclients import clients_of
@@ -251,11 +253,6 @@ class Stage:
         path = self.folder / "deploy.log"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    @property
-    def mutations(self) -> int:
-        """How many calls that change something were served."""
-        return sum(1 for call in self.aws.calls() if call["mutating"])
-
     def standing(self) -> Any:
         """All resources, with the names that AWS gave out replaced by those of the shape."""
         text = json.dumps(self.lab.listing(self.aws), default=str)
@@ -277,9 +274,15 @@ class Stage:
             resources = stored.state.resources
         return sorted((str(r["resource_type"]), str(r["name"])) for r in resources)
 
-    def has_open_journal(self) -> bool:
-        """Whether a deploy is going on or was left unfinished, as the local store says."""
-        return LocalStore(self.folder / "states").read(KEY).journal.raw is not None
+    def unrecorded(self) -> set[str]:
+        """What is there and not in the state, whatever else is recorded; of a local store."""
+        stored = LocalStore(self.folder / "states").read(KEY)
+        text = "" if stored.state is None else json.dumps(stored.state.resources)
+        return {one for one in self.lab.identifiers(self.aws) if one not in text}
+
+    def journal(self) -> Journal | None:
+        """What a deploy that goes on or was left unfinished wrote into the local store."""
+        return opened(KEY, LocalStore(self.folder / "states").read(KEY).journal)
 
 
 def _identifiers(clients: Clients) -> Iterator[str]:

@@ -25,11 +25,11 @@ import pytest
 from chalice_ci.local import EmbeddedAWS, Endpoint, LocalMode
 from crash.counts import Count
 from crash.lab import App, Ended, Lab, Running, Stage, app_of
+from crash.story import ALL
 from support.chalicecli import kept_folder
 from support.commandline import command, commit, environ, git
 from support.shapes import BY_NAME, copy_shape
 
-ALL = os.environ.get("CRASH_DEPTH") == "all"
 MOMENTS = 200 if ALL else 21
 AT_ONCE = 3
 SLOW = LocalMode(pend=0.3, upd=0.3, role=1.0, lat=0.03, strict=True)

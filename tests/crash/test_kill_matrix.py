@@ -14,20 +14,16 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crash.counts import Count
-from crash.lab import OPERATIONS, Lab, Stage, app_of, difference
-from support.shapes import BY_NAME
+from crash.lab import OPERATIONS
+from crash.story import ALL, Beginning, Stories, Story, at
 
-ALL = os.environ.get("CRASH_DEPTH") == "all"
 SHAPES = os.environ.get(
     "CRASH_SHAPES",
     "rest sqs automatic_layer schedule sns s3_event kinesis dynamodb websockets authorizers "
@@ -39,97 +35,6 @@ KINDS: Mapping[str, dict[str, Any]] = {
     "killed after": {"when": "after", "action": "kill"},
     "answer lost": {"when": "after", "action": "drop"},
 }
-
-
-def at(fault: Mapping[str, Any], nth: int) -> Callable[[int], Sequence[Mapping[str, Any]]]:
-    """The order of a fault for a deploy's process."""
-    return lambda pid: [{**fault, "nth": nth, "pid": pid}]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Beginning:
-    """A stage before an operation, and what the operation comes to when nobody disturbs it."""
-
-    stage: Stage
-    operation: str
-    calls: int
-    standing: Mapping[str, Any]
-    recorded: Sequence[tuple[str, str]]
-
-    def wrong(self, stage: Stage, ended: object, again: Any) -> object:
-        """What is not as it should be after the last deploy of a point; None when all is."""
-        if not again.done:
-            return (ended, again, stage.log[-4000:])
-        standing, recorded = stage.standing(), stage.recorded()
-        if standing != self.standing:
-            return (ended, difference(self.standing, standing))
-        return None if recorded == self.recorded else (ended, recorded)
-
-
-@dataclass
-class Story:
-    """One shape with one kind of store, from nothing to what each operation leaves."""
-
-    lab: Lab
-    shape: str
-    store: str
-    folder: Path
-    stack: ExitStack
-    stages: dict[str, Stage] = field(default_factory=dict)
-    number: int = 0
-
-    def beginning(self, operation: str) -> Beginning:
-        stage = self._before(operation)
-        with stage.copy(self.new_folder()) as undisturbed:
-            undisturbed.must(operation)
-            return Beginning(
-                stage=stage,
-                operation=operation,
-                calls=undisturbed.mutations,
-                standing=undisturbed.standing(),
-                recorded=undisturbed.recorded(),
-            )
-
-    def new_folder(self) -> Path:
-        self.number += 1
-        return self.folder / str(self.number)
-
-    def _before(self, operation: str) -> Stage:
-        if operation not in self.stages:
-            self.stages[operation] = self._made(operation)
-        return self.stages[operation]
-
-    def _made(self, operation: str) -> Stage:
-        if operation == OPERATIONS[0]:
-            aws = self.stack.enter_context(self.lab.aws.copy())
-            app = app_of(BY_NAME[self.shape], aws, self.folder / "app")
-            return Stage.new(self.lab, app, aws, self.new_folder(), store=self.store)
-        before = OPERATIONS[OPERATIONS.index(operation) - 1]
-        stage = self._before(before)
-        after = self.stack.enter_context(stage.copy(self.new_folder()))
-        after.must(before)
-        return after
-
-
-@pytest.fixture(scope="module")
-def stories(
-    lab: Lab, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str, str], Story]]:
-    """The story of a shape and a store; one at a time is kept."""
-    kept: dict[tuple[str, str], Story] = {}
-
-    def told(shape: str, store: str) -> Story:
-        if (shape, store) not in kept:
-            for story in kept.values():
-                story.stack.close()
-            kept.clear()
-            folder = tmp_path_factory.mktemp(f"{shape}-{store}")
-            kept[shape, store] = Story(lab, shape, store, folder, ExitStack())
-        return kept[shape, store]
-
-    yield told
-    for story in kept.values():
-        story.stack.close()
 
 
 def cases() -> Iterator[Any]:
@@ -155,7 +60,7 @@ def test_the_next_deploy_ends_where_an_undisturbed_one_ends(
     shape: str,
     store: str,
     operation: str,
-    stories: Callable[[str, str], Story],
+    stories: Stories,
     count: Count,
 ) -> None:
     story = stories(shape, store)
@@ -204,7 +109,7 @@ def _crashed(
     return wrong, int(first.killed and second.killed)
 
 
-def test_the_worker_can_be_killed(stories: Callable[[str, str], Story]) -> None:
+def test_the_worker_can_be_killed(stories: Stories) -> None:
     """Else all points would be undisturbed deploys."""
     story = stories("rest", "local")
     with story.beginning("create").stage.copy(story.new_folder()) as stage:
@@ -214,4 +119,4 @@ def test_the_worker_can_be_killed(stories: Callable[[str, str], Story]) -> None:
         # The deployer outlives its parent for a moment, in which it may repeat that call.
         made = {call["operation"] for call in stage.aws.calls() if call["mutating"]}
         assert made == {"CreateRole", "PutRolePolicy"}
-        assert stage.has_open_journal()
+        assert stage.journal() is not None
