@@ -111,7 +111,8 @@ class Ended:
     def jobs(self) -> dict[str, bool]:
         """The jobs that ran, by name, and whether each succeeded."""
         found = re.findall(r"^\[[^\]]*/([^\]]+?)\s*\].*Job (succeeded|failed)", self.said, re.M)
-        return {name: how == "succeeded" for name, how in found}
+        # `act` numbers the jobs of a matrix.
+        return {re.sub(r"-\d+$", "", name): how == "succeeded" for name, how in found}
 
 
 @dataclass(frozen=True, kw_only=True)
