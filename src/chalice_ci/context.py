@@ -82,6 +82,19 @@ class PullRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportedRun:
+    """The run that a `workflow_run` is about: what GitHub says it ran on.
+
+    `repository` is the head's, "owner/name", empty when it is gone. `event` is what started it.
+    """
+
+    head_sha: str
+    head_branch: str
+    repository: str = ""
+    event: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """What happened, to which ref, and whether it is trusted.
 
@@ -92,6 +105,8 @@ class Context:
 
     Without trust there is no credential and no step in AWS; `trust` is the reason in words.
     `superseded` says why a pull request's preview is not this run's any more, empty when it is.
+    `reported` is the run that a `workflow_run` is about; `retells` says that this run only tells on
+    a pull request what that one reported.
     """
 
     system: System = System.LOCAL
@@ -115,6 +130,13 @@ class Context:
     trusted: bool = True
     trust: str = ""
     superseded: str = ""
+    reported: ReportedRun | None = None
+    retells: bool = False
+
+    @property
+    def may_tell(self) -> bool:
+        """Whether the forge may be told anything in this run's name."""
+        return self.trusted or self.retells
 
     @property
     def repository_url(self) -> str:
@@ -205,6 +227,22 @@ def _github(
         api_url=_address(env, "GITHUB_API_URL"),
         trusted=trusted,
         trust=trust,
+        reported=_reported(said) if event == "workflow_run" else None,
+    )
+
+
+def _reported(said: _Node) -> ReportedRun | None:
+    run = said.maybe("workflow_run")
+    if run is None:
+        return None
+    head = run.maybe("head_repository")
+    return ReportedRun(
+        head_sha=run.text("head_sha", _SHA, "a commit id"),
+        head_branch=run.text("head_branch", _REF, "the name of a branch", default=""),
+        repository=""
+        if head is None
+        else head.text("full_name", _REPOSITORY, "the name of a repository", default=""),
+        event=run.text("event", _EVENT, "the name of an event", default=""),
     )
 
 

@@ -16,6 +16,7 @@ from chalice_ci.scene import Scene
 
 _DOING = {
     Intent.CHECK: "checking…",
+    Intent.REHEARSE: "rehearsing…",
     Intent.PLAN: "planning…",
     Intent.DEPLOY: "deploying…",
     Intent.REMOVE: "deleting…",
@@ -124,7 +125,7 @@ class Conversation:
     def _say(self, text: Callable[[tuple[Past, ...]], str], *, ended: str = "") -> str:
         """Write the comment, with the runs before this one; `ended` is how this one came out."""
         scene, pull = self.scene, self.scene.context.pull_request
-        if scene.forge is None or pull is None or not scene.context.trusted or not scene.comments:
+        if scene.forge is None or pull is None or not scene.context.may_tell or not scene.comments:
             return ""
         try:
             standing = scene.forge.sticky_comment(pull.number)

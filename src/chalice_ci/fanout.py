@@ -21,6 +21,7 @@ from chalice_ci.report.annotations import file_command
 from chalice_ci.report.fold import CannotFold, Expected, folded
 from chalice_ci.report.reading import MAX_BYTES, ReportDamaged, read_report
 from chalice_ci.report.report import Intent, Report
+from chalice_ci.retelling import as_claimed
 from chalice_ci.route import Wish
 from chalice_ci.run import Run
 
@@ -82,6 +83,7 @@ def fold_reports(run: Run) -> tuple[Report, str]:
         ) from problem
     if not report.results and report.failure is None:
         report = replace(report, notes=(*report.notes, NOTHING))
+    report = as_claimed(report, run.context)
     return report, Conversation(scene=run).tell(report)
 
 

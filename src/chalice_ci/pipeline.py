@@ -79,7 +79,7 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
             finish_what_was_left(run)
             return ExitCode.OK
         try:
-            refuse_foreign_code(run.context)
+            refuse_foreign_code(run.context, verb)
             _refuse_untrusted(verb, run.context)
             refuse_key_in_pull_request(run.context, given=bool(inputs.text(SIGNING_KEY)))
             note_the_beginning(run)
@@ -126,7 +126,7 @@ def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: Wor
 
 _TOUCHES_AWS = frozenset(
     {
-        *("plan", "deploy", "delete", "state recover", "state unlock"),
+        *("plan", "deploy", "rollback", "delete", "state recover", "state unlock"),
         *("preview up", "preview down", "preview sweep"),
     }
 )
@@ -222,6 +222,12 @@ def _deploy_plan(run: Run, path: Path) -> Result:
     return guarded(run, job, partial(deploy_plan, run, job, opened))
 
 
+def _rollback(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    from chalice_ci.rolling_back import roll_back
+
+    return roll_back(run, _wish(run))
+
+
 def _delete(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
     from chalice_ci.applying import delete_stage
 
@@ -251,10 +257,10 @@ def _url(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
     return stage_urls(run, _wish(run))
 
 
-def _show(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+def _show(run: Run, given: Mapping[str, str]) -> tuple[Result, ...]:
     from chalice_ci.recorded import show_states
 
-    return show_states(run, _wish(run))
+    return show_states(run, _wish(run), verify=bool(given.get("verify")))
 
 
 def _pull(run: Run, given: Mapping[str, str]) -> tuple[Result, ...]:
@@ -314,13 +320,25 @@ def _matrix(run: Run, _: Mapping[str, str]) -> None:
 
 def _report(run: Run, _: Mapping[str, str]) -> Reaction:
     from chalice_ci.fanout import fold_reports
+    from chalice_ci.retelling import retold
 
-    report, comment_url = fold_reports(run)
+    report, comment_url = fold_reports(replace(run, context=retold(run.context, run.forge)))
     return Reaction(report=report, comment_url=comment_url)
 
 
 COMMANDS = (
-    *("run", "check", "package", "diff", "plan", "deploy", "delete", "url", "state show"),
+    *(
+        "run",
+        "check",
+        "package",
+        "diff",
+        "plan",
+        "deploy",
+        "rollback",
+        "delete",
+        "url",
+        "state show",
+    ),
     *("matrix", "report", "preview up", "preview down", "preview sweep"),
 )
 """The verbs that the action's `command` takes: those without arguments of their own."""
@@ -337,6 +355,7 @@ _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Rea
     "diff": _diff,
     "plan": _plan,
     "deploy": _deploy,
+    "rollback": _rollback,
     "delete": _delete,
     "policy": _policy,
     "doctor": _doctor,
@@ -355,6 +374,7 @@ _INTENTS: Mapping[str, Intent] = {
     "diff": Intent.PACKAGE,
     "plan": Intent.PLAN,
     "deploy": Intent.DEPLOY,
+    "rollback": Intent.DEPLOY,
     "delete": Intent.REMOVE,
     "url": Intent.READ,
     "state show": Intent.READ,
@@ -401,7 +421,7 @@ def _run(verb: str, inputs: Inputs, world: World, secrets: Secrets) -> Iterator[
     with scratch_folder() as work_dir:
         arrival = None
         try:
-            arrival = _arrived(scene, work_dir)
+            arrival = _arrived(scene, work_dir, verb)
             run = _configured(arrival, work_dir)
         except UserError as error:
             if verb != "action-post":
@@ -433,7 +453,7 @@ class _Arrival:
     git: GitReader | None
 
 
-def _arrived(scene: Scene, work_dir: Path) -> _Arrival:
+def _arrived(scene: Scene, work_dir: Path, verb: str) -> _Arrival:
     world, inputs = scene.world, scene.inputs
     reader = _reader(world, work_dir)
     checkout = read_checkout(world.cwd / (inputs.path(PROJECT_DIR) or "."), reader)
@@ -443,6 +463,7 @@ def _arrived(scene: Scene, work_dir: Path) -> _Arrival:
         env=world.env,
         token=inputs.text(GITHUB_TOKEN) or world.env.get("GITHUB_TOKEN", ""),
         folder=_absolute(world, inputs.path(LOCAL_FORGE)),
+        retells=verb == "report" and context.reported is not None,
     )
     return _Arrival(
         scene=replace(scene, context=context, forge=connection.forge),

@@ -6,7 +6,7 @@ goes. `preview up`, `down` and `sweep` do a part of the same by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -113,7 +113,7 @@ def _do(run: Run, tasks: Sequence[Task], desk: Desk) -> tuple[Result, ...]:
     built: dict[int, Built | Result] = {}
     results: dict[int, Result] = {}
     for number, task in enumerate(tasks):
-        if task.intent is Intent.CHECK:
+        if task.intent in (Intent.CHECK, Intent.REHEARSE):
             built[number] = _compared(run, task.job, checked(run, task.job))
             continue
         stopped = stopped_by(run, task.job, results.values())
@@ -122,11 +122,36 @@ def _do(run: Run, tasks: Sequence[Task], desk: Desk) -> tuple[Result, ...]:
             continue
         results[number] = guarded(run, task.job, partial(desk.perform, task))
     together = dict(zip(built, check_built(run, built.values()), strict=True))
+    if run.context.event == "schedule":
+        # Late: it asks AWS, and only a schedule asks this.
+        from chalice_ci.drift import with_drift
+
+        for number, result in together.items():
+            job = tasks[number].job
+            together[number] = guarded(run, job, partial(with_drift, run, job, result))
     done = results | together
-    return tuple(
-        _with_outlook(run, task.job, replace(done[n], intent=task.intent))
-        for n, task in enumerate(tasks)
-    )
+    rehearsing = [n for n, task in enumerate(tasks) if task.intent is Intent.REHEARSE]
+    told = {n: replace(done[n], intent=task.intent) for n, task in enumerate(tasks)}
+    told |= _rehearsed(run, {n: (built[n], told[n]) for n in rehearsing})
+    return tuple(_with_outlook(run, task.job, told[n]) for n, task in enumerate(tasks))
+
+
+def _rehearsed(
+    run: Run, checks: Mapping[int, tuple[Built | Result, Result]]
+) -> Mapping[int, Result]:
+    """Deploy what can be deployed on an embedded AWS; the results by their numbers."""
+    if not checks:
+        return {}
+    # Late: only for pull requests of strangers.
+    from chalice_ci.rehearsal import Rehearsals
+
+    with Rehearsals.open(run) as rehearsals:
+        return {
+            number: replace(result, intent=Intent.CHECK)
+            if isinstance(built, Result)
+            else guarded(run, built.job, partial(rehearsals.rehearsed, built, result))
+            for number, (built, result) in checks.items()
+        }
 
 
 def _with_outlook(run: Run, job: Job, result: Result) -> Result:

@@ -172,11 +172,11 @@ def route_event(
     )
 
 
-def refuse_foreign_code(context: Context) -> None:
+def refuse_foreign_code(context: Context, verb: str = "") -> None:
     """Raise UsageError when this event brings secrets to a run that may hold foreign code.
 
     To be asked before any app is loaded, whatever the verb. A closed pull request passes: taking
-    its preview down needs no code.
+    its preview down needs no code. So does `report`, which reads data only.
     """
     if context.event == "pull_request_target":
         pull = context.pull_request
@@ -189,13 +189,14 @@ def refuse_foreign_code(context: Context) -> None:
             fix="Use `on: pull_request`: for a fork it runs without secrets, which is enough to "
             "check. Only `types: [closed]` of pull_request_target takes a preview down.",
         )
-    if context.event == "workflow_run":
+    if context.event == "workflow_run" and verb != "report":
         raise UsageError(
             "`workflow_run` runs with this repository's secrets after a workflow that may have "
             "been a fork's. No app is loaded in it.",
             where="the workflow's `on:`",
             fix="Use `on: push` for the branches that deploy and `on: pull_request` for the rest; "
-            "to wait for tests, put them into a job that this one `needs`.",
+            "to wait for tests, put them into a job that this one `needs`. Only `command: report` "
+            "works here: it tells on the pull request what the other workflow reported.",
         )
 
 
@@ -262,7 +263,7 @@ class _Router:
         preview = self.config.preview
         if not self.context.trusted:
             told = " It gets no preview." if preview is not None else ""
-            return Routed(tasks=checks, notes=(f"{self.context.trust}{told}",))
+            return Routed(tasks=self._rehearsing(checks), notes=(f"{self.context.trust}{told}",))
         if preview is None or not self._wants_preview(pull):
             return Routed(tasks=checks)
         if preview.label is None or preview.label in pull.labels:
@@ -274,6 +275,24 @@ class _Router:
         note = f"No preview: the pull request does not have the label `{preview.label}`."
         down = self._left_standing(pull)
         return Routed(tasks=(*checks, *down), notes=(note,))
+
+    def _rehearsing(self, checks: tuple[Task, ...]) -> tuple[Task, ...]:
+        """The checks, of which one of each app goes on to a deployment that touches no account.
+
+        That of the stage that previews are like, else the first.
+        """
+        like = self.config.preview.like if self.config.preview else None
+        chosen: dict[str, str] = {}
+        for task in checks:
+            app, stage = task.job.app.name, task.job.stage
+            if app not in chosen or stage == like:
+                chosen[app] = stage
+        return tuple(
+            replace(task, intent=Intent.REHEARSE)
+            if chosen[task.job.app.name] == task.job.stage
+            else task
+            for task in checks
+        )
 
     def _closed(self, pull: PullRequest) -> Routed:
         if not self._wants_preview(pull) or (self.config.preview is None and not self.standing):

@@ -1226,6 +1226,55 @@ _DIFFERENCE = (
             "`allow-destructive: true` for that run. Previews need neither."
         ),
     ),
+    Rule(
+        name="drift",
+        title="Something of a deployed stage was changed or removed outside",
+        group=Group.DIFFERENCE,
+        severity=Severity.WARNING,
+        explanation=(
+            "The plan of the last release is made again against what is live. What it would do is\n"
+            "not as that deployment left it: somebody changed it in the console, or with another\n"
+            "tool, or deleted it. `plan` and a scheduled `run` look.\n"
+            "The next deployment puts it right, so a change that is wanted has to be in the app."
+        ),
+        before="memory of `worker`: 512 MB in config.json, 1024 MB in AWS",
+        after="memory of `worker`: 1024 MB in config.json and in AWS",
+        language="text",
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
+    Rule(
+        name="provenance",
+        title="A live stage is not what its record says",
+        group=Group.DIFFERENCE,
+        severity=Severity.ERROR,
+        explanation=(
+            "`state show --verify` compares the recorded release with the code digests that\n"
+            "Lambda tells, and with what the recorded commit builds. A difference means that code\n"
+            "was put there by something else than a deployment, that the record was changed, or\n"
+            "that the package can't be made again because something is not pinned."
+        ),
+        before="live app package 9f3c1ab..., release 71be2d0...",
+        after="live app package 71be2d0..., release 71be2d0...",
+        language="text",
+        allow="There is nothing to allow: deploy the commit that should be there.",
+    ),
+)
+
+_REHEARSAL = (
+    Rule(
+        name="rehearsal-stopped",
+        title="A rehearsal on the embedded AWS stopped",
+        group=Group.DIFFERENCE,
+        severity=Severity.WARNING,
+        explanation=(
+            "A pull request from a fork gets no credential, so its deployment is rehearsed on an\n"
+            "AWS inside the run. That one is no account: what stops there may be its own fault,\n"
+            "and may be what an account would refuse too."
+        ),
+        before='@app.schedule("rate(0 hours)")\ndef often(event):\n    ...',
+        after='@app.schedule("rate(1 hour)")\ndef often(event):\n    ...',
+        allow="It is a warning: it does not fail the build unless `fail-on` says so.",
+    ),
 )
 
 _PERMISSIONS = (
@@ -1288,6 +1337,7 @@ RULES: dict[str, Rule] = {
         *_COLLISIONS,
         *_PACKAGE,
         *_DIFFERENCE,
+        *_REHEARSAL,
         *_PERMISSIONS,
         *DOCTOR,
     )

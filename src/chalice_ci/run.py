@@ -53,7 +53,7 @@ class Cloud(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Scene):
-    """What the verbs share. `work_dir` ends with the run, `opening` finds the recorded states, in an
+    """What the verbs share. `work_dir` ends with the run, `opening` finds the recorded states in an
     environment that has the credentials for them.
 
     What not every verb needs is imported by who needs it.

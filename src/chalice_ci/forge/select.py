@@ -29,11 +29,17 @@ class Connection:
 
 
 def connect(
-    context: Context, *, env: Mapping[str, str], token: str, folder: Path | None
+    context: Context,
+    *,
+    env: Mapping[str, str],
+    token: str,
+    folder: Path | None,
+    retells: bool = False,
 ) -> Connection:
     """The folder that plays the forge, GitHub with a token, or nothing.
 
     A run that is not trusted only reads files: nothing of a fork's may speak for the repository.
+    One that `retells` holds no code of a fork's: it tells what another run reported.
     """
     # Late: most runs need neither, and PyGithub takes a while.
     if folder is not None:
@@ -43,12 +49,14 @@ def connect(
         return Connection(forge=local, approvals=local)
     if context.system is not System.GITHUB or not token:
         return Connection()
-    if not context.trusted and context.pull_request is None:
+    if not context.trusted and context.pull_request is None and not retells:
         return Connection()
     from chalice_ci.forge.github import GitHubData, GitHubForge, open_github
 
     api = open_github(env, token=token)
     files = GitHubData(api)
+    if retells:
+        return Connection(forge=GitHubForge(api))
     if not context.trusted:
         return Connection(files=files)
     return Connection(forge=GitHubForge(api), api=api, files=files)

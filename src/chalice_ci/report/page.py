@@ -669,6 +669,8 @@ def _good_words(result: Result) -> str:
             return "✅ unchanged"
         case Intent.CHECK:
             return "✅ fit to deploy"
+        case Intent.REHEARSE:
+            return "✅ fit to deploy, rehearsed"
         case Intent.PACKAGE:
             return "📦 packaged"
         case Intent.PLAN:

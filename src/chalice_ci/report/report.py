@@ -44,6 +44,8 @@ class Intent(StrEnum):
     """What a run wants of an app and stage."""
 
     CHECK = "check"
+    REHEARSE = "rehearse"
+    """Check, and deploy to an embedded AWS that ends with the run."""
     PACKAGE = "package"
     PLAN = "plan"
     DEPLOY = "deploy"
