@@ -1,12 +1,14 @@
 """`chalice-ci deploy` against `chalice deploy`, on an AWS that takes its time: paired in one run.
 
-    python benchmarks/bench_deploy.py [--functions 1 10 50] [--mode aws-like|latency|rate]
-                                      [--json FILE] [--check]
+    python benchmarks/bench_deploy.py [--functions 1 10 50] [--mode aws-like|latency|rate|busy]
+                                      [--payload MB] [--bucket] [--json FILE] [--check]
 
 The embedded AWS delays as people see it on AWS (assumptions, not measurements of AWS): a function
 is pending for 1 s, updating for 1 s, a role can be used after 8 s, a call takes 50 ms. `latency`
-leaves only the 50 ms, `rate` throttles Lambda at 15 calls a second. Apps have N functions with one
-role, and no dependencies. Situations:
+leaves only the 50 ms, `rate` throttles each service at 15 calls a second besides, `busy` is both:
+AWS-like and throttled. Apps have N functions with one role, and no dependencies; `--payload` puts a
+file of that many megabytes, which nothing compresses, into the package, `--bucket` lets chalice-ci
+upload through S3. What the embedded AWS imports at its first calls is imported before. Situations:
 
 - first: nothing is there.
 - change: app.py was edited, so each function has other code.
@@ -24,12 +26,14 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import boto3
 
@@ -43,6 +47,7 @@ MODES = {
     "aws-like": LocalMode.aws_like(),
     "latency": LocalMode(lat=0.05),
     "rate": LocalMode(lat=0.05, rate=15.0),
+    "busy": replace(LocalMode.aws_like(), rate=15.0),
 }
 # How many times as fast as Chalice; by mode, functions and situation.
 FLOORS: Mapping[tuple[str, int, str], float] = {
@@ -52,6 +57,9 @@ FLOORS: Mapping[tuple[str, int, str], float] = {
     ("latency", 50, "change"): 5.0,
 }
 SAME_SECONDS = 2.0
+# How much more memory any number of functions may take than the smallest measured number does.
+MEMORY_RATIO = 1.25
+BUCKET = "bench-packages"
 _MIB = 1024 * 1024
 
 
@@ -71,8 +79,10 @@ class Deployed:
     throttled: int
 
 
-def write_app(folder: Path, functions: int, *, edition: int) -> None:
-    """An app with that many scheduled functions."""
+def write_app(
+    folder: Path, functions: int, *, edition: int, payload: int = 0, bucket: bool = False
+) -> None:
+    """An app with that many functions, and so many megabytes beside its code."""
     lines = ["from chalice import Chalice", "", f"EDITION = {edition}", 'app = Chalice("bench")']
     for number in range(functions):
         lines += [
@@ -83,6 +93,16 @@ def write_app(folder: Path, functions: int, *, edition: int) -> None:
         ]
     (folder / "app.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "requirements.txt").write_text("", encoding="utf-8")
+    if payload:
+        library = folder / "chalicelib"
+        library.mkdir(exist_ok=True)
+        (library / "__init__.py").touch()
+        # The same bytes in each edition and for both tools.
+        (library / "model.bin").write_bytes(random.Random(0).randbytes(payload * 1_000_000))
+    if bucket:
+        (folder / "chalice-ci.yml").write_text(
+            f"version: 1\nstages:\n  dev: {{package-bucket: {BUCKET}}}\n", encoding="utf-8"
+        )
     chalice = folder / ".chalice"
     chalice.mkdir(exist_ok=True)
     config = {
@@ -101,7 +121,15 @@ def command(tool: str, cache: Path) -> list[str]:
     return [*ours, "--cache-dir", str(cache), "--allow-unsandboxed", "--quiet"]
 
 
-def measured(tool: str, functions: int, mode: LocalMode, cache: Path) -> Iterator[Deployed]:
+def measured(
+    tool: str,
+    functions: int,
+    mode: LocalMode,
+    cache: Path,
+    *,
+    payload: int = 0,
+    bucket: bool = False,
+) -> Iterator[Deployed]:
     """First deploy, changed code, nothing changed, in an AWS of its own."""
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         project = Path(temporary) / "app"
@@ -113,9 +141,11 @@ def measured(tool: str, functions: int, mode: LocalMode, cache: Path) -> Iterato
                 **aws.environ,
                 "PYTHONDONTWRITEBYTECODE": "1",
             }
-            for situation in SITUATIONS:
+            _warm_up(aws)
+            through = bucket and tool == "chalice-ci"
+            for edition, situation in enumerate(SITUATIONS):
                 if situation != "same":
-                    write_app(project, functions, edition=SITUATIONS.index(situation))
+                    write_app(project, functions, edition=edition, payload=payload, bucket=through)
                 aws.forget_calls()
                 cost = alone(command(tool, cache), env, project)
                 if cost.code != 0:
@@ -148,13 +178,23 @@ def _deployed(tool: str, functions: int, situation: str, cost: Cost, aws: Embedd
     )
 
 
-def _check(aws: EmbeddedAWS, functions: int) -> None:
+def _client(aws: EmbeddedAWS, service: str) -> Any:
     session = boto3.Session("embedded", "embedded", region_name=REGION)
+    return session.client(service, endpoint_url=aws.endpoint_url)
+
+
+def _warm_up(aws: EmbeddedAWS) -> None:
+    """moto imports a service at its first call, for most of a second: AWS does not."""
+    _client(aws, "sts").get_caller_identity()
+    _client(aws, "iam").list_roles()
+    _client(aws, "lambda").list_functions()
+    _client(aws, "s3").create_bucket(Bucket=BUCKET)
+
+
+def _check(aws: EmbeddedAWS, functions: int) -> None:
     found = [
         function
-        for page in session.client("lambda", endpoint_url=aws.endpoint_url)
-        .get_paginator("list_functions")
-        .paginate()
+        for page in _client(aws, "lambda").get_paginator("list_functions").paginate()
         for function in page["Functions"]
     ]
     if len(found) != functions or len({one["CodeSha256"] for one in found}) != 1:
@@ -191,8 +231,18 @@ def below_floor(rows: Sequence[Deployed], mode: str) -> Iterator[str]:
             yield f"{functions} {situation}: {plain.wall / row.wall:.1f}x, floor {floor}x"
         if situation == "same" and row.mutating:
             yield f"{functions} same: {row.mutating} mutating calls"
+        if situation == "same" and row.sent:
+            yield f"{functions} same: {row.sent} bytes sent"
         if situation == "same" and functions == 1 and row.wall > SAME_SECONDS:
             yield f"1 same: {row.wall} s, floor {SAME_SECONDS} s"
+        if row.sent > plain.sent:
+            yield f"{functions} {situation}: {row.sent} bytes sent, by Chalice {plain.sent}"
+        fewest = by[min(functions for functions, _, _ in by), situation, tool]
+        if row.peak_mib > fewest.peak_mib * MEMORY_RATIO:
+            yield (
+                f"{functions} {situation}: {row.peak_mib} MiB, {fewest.functions} functions "
+                f"{fewest.peak_mib} MiB"
+            )
 
 
 def main() -> None:
@@ -200,6 +250,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--functions", type=int, nargs="+", default=[1, 10, 50])
     parser.add_argument("--mode", choices=sorted(MODES), default="aws-like")
+    parser.add_argument("--payload", type=int, default=0, metavar="MB")
+    parser.add_argument("--bucket", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
@@ -211,7 +263,14 @@ def main() -> None:
         list(measured("chalice-ci", 1, LocalMode(), cache))
         for functions in asked.functions:
             for tool in TOOLS:
-                for row in measured(tool, functions, MODES[asked.mode], cache):
+                for row in measured(
+                    tool,
+                    functions,
+                    MODES[asked.mode],
+                    cache,
+                    payload=asked.payload,
+                    bucket=asked.bucket,
+                ):
                     rows.append(row)
                     print(asdict(row), file=sys.stderr)
     finally:

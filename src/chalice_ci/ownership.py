@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConfigChainFactory
@@ -197,6 +196,9 @@ def clients_of(environ: Mapping[str, str], region: str) -> Clients:
     process's own environment. Last of all the instance's role is asked for, unless
     AWS_EC2_METADATA_DISABLED is "true".
     """
+    # Late: it imports what uploads to S3 in parts, and only a deploy that changes something asks.
+    import boto3
+
     core = botocore.session.Session()
     # What is set to nothing counts as not set, as for the command line.
     named = {name: value for name, value in environ.items() if value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -40,6 +41,19 @@ class _Handler(MotoRequestHandler):
         """Say nothing."""
 
 
+class _Dispatcher(DomainDispatcherApplication):
+    """Finds moto's service for a request."""
+
+    def __init__(self, create_app: Callable[..., Any]) -> None:
+        super().__init__(create_app)
+        # moto lists its own folder for each request, for a third of the time that it takes.
+        self._backend_for_host = functools.cache(super().get_backend_for_host)
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        """The service that a host name stands for."""
+        return self._backend_for_host(host)
+
+
 class Server:
     """A listening server; `serve` blocks until `stop` is called."""
 
@@ -59,7 +73,7 @@ class Server:
         self._instance = instance
         self._mode = mode
         control = Control(health=self._health, copy=self._copy)
-        self.front = Front(DomainDispatcherApplication(create_backend_app), control, mode=mode)
+        self.front = Front(_Dispatcher(create_backend_app), control, mode=mode)
         control.journal, control.faults = self.front.journal, self.front.faults
         self._host = host
         self._listen(port)

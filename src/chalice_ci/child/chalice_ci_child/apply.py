@@ -44,7 +44,7 @@ from . import codec
 from .calls import Calls, Ended, Pipe, Refused, Stopped
 from .client import Client
 from .execution import Run
-from .pace import WIDEST
+from .pace import WIDEST_READS
 from .planning import Planned, make_plan
 
 FRESH_SECONDS = 60.0
@@ -120,7 +120,7 @@ class _Deployer:
         self._session = botocore.session.Session()
         if not os.environ.get("AWS_DATA_PATH"):
             self._session.register_component("data_loader", models)
-        self._session.set_default_client_config(Config(max_pool_connections=WIDEST))
+        self._session.set_default_client_config(Config(max_pool_connections=WIDEST_READS))
         self._calls.watch(self._session)
         self._clients: dict[str, Any] = {}
         self._made: _Made | None = None

@@ -27,7 +27,7 @@ from typing import Any
 import botocore.exceptions
 
 from . import packages
-from .pace import Pace
+from .pace import WIDEST, WIDEST_READS, Pace
 
 READS = {
     "apigateway": {
@@ -193,7 +193,7 @@ class Calls:
         self._pipe = pipe
         self._number = 0
         self._here = threading.local()
-        self._pace = Pace()
+        self._reads, self._changes = Pace(WIDEST_READS), Pace(WIDEST)
 
     @property
     def where(self) -> Mapping[str, str] | None:
@@ -235,14 +235,15 @@ class Calls:
         reads = operation in READS.get(service, ())
         if not reads and self.where is None:
             raise Refused(f"{service}:{operation} changes something, the plan only reads")
-        self._pace.enter(self._pipe.check)
+        pace = self._pace_of(service, operation)
+        pace.enter(self._pipe.check)
         try:
             if not reads:
                 self._ask(service, operation, context)
         except BaseException:
-            self._pace.leave()
+            pace.leave()
             raise
-        context["chalice_ci_under_way"] = True
+        context["chalice_ci_pace"] = pace
         packages.stream(context.get("chalice_ci_params") or {}, params)
 
     def _ask(self, service: str, operation: str, context: Any) -> None:
@@ -276,7 +277,7 @@ class Calls:
         if response is not None:
             answer, parsed = response
             if (parsed.get("Error") or {}).get("Code") in _THROTTLED:
-                self._pace.slow_down()
+                self._pace_of(*_names(operation)).slow_down()
             if answer.status_code in (429, 503):
                 self._pipe.sleep(_asked_to_wait(answer.headers))
         service, name = _names(operation)
@@ -323,8 +324,12 @@ class Calls:
         )
 
     def _left(self, context: Any) -> None:
-        if (context or {}).pop("chalice_ci_under_way", False):
-            self._pace.leave()
+        pace = (context or {}).pop("chalice_ci_pace", None)
+        if pace is not None:
+            pace.leave()
+
+    def _pace_of(self, service: str, operation: str) -> Pace:
+        return self._reads if operation in READS.get(service, ()) else self._changes
 
     def _lost(self, exception: Any = None, context: Any = None, **_event: Any) -> None:
         self._left(context)

@@ -25,7 +25,7 @@ from chalice.awsclient import AWSClientError, ResourceDoesNotExistError, TypedAW
 
 from . import settings
 from .calls import Pipe
-from .pace import WIDEST
+from .pace import WIDEST_READS
 from .packages import Package, PackageBucket
 
 # Lambda's waiters: five minutes, however often they look.
@@ -95,7 +95,7 @@ class Client(TypedAWSClient):
 
     def look_ahead(self, looks: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
         """Ask all at once what will be asked: (service, operation, arguments)."""
-        with concurrent.futures.ThreadPoolExecutor(WIDEST) as pool:
+        with concurrent.futures.ThreadPoolExecutor(WIDEST_READS) as pool:
             for service, operation, arguments in looks:
                 pool.submit(self.ask, service, operation, **arguments)
 
