@@ -40,6 +40,8 @@ _LOOKS_AT_ONCE = 16
 
 _EDIT_STATE = "(chalice-ci state pull, edit, chalice-ci state import FILE)"
 
+_OWN_INSTEAD = "It can't be adopted: a deploy makes one of its own under Chalice's name."
+
 _MISSING = {
     "NoSuchBucket",
     "NoSuchEntity",
@@ -485,7 +487,8 @@ class Guard:
         return _Problem(
             what=f"functions would get the role {subject.name} instead of {wanted}",
             resource=subject.resource,
-            fix=f"Take the entry with that role out of the recorded state {_EDIT_STATE}.",
+            fix="To adopt it, give it as iam_role_arn in .chalice/config.json. To drop it, take the "
+            f"entry with that role out of the recorded state {_EDIT_STATE}.",
         )
 
     def _layer(self, subject: _Subject) -> _Problem | None:
@@ -585,7 +588,10 @@ class Guard:
             return None
         behind = ", ".join(sorted({f.rpartition(":")[2] for f in functions})) or "no function"
         return self._foreign(
-            subject, f"REST API {subject.name} is named {name!r} and leads to {behind}"
+            subject,
+            f"REST API {subject.name} is named {name!r} and leads to {behind}",
+            adopt=f"name it {self._owner.app_name} and let a route of it lead to function "
+            f"{self._owner.prefix}",
         )
 
     def _functions_behind(self, api_id: str) -> Iterator[str]:
@@ -617,8 +623,13 @@ class Guard:
         if ("websocket_api", subject.name) in self._known:
             return None
         name = str(self._clients("apigatewayv2").get_api(ApiId=subject.name).get("Name", ""))
-        return self._is(
-            subject, f"WebSocket API {subject.name} named", name, f"{self._prefixed}websocket-api"
+        expected = f"{self._prefixed}websocket-api"
+        if name == expected:
+            return None
+        return self._foreign(
+            subject,
+            f"WebSocket API {subject.name} is named {name!r}",
+            adopt=f"name it {expected}",
         )
 
     def _websocket_name(self, subject: _Subject) -> _Problem | None:
@@ -630,12 +641,17 @@ class Guard:
             return None
         apis = tuple(self._mapped_apis(name, subject.resource))
         foreign = [api for api in apis if not self._is_our_api(api)]
+        adopt = "map its paths to APIs of this stage and to nothing else"
         if subject.deletes and not apis:
             return self._foreign(
-                subject, f"domain {name} leads to no API, so it can't be told whose it is"
+                subject,
+                f"domain {name} leads to no API, so it can't be told whose it is",
+                adopt=adopt,
             )
         if foreign and (subject.deletes or len(foreign) == len(apis)):
-            return self._foreign(subject, f"domain {name} leads to API {', '.join(foreign)}")
+            return self._foreign(
+                subject, f"domain {name} leads to API {', '.join(foreign)}", adopt=adopt
+            )
         return None
 
     def _base_path(self, subject: _Subject) -> _Problem | None:
@@ -700,11 +716,12 @@ class Guard:
         )
 
     def _foreign(self, subject: _Subject, what: str, *, adopt: str = "") -> _Problem:
-        drop = f"To drop it, take `{subject.resource}` out of the recorded state {_EDIT_STATE}."
+        first = f"To adopt it, {adopt}." if adopt else _OWN_INSTEAD
         return _Problem(
             what=f"{what} (`{subject.resource}`)",
             resource=subject.resource,
-            fix=f"To adopt it, {adopt}. {drop}" if adopt else drop,
+            fix=f"{first} To drop it, take `{subject.resource}` out of the recorded state "
+            f"{_EDIT_STATE}.",
         )
 
 
