@@ -717,7 +717,8 @@ start = threading.Barrier(8)
 sys.setswitchinterval(1e-6)
 def find():
     start.wait()
-    find_uv({}, cache_dir=pathlib.Path(sys.argv[1]), index=False)
+    uv = find_uv({}, cache_dir=pathlib.Path(sys.argv[1]), index=False)
+    uv.run(["--version"], cwd=uv.cache_dir)
 threads = [threading.Thread(target=find) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -731,7 +732,7 @@ def test_a_home_that_may_not_be_entered_is_no_obstacle(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     program = """
-import os, pathlib, sys, tempfile
+import os, pathlib, ssl, sys, tempfile
 from chalice_ci.uv import find_uv
 os.seteuid(65534)
 with tempfile.TemporaryDirectory() as cache:

@@ -56,8 +56,8 @@ def render(snapshot: Snapshot, *, deployed: datetime | None = None) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii")
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+# One for all: there may be tens of thousands of files.
+_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def _encoded(value: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 FORMAT = 1
@@ -63,14 +64,24 @@ class Manifest:
     """(slot, sha256 of the zip) pairs."""
 
     def to_json(self) -> str:
-        """The text of manifest.json."""
-        document = {
-            "format": FORMAT,
-            "python": self.python,
-            "architecture": self.architecture,
-            "chalice": self.chalice,
-            "archives": dict(self.digests),
-            "dependencies": [asdict(dependency) for dependency in self.dependencies],
-            "files": [asdict(file) for file in self.files],
+        """The text of manifest.json: a dependency or a file each on a line of its own."""
+        fields = {
+            "format": _encoded(FORMAT),
+            "python": _encoded(self.python),
+            "architecture": _encoded(self.architecture),
+            "chalice": _encoded(self.chalice),
+            "archives": _encoded(dict(self.digests)),
+            "dependencies": _listed(self.dependencies),
+            "files": _listed(self.files),
         }
-        return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        lines = ",\n".join(f' "{name}": {text}' for name, text in sorted(fields.items()))
+        return f"{{\n{lines}\n}}\n"
+
+
+# One for all, and without an indent: there may be tens of thousands of files.
+_encoded = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+
+
+def _listed(items: Iterable[Dependency | FileEntry]) -> str:
+    rows = ",\n".join(f"  {_encoded(vars(item))}" for item in items)
+    return f"[\n{rows}\n ]" if rows else "[]"
