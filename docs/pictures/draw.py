@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -27,7 +28,7 @@ sys.path.insert(0, str(HERE.parents[1] / "tests"))
 
 from chalice_ci.report.comment import comment  # noqa: E402
 from chalice_ci.report.html import html  # noqa: E402
-from support.pages import CANONICAL, ORIGIN  # noqa: E402
+from support.pages import CANONICAL, ORIGIN, TROUBLED  # noqa: E402
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --page: #ffffff; --line: #d1d9e0; --code: #f0f1f3;
@@ -55,6 +56,9 @@ def pictures() -> Mapping[str, str]:
     return {
         "comment": _page(parts["head"]),
         **{f"comment-{name}": _page(text) for name, text in parts.items() if name != "head"},
+        "comment-trouble": _page(
+            comment(TROUBLED, origin=replace(ORIGIN, notes=(), history=(), remarks=()))
+        ),
         "report": html(CANONICAL),
     }
 
@@ -129,7 +133,8 @@ def _draw(name: str, page: str, *, dark: bool, script: Path | None) -> None:
                 *("--disable-quic", "--no-first-run", "--disable-background-networking"),
                 *("--disable-component-update", "--disable-sync", "--virtual-time-budget=5000"),
                 *(f"--user-data-dir={folder}/profile", "--allow-file-access-from-files"),
-                f"--window-size={1180 if name == 'report' else 920},3600",
+                # As high as the highest: the rest is trimmed.
+                f"--window-size={1180 if name == 'report' else 920},6000",
                 *(f"--screenshot={target}", source.as_uri()),
             ],
             check=True,

@@ -9,6 +9,7 @@ from chalice_ci.context import RunOrder
 from chalice_ci.difference.changes import Baseline, BaselineKind
 from chalice_ci.difference.compare import compare
 from chalice_ci.difference.diagram import diagram_of
+from chalice_ci.errors import ExitCode
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.forge.port import Past
 from chalice_ci.report.page import Origin
@@ -17,6 +18,7 @@ from chalice_ci.report.report import (
     Archive,
     Dependency,
     Effect,
+    Failure,
     Intent,
     Isolation,
     Need,
@@ -300,3 +302,61 @@ CANONICAL = Report(
         ),
     ),
 )
+
+
+TROUBLED = Report(
+    verb="run",
+    tool="1.0.0",
+    commit=ORIGIN.commit,
+    results=(
+        Result(
+            app="orders",
+            stage="dev",
+            intent=Intent.DEPLOY,
+            plan=Plan(digest="c" * 64),
+            changed=True,
+            package=PACKAGE,
+            isolation=FULL,
+            changes=compare(
+                None,
+                AFTER,
+                Baseline(
+                    kind=BaselineKind.DEPLOYED,
+                    problem="what is deployed in dev was not recorded in detail: by plain Chalice, "
+                    "by an older version, or by a deploy that stopped half-way.",
+                    fix="The next deploy records it; until then a changed endpoint type is not "
+                    "noticed.",
+                ),
+            ),
+            smoke=(
+                Smoke(path="/health", passed=True, status=200),
+                Smoke(path="/orders", passed=False, status=500, message="expected 200"),
+            ),
+            failure=Failure(
+                exit_code=ExitCode.SMOKE_FAILED,
+                where="orders/dev",
+                what="1 of 2 smoke checks failed.",
+                fix="Look at the function's log, or roll back.",
+            ),
+        ),
+        Result(
+            app="users",
+            stage="dev",
+            intent=Intent.DEPLOY,
+            plan=Plan(digest="d" * 64),
+            isolation=FULL,
+            operations=(
+                operation("create_function", "api_handler", Effect.CREATE, Outcome.DONE),
+                operation("import_rest_api", "rest_api", Effect.CREATE, Outcome.FAILED),
+                operation("create_function", "worker", Effect.CREATE, Outcome.NOT_REACHED),
+            ),
+            failure=Failure(
+                exit_code=ExitCode.AWS_FAILED,
+                where="users/dev",
+                what="API Gateway refused the API (TooManyRequestsException).",
+                fix="Run it again: what was made is recorded.",
+            ),
+        ),
+    ),
+)
+"""A push whose deployments went wrong, each in another way."""

@@ -167,8 +167,8 @@ def _failure(head: str, failure: Failure) -> Markup:
         "div",
         element("strong", f"{head}: {failure.exit_code.reason}"),
         element("p", failure.where, class_="dim") if failure.where else None,
-        element("pre", failure.what),
-        element("pre", f"Fix: {failure.fix}") if failure.fix else None,
+        *_told(failure.what),
+        *_fix(failure.fix),
         class_="alert error",
     )
 
@@ -183,11 +183,33 @@ def _findings(title: str, findings: tuple[Finding, ...]) -> Iterator[Markup]:
             "div",
             element("strong", f"{_SEVERITIES[finding.severity]} {finding.rule} "),
             element("span", where, class_="dim"),
-            element("p", finding.what),
-            element("pre", finding.fix) if finding.fix else None,
-            element("p", finding.detail, class_="dim") if finding.detail else None,
+            *_told(finding.what),
+            *_fix(finding.fix),
+            element("p", _prose(finding.detail), class_="dim") if finding.detail else None,
             class_=f"alert {finding.severity.value}",
         )
+
+
+def _fix(fix: str) -> Iterator[Markup]:
+    return _told(fix, head=joined(element("strong", "Fix:"), " ")) if fix else iter(())
+
+
+def _told(text: str, head: Content = None) -> Iterator[Markup]:
+    """A sentence, and what stands below it - code to copy, a list - as it is."""
+    first, _, rest = text.partition("\n")
+    yield element("p", head, _prose(first))
+    if rest.strip():
+        yield element("pre", rest)
+
+
+def _prose(text: str) -> Content:
+    """Text in which what stands between single backticks is code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0 or "" in parts[1::2]:
+        return text
+    return joined(
+        *(element("code", part) if number % 2 else part for number, part in enumerate(parts))
+    )
 
 
 # -- what changed ----------------------------------------------------------------------------------
@@ -195,7 +217,7 @@ def _findings(title: str, findings: tuple[Finding, ...]) -> Iterator[Markup]:
 
 def _changes(changes: Changes) -> Iterator[Markup]:
     yield element("h3", "Changes")
-    yield element("p", _compared(changes.baseline), class_="dim")
+    yield element("p", _prose(_compared(changes.baseline)), class_="dim")
     if not changes.known:
         return
     if not changes.items:
@@ -206,7 +228,7 @@ def _changes(changes: Changes) -> Iterator[Markup]:
             "div",
             element("strong", f"{_RISKS[one.risk]}: "),
             element("code", one.change.subject),
-            element("p", one.why),
+            element("p", _prose(one.why)),
             class_=f"alert {kind}",
         )
     if changes.items:
@@ -286,8 +308,8 @@ def _upgrade(upgrade: Upgrade) -> Iterator[Markup]:
             "div",
             element("strong", note.topic),
             element("span", " · ".join(("", f"since {note.version}", where)), class_="dim"),
-            element("p", note.what),
-            element("p", f"{note.why} {note.link}".strip(), class_="dim"),
+            element("p", _prose(note.what)),
+            element("p", _prose(f"{note.why} {note.link}".strip()), class_="dim"),
             class_=f"alert {'error' if note.impact == 'breaks' else 'warning'}",
         )
     if upgrade.template_problem:
