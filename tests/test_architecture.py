@@ -25,6 +25,7 @@ ADAPTERS = {
     "chalice_ci.plan_cipher": {"nacl"},
     "chalice_ci.aws_access": {"botocore"},
     "chalice_ci.promotion": {"botocore"},
+    "chalice_ci.provenance": {"botocore"},
     "chalice_ci.state.recover": {"botocore"},
     "chalice_ci.state.s3": {"botocore"},
     "chalice_ci.demo": {"boto3", "cmarkgfm"},

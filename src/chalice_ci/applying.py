@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,11 +23,10 @@ from chalice_ci.app.deployer import (
     StepState,
     Target,
 )
-from chalice_ci.app.environment import make_deployer_environment
-from chalice_ci.app.pythons import Interpreter
 from chalice_ci.app.versions import DEFAULT_CHALICE
 from chalice_ci.approval import ask_for_approval, refuse_destruction, refuse_unapproved
 from chalice_ci.building import Built
+from chalice_ci.drift import drift
 from chalice_ci.errors import (
     NoCredentials,
     PlanRefused,
@@ -40,8 +38,9 @@ from chalice_ci.errors import (
 from chalice_ci.findings import in_order
 from chalice_ci.holding import ROUNDS, Overtaken, Stage, hold, is_open, key_of, look, settle
 from chalice_ci.inputs import DELETE_LOGS
+from chalice_ci.lending import identified, lent_deployer
 from chalice_ci.output import keep_in_summary, replace_file
-from chalice_ci.ownership import Guard, check_place, owner_of
+from chalice_ci.ownership import Guard, owner_of
 from chalice_ci.plan import (
     OpenedPlan,
     Operation,
@@ -49,6 +48,7 @@ from chalice_ci.plan import (
 )
 from chalice_ci.preview_record import as_recorded
 from chalice_ci.promotion import refuse_unless_live
+from chalice_ci.releasing import noted
 from chalice_ci.report import report as model
 from chalice_ci.route import PREVIEW, Job
 from chalice_ci.run import Run
@@ -111,19 +111,21 @@ def plan_stage(run: Run, built: Built) -> model.Result:
 
     Without credentials the plan says what is recorded, and that the live state was not read.
     """
-    with _deployer(
+    with lent_deployer(
         run, built.job, built.loaded.chalice_version, interpreter=built.interpreter
     ) as deployer:
         live: Live | None = None
         try:
-            live = Live(deployer=deployer, identity=_identified(run, built.job, deployer))
+            live = Live(deployer=deployer, identity=identified(run, built.job, deployer))
         except NoCredentials:
             run.progress.say("no AWS credentials: the live state is not read", job=built.job.name)
         recorded = look(run, built.job, built.app_name)
         sealed = seal_stage(run, built, live, recorded, kept=True)
+        changed = () if live is None else drift(run, built.job, live, recorded)
     if live is not None:
         ask_for_approval(run, built.job, sealed.opened.digest)
     planned = with_plan(built.result, sealed)
+    planned = replace(planned, findings=in_order((*planned.findings, *changed)))
     plan = sealed.opened.plan
     if not plan.destructive or plan.destruction_allowed:
         return planned
@@ -133,10 +135,10 @@ def plan_stage(run: Run, built: Built) -> model.Result:
 
 def deploy_stage(run: Run, built: Built) -> model.Result:
     """Plan and apply in one go."""
-    with _deployer(
+    with lent_deployer(
         run, built.job, built.loaded.chalice_version, interpreter=built.interpreter
     ) as deployer:
-        identity = _identified(run, built.job, deployer)
+        identity = identified(run, built.job, deployer)
         stage = Stage(app_name=built.app_name, identity=identity, graph=built.loaded.graph.document)
 
         def attempt() -> model.Result:
@@ -148,10 +150,10 @@ def deploy_stage(run: Run, built: Built) -> model.Result:
             base = with_plan(built.result, sealed)
             return _apply(run, built.job, sealed, live, base)
 
-        return _until_not_overtaken(attempt)
+        return until_not_overtaken(attempt)
 
 
-def _until_not_overtaken(attempt: Callable[[], model.Result]) -> model.Result:
+def until_not_overtaken(attempt: Callable[[], model.Result]) -> model.Result:
     """Begin anew when somebody else was faster: the plan that was made is not true any more."""
     for _ in range(ROUNDS - 1):
         with contextlib.suppress(Overtaken):
@@ -180,8 +182,8 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
             fix="Make it again with AWS credentials: chalice-ci plan",
         )
     refuse_without_secrets(run, job, plan.secrets)
-    with _deployer(run, job, plan.chalice, region=plan.region) as deployer:
-        identity = _identified(run, job, deployer)
+    with lent_deployer(run, job, plan.chalice, region=plan.region) as deployer:
+        identity = identified(run, job, deployer)
         stage = Stage(app_name=plan.app_name, identity=identity, graph=plan.graph)
         operations = plan.operations
 
@@ -201,7 +203,7 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
             live = Live(deployer=deployer, identity=identity)
             return _apply(run, job, sealed, live, with_plan(base, sealed))
 
-        return _until_not_overtaken(attempt)
+        return until_not_overtaken(attempt)
 
 
 def delete_stage(run: Run, job: Job, app_name: str | None) -> model.Result:
@@ -216,10 +218,10 @@ def delete_stage(run: Run, job: Job, app_name: str | None) -> model.Result:
     if PREVIEW.fullmatch(job.stage):
         job, app_name = as_recorded(job, known, app_name)
     name = app_name or _agreed_name(job, known)
-    with _deployer(run, job, DEFAULT_CHALICE) as deployer:
-        identity = _identified(run, job, deployer)
+    with lent_deployer(run, job, DEFAULT_CHALICE) as deployer:
+        identity = identified(run, job, deployer)
         stage = Stage(app_name=name, identity=identity)
-        return _until_not_overtaken(lambda: _delete(run, job, stage, deployer, base))
+        return until_not_overtaken(lambda: _delete(run, job, stage, deployer, base))
 
 
 def _delete(
@@ -249,25 +251,47 @@ def _delete(
 
 
 def _apply(run: Run, job: Job, sealed: Sealed, live: Live, base: model.Result) -> model.Result:
-    plan = sealed.opened.plan
-    packages = {
-        package.slot: PackageFile(path=sealed.opened.packages[package.slot], sha256=package.sha256)
-        for package in plan.packages
-    }
     if job.policy is not None and job.policy.needs is not None:
-        refuse_unless_live(run, job, job.policy.needs, packages)
-    target = target_of(plan, run.secrets, packages, sealed.recorded)
+        refuse_unless_live(run, job, job.policy.needs, _package_files(sealed))
+    return apply_release(run, job, sealed, live, base)
+
+
+def _package_files(sealed: Sealed) -> Mapping[str, PackageFile]:
+    return {
+        package.slot: PackageFile(path=sealed.opened.packages[package.slot], sha256=package.sha256)
+        for package in sealed.opened.plan.packages
+    }
+
+
+def apply_release(
+    run: Run,
+    job: Job,
+    sealed: Sealed,
+    live: Live,
+    base: model.Result,
+    *,
+    rolled_back_to: str = "",
+) -> model.Result:
+    """Apply a plan, record what stands and that it was deployed, and ask whether it works."""
+    target = target_of(sealed.opened.plan, run.secrets, _package_files(sealed), sealed.recorded)
     what = Work(
         target=target,
         operations=sealed.operations or (),
         identity=live.identity,
         recorded=sealed.recorded,
         snapshot=sealed.opened.snapshot,
+        noted=lambda calls: noted(
+            run, job, sealed.opened, calls=calls, rolled_back_to=rolled_back_to
+        ),
     )
     result = carry_out(run, job, what, live.deployer, base)
     if result.failure is None and job.policy is not None and job.policy.smoke:
         result = smoke_checks(run, job, result)
     return result
+
+
+def _nothing_noted(_calls: int) -> bytes | None:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +303,8 @@ class Work:
     identity: Identity
     recorded: Recorded | None
     snapshot: bytes | None = None
+    noted: Callable[[int], bytes | None] = _nothing_noted
+    """The list of releases after that many changing calls; None: as it is."""
 
     @property
     def verb(self) -> str:
@@ -297,7 +323,9 @@ def carry_out(
         if what.operations
         else None
     )
-    recording = _Recording(recorded=what.recorded, held=held, snapshot=what.snapshot)
+    recording = _Recording(
+        recorded=what.recorded, held=held, snapshot=what.snapshot, noted=what.noted
+    )
     try:
         outcome = deployer.apply(
             what.target,
@@ -321,6 +349,7 @@ class _Recording:
     recorded: Recorded | None
     held: Held | None
     snapshot: bytes | None = None
+    noted: Callable[[int], bytes | None] = _nothing_noted
     saved: bool = False
 
     def closing(self, outcome: Outcome, state: StageState) -> JournalChange | None:
@@ -372,6 +401,7 @@ def _record(
             ),
             snapshot=_standing_snapshot(run, key, outcome, recording),
             journal=recording.closing(outcome, state),
+            releases=_releases(run, job, outcome, recording),
         )
         recording.saved = True
     except (StateNotRecorded, StateMoved) as error:
@@ -401,6 +431,17 @@ def _record(
         ),
         urls=run.urls(urls(state)),
     )
+
+
+def _releases(run: Run, job: Job, outcome: Outcome, recording: _Recording) -> bytes | None:
+    """The list of releases with this one; what stands is recorded also when there can be none."""
+    if not outcome.complete:
+        return None
+    try:
+        return recording.noted(outcome.calls)
+    except (UserError, OSError) as error:
+        run.progress.say(f"this release is not noted: {error}", job=job.name)
+        return None
 
 
 def _standing_snapshot(
@@ -443,32 +484,6 @@ def _kept(run: Run, job: Job, state: StageState, error: UserError) -> StateNotRe
 
 
 # -- shared ---------------------------------------------------------------------------------------
-
-
-def _deployer(
-    run: Run,
-    job: Job,
-    chalice: str,
-    *,
-    region: str | None = None,
-    interpreter: Interpreter | None = None,
-) -> AbstractContextManager[Deployer]:
-    python = make_deployer_environment(
-        chalice,
-        cache_dir=run.cache_dir,
-        environ=run.world.env,
-        interpreter=interpreter,
-        running=run.world.python,
-    )
-    return run.deployers.lent(python, region or run.region(job), run.access_of(job))
-
-
-def _identified(run: Run, job: Job, deployer: Deployer) -> Identity:
-    """Who the credentials are; WrongAccount when the stage is another account's or region's."""
-    identity = deployer.identify()
-    if run.cloud is None:
-        check_place(identity, account=run.account(job), region=run.region(job), where=job.name)
-    return identity
 
 
 def _guard(run: Run, job: Job, target: Target, identity: Identity) -> Guard:

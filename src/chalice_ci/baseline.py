@@ -226,6 +226,17 @@ def _problem(kind: BaselineKind, problem: Exception, commit_id: str = "") -> Fou
             return _unknown(kind, f"git failed: {problem}.", DEEPER, commit_id)
 
 
+def built_commit(run: Run, job: Job, oid: str) -> Built | str:
+    """The stage as another commit has it, built now; or why it can't be, as a sentence."""
+    try:
+        built = _build(run, job, _written(run, oid, _objects(run)), oid)
+    except (NoBase, GitFailed, TreeRefused) as problem:
+        return f"{problem}"
+    if built is None:
+        return "the commit has no such app"
+    return f"it can't be built: {_reason(built)}" if isinstance(built, Result) else built
+
+
 def _objects(run: Run) -> Objects:
     return own_objects(run.checkout, env=run.world.env, work_dir=run.work_dir)
 

@@ -67,6 +67,11 @@ VERBS: tuple[Verb, ...] = (
         example="chalice-ci deploy --plan plans/orders-prod.plan",
     ),
     Verb(
+        name="rollback",
+        summary="Apply an earlier plan of the stage again: the release before, or the one named.",
+        example="chalice-ci rollback --app orders --stage prod",
+    ),
+    Verb(
         name="delete",
         summary="Remove a stage's resources, from its recorded state alone.",
         example="chalice-ci delete --app orders --stage pr-42",
@@ -114,7 +119,13 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         name="state show",
         summary="Show the recorded state of stages.",
-        example="chalice-ci state show --stage dev --format json",
+        example="chalice-ci state show --stage dev --verify",
+        flags=(
+            (
+                "verify",
+                "Tell which commit, plan, run and approver it came from, and whether it is that.",
+            ),
+        ),
     ),
     Verb(
         name="state pull",

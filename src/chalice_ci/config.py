@@ -131,6 +131,7 @@ class StateConfig:
     bucket: str | None = None
     prefix: str = ""
     kms_key: str | None = None
+    keep_plans: int = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -581,6 +582,13 @@ _STATE = Table(
             summary="The KMS key that encrypts what is kept in the bucket.",
             default="the bucket's own default",
             example="alias/chalice-state",
+        ),
+        Key(
+            name="keep-plans",
+            kind=Number(minimum=0, maximum=50),
+            summary="How many of a stage's last plans are kept, to go back to.",
+            default="`5`",
+            example="10",
         ),
     )
 )
@@ -1197,4 +1205,5 @@ def _state(fields: Mapping[str, object]) -> StateConfig:
         bucket=_optional_text(fields, "bucket"),
         prefix=_optional_text(fields, "prefix") or "",
         kms_key=_optional_text(fields, "kms-key"),
+        keep_plans=5 if (kept := _optional_number(fields, "keep-plans")) is None else kept,
     )

@@ -229,7 +229,7 @@ ALLOW_DESTRUCTIVE = Input(
     name="allow-destructive",
     kind=Kind.FLAG,
     default="false",
-    verbs=("run", "plan", "deploy", "action"),
+    verbs=("run", "plan", "deploy", "rollback", "action"),
     summary="Let a deployment delete or replace what holds an address or data; on a pull request "
     "the label `allow-delete:<stage>` does the same. Previews need neither.",
 )
@@ -260,7 +260,7 @@ PREVIOUS_SIGNING_KEY = Input(
     name="previous-signing-key",
     kind=Kind.TEXT,
     metavar="SECRET",
-    verbs=("deploy", "action"),
+    verbs=("deploy", "rollback", "action"),
     summary="The signing key before the last change: plans that it sealed are still opened.",
 )
 AGAINST = Input(
@@ -282,8 +282,9 @@ TO = Input(
     name="to",
     kind=Kind.TEXT,
     metavar="REF",
-    verbs=("diff",),
-    summary="The commit to look at; empty: the files that are checked out.",
+    verbs=("diff", "rollback", "action"),
+    summary="`diff`: the commit to look at; empty: the files that are checked out. `rollback`: the "
+    "beginning of a plan's digest or of a commit to go back to; empty: the release before.",
 )
 PYTHON_PATH = Input(
     name="python-path",

@@ -243,7 +243,20 @@ def digest_of(document: object) -> str:
 
 def plan_digest(plan: Plan) -> str:
     """The digest of a plan, as `seal` returns it."""
-    return hashlib.sha256(canonical(_document(plan))).hexdigest()
+    return hashlib.sha256(render_plan(plan)).hexdigest()
+
+
+def render_plan(plan: Plan) -> bytes:
+    """`plan.json`."""
+    return canonical(_document(plan))
+
+
+def parse_plan(raw: bytes) -> Plan:
+    """Read `plan.json`; raises ValueError, TypeError or KeyError for what we would not write."""
+    plan = _plan(json.loads(raw, object_pairs_hook=_no_duplicates, parse_constant=_no_constant))
+    if render_plan(plan) != raw:
+        raise ValueError("plan.json is not in its canonical form")
+    return plan
 
 
 def seal(
@@ -256,7 +269,7 @@ def seal(
     """
     if plan.snapshot != _snapshot_digest(snapshot):
         raise PlanRefused("the snapshot is not the one that was planned", where=plan.where)
-    document = canonical(_document(plan))
+    document = render_plan(plan)
     slots = {package.slot: package for package in plan.packages}
     if set(slots) != set(packages):
         raise PlanRefused(
@@ -464,9 +477,7 @@ def _open(archive: zipfile.ZipFile, path: Path, into: Path) -> OpenedPlan:
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         _refuse("has members that overlap", path)
     raw = archive.read(document_entry)
-    plan = _plan(json.loads(raw, object_pairs_hook=_no_duplicates, parse_constant=_no_constant))
-    if canonical(_document(plan)) != raw:
-        _refuse("was not written by chalice-ci: plan.json is not in its canonical form", path)
+    plan = parse_plan(raw)
     wanted = {f"packages/{package.sha256}.zip" for package in plan.packages}
     if plan.snapshot:
         wanted.add(_SNAPSHOT_NAME)

@@ -29,7 +29,7 @@ def refuse_unless_live(
         raise _refused(job, needed, f"nothing is deployed in {needed}")
     try:
         policy = next((stage for stage in run.config.stages if stage.name == needed), None)
-        live = _live_digests(run, Job(app=job.app, stage=needed, policy=policy), stored.state)
+        live = live_digests(run, Job(app=job.app, stage=needed, policy=policy), stored.state)
     except (ClientError, BotoCoreError) as error:
         raise _refused(job, needed, f"what runs in {needed} can't be read: {error}") from error
     if set(live) != set(packages):
@@ -45,7 +45,7 @@ def refuse_unless_live(
             )
 
 
-def _live_digests(run: Run, job: Job, state: StageState) -> dict[str, set[str]]:
+def live_digests(run: Run, job: Job, state: StageState) -> dict[str, set[str]]:
     """What runs, in hex, by slot: functions run the app package, the managed layer is the layer."""
     live: dict[str, set[str]] = {}
     for resource in state.resources:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from chalice_ci.building import app_name_of
 from chalice_ci.errors import UsageError
+from chalice_ci.holding import key_of
+from chalice_ci.jobs import guarded
 from chalice_ci.report.report import RecordedState, Resource, Result
-from chalice_ci.route import Wish, named_jobs
+from chalice_ci.route import Job, Wish, named_jobs
 from chalice_ci.run import Run
 from chalice_ci.state.store import StateKey, commit_message
 from chalice_ci.state.transfer import import_file, pull, show
@@ -20,9 +23,17 @@ def stage_urls(run: Run, wish: Wish) -> tuple[Result, ...]:
     return _recorded(run, wish)
 
 
-def show_states(run: Run, wish: Wish) -> tuple[Result, ...]:
-    """What is recorded for each stage."""
-    return _recorded(run, wish)
+def show_states(run: Run, wish: Wish, *, verify: bool = False) -> tuple[Result, ...]:
+    """What is recorded for each stage; `verify` compares it with what is live."""
+    if not verify:
+        return _recorded(run, wish)
+    # Late: it builds, and asks AWS.
+    from chalice_ci.provenance import verified
+
+    def look(job: Job) -> Result:
+        return verified(run, job, recorded_result(run, key_of(job)))
+
+    return tuple(guarded(run, job, partial(look, job)) for job in named_jobs(run.config, wish))
 
 
 def pull_states(run: Run, wish: Wish, *, force: bool) -> tuple[Result, ...]:

@@ -83,6 +83,13 @@ class PackageFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackageDigest:
+    """A package of which only the digest is known: enough to plan with."""
+
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """What shall stand: the encoded graph with its packages, beside what is recorded.
 
@@ -94,7 +101,7 @@ class Target:
     app_name: str
     stage: str
     graph: Mapping[str, object] | None
-    packages: Mapping[str, PackageFile] = field(default_factory=dict)
+    packages: Mapping[str, PackageFile | PackageDigest] = field(default_factory=dict)
     resources: tuple[Mapping[str, object], ...] = ()
     delete_logs: bool = False
     secrets: tuple[InjectedVariable, ...] = ()
@@ -109,7 +116,13 @@ class Target:
         return {
             "graph": self.graph,
             "packages": {
-                slot: {"path": str(package.path.resolve()), "sha256": package.sha256}
+                slot: {
+                    # Without a file a name that tells the slots apart.
+                    "path": str(package.path.resolve())
+                    if isinstance(package, PackageFile)
+                    else f"absent:{slot}",
+                    "sha256": package.sha256,
+                }
                 for slot, package in self.packages.items()
             },
             "resources": list(self.resources),

@@ -385,6 +385,24 @@ class GitHubForge:
             Operation(doing="find the pull request that was merged", permission=_READ_PULLS), find
         )
 
+    def approvers(self, run: int) -> tuple[tuple[str, str], ...]:
+        """Who approved the deployments of a workflow run, by environment."""
+
+        def ask() -> tuple[tuple[str, str], ...]:
+            url = f"/repos/{self._api.repository}/actions/runs/{run}/approvals"
+            _, found = self._api.requester.requestJsonAndCheck("GET", url)
+            reviews: Any = found
+            return tuple(
+                (str(environment["name"]), str((review.get("user") or {}).get("login", "")))
+                for review in reviews
+                if review.get("state") == "approved"
+                for environment in review.get("environments") or ()
+            )
+
+        return self._api.call(
+            Operation(doing=f"read who approved run {run}", permission="actions: read"), ask
+        )
+
     def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
         """Our comment, found by author and marker."""
         found = find_comments(self._pages(number).ours(), key)

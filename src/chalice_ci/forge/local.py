@@ -201,6 +201,11 @@ class LocalForge:
                 for comment in self._read_pull(number)["comments"]
             )
 
+    def approvers(self, run: int) -> tuple[tuple[str, str], ...]:
+        """Approvals here are of plans, not of runs: see `approval`."""
+        del run
+        return ()
+
     def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
         """Our comment, found by author and marker."""
         with self._locked():

@@ -191,6 +191,10 @@ class Forge(Protocol):
         """The pull request that was merged as this commit, if it is one of the latest."""
         ...
 
+    def approvers(self, run: int) -> tuple[tuple[str, str], ...]:
+        """Who approved the jobs of a CI run: (environment, login) pairs."""
+        ...
+
     def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
         """Our comment on a pull request, the oldest if a race made more."""
         ...

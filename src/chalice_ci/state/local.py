@@ -22,6 +22,7 @@ from pathlib import Path
 
 from chalice_ci.errors import StateNotRecorded, UsageError
 from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
+from chalice_ci.state.releases import MAX_BYTES as MAX_RELEASES_BYTES
 from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v2, render
 from chalice_ci.state.store import (
     ABSENT,
@@ -95,6 +96,10 @@ class LocalStore:
         """The snapshot in the file beside it."""
         return self._bytes(self._path(key, key.snapshot_file), key, limit=MAX_SNAPSHOT_BYTES)
 
+    def releases(self, key: StateKey) -> bytes | None:
+        """The list of releases in the file beside it."""
+        return self._bytes(self._path(key, key.releases_file), key, limit=MAX_RELEASES_BYTES)
+
     def version(self, key: StateKey) -> str:
         """The version of the file, whatever is in it."""
         return _version(self._bytes(self._path(key), key))
@@ -108,6 +113,7 @@ class LocalStore:
         message: str,
         snapshot: bytes | None = None,
         journal: JournalChange | None = None,
+        releases: bytes | None = None,
     ) -> Written:
         """Replace the file; `message` is not kept, a folder has no history.
 
@@ -118,6 +124,8 @@ class LocalStore:
         del message
         new = None if state is None else render(state)
         files: list[tuple[str, bytes | None]] = [(key.file, new), (key.snapshot_file, snapshot)]
+        if releases is not None or state is None:
+            files.append((key.releases_file, releases))
         before = {key.file: expected}
         if journal is not None:
             files.append((key.journal_file, journal.raw))

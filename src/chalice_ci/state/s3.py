@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalice_ci.errors import AWSError, StateNotRecorded, UsageError
 from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
+from chalice_ci.state.releases import MAX_BYTES as MAX_RELEASES_BYTES
 from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v2, render
 from chalice_ci.state.store import (
     ABSENT,
@@ -81,6 +82,11 @@ class S3Store:
         with self._readable(key):
             return self._get(key.snapshot_file, MAX_SNAPSHOT_BYTES)[0]
 
+    def releases(self, key: StateKey) -> bytes | None:
+        """The object of the list of releases."""
+        with self._readable(key):
+            return self._get(key.releases_file, MAX_RELEASES_BYTES)[0]
+
     def write(
         self,
         key: StateKey,
@@ -90,6 +96,7 @@ class S3Store:
         message: str,
         snapshot: bytes | None = None,
         journal: JournalChange | None = None,
+        releases: bytes | None = None,
     ) -> Written:
         """Replace the objects; `message` is not kept, the versions of a bucket have none.
 
@@ -102,7 +109,11 @@ class S3Store:
             beside, seen = self._get(key.snapshot_file, MAX_SNAPSHOT_BYTES)
             kept, standing = self._get(key.journal_file, MAX_BYTES)
             closes = journal is not None and kept != journal.raw
-            if raw == new and beside == snapshot and not closes:
+            listed, place = releases, ABSENT
+            if releases is not None or state is None:
+                listed, place = self._get(key.releases_file, MAX_RELEASES_BYTES)
+            lists = listed != releases
+            if raw == new and beside == snapshot and not closes and not lists:
                 return Written(changed=False, version=version)
             if version != expected or (journal is not None and standing != journal.expected):
                 raise _Moved
@@ -115,6 +126,8 @@ class S3Store:
                 version = self._replace(key.file, JournalChange(raw=new, expected=version))
             if snapshot is not None and beside != snapshot:
                 self._put(key.snapshot_file, snapshot, seen)
+            if lists:
+                self._replace(key.releases_file, JournalChange(raw=releases, expected=place))
             if journal is not None and closes:
                 self._replace(key.journal_file, journal)
         return Written(changed=True, version=version)

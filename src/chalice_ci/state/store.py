@@ -72,6 +72,11 @@ class StateKey:
         return f"{self.file.removesuffix('.json')}.journal.json"
 
     @property
+    def releases_file(self) -> str:
+        """The path of the list of releases beside the state."""
+        return f"{self.file.removesuffix('.json')}.releases.json"
+
+    @property
     def v1_file(self) -> str:
         """Where Chalice before 1.2 kept all stages of the app."""
         folder = "" if self.app_path == "." else f"{self.app_path}/"
@@ -143,6 +148,10 @@ class StateStore(Protocol):
         """The snapshot beside the state, unread; None when there is none."""
         ...
 
+    def releases(self, key: StateKey) -> bytes | None:
+        """The list of releases beside the state, unread; None when there is none."""
+        ...
+
     def write(
         self,
         key: StateKey,
@@ -152,10 +161,12 @@ class StateStore(Protocol):
         message: str,
         snapshot: bytes | None = None,
         journal: JournalChange | None = None,
+        releases: bytes | None = None,
     ) -> Written:
         """Replace the version `expected` (as `read` gave it), or raise StateMoved.
 
-        The snapshot is replaced with it, and removed when none is given; the journal stays as it is
+        The snapshot is replaced with it, and removed when none is given; the list of releases stays
+        as it is when none is given, and goes with the state; the journal stays as it is
         when none is given, and a journal of another version than the expected one is a StateMoved
         too. No state removes the record. Raises StateNotRecorded when the store refuses or fails;
         the old state stands then.

@@ -452,7 +452,8 @@ class _Packages(OSUtils):
         if filename not in self._digests:
             raise codec.CodecError(f"{filename!r} is not a package of this plan")
         if filename not in self._checked:
-            self._checked[filename] = Package.of(filename, self._digests[filename])
+            make = Package.absent if filename.startswith("absent:") else Package.of
+            self._checked[filename] = make(filename, self._digests[filename])
         return self._checked[filename]
 
     @property
