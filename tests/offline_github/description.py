@@ -62,10 +62,16 @@ class Description:
         self._spec = spec
         self._routes = sorted(
             ((path, _pattern(path, self._multi(item))) for path, item in spec["paths"].items()),
-            # Words win over parameters, as on GitHub.
-            key=lambda route: [part.startswith("{") for part in route[0].split("/")],
+            # Words win over parameters, as on GitHub, and over the end of a parameter's path.
+            key=lambda route: [*(part.startswith("{") for part in route[0].split("/")), True],
         )
         self._apis: dict[str, OpenAPI] = {}
+
+    @property
+    def examples(self) -> Mapping[str, Any]:
+        """GitHub's own examples of answers, by name."""
+        found: Mapping[str, Any] = self._spec["components"]["examples"]
+        return found
 
     def route(self, exchange: Exchange) -> Route | None:
         """The operation that a request is for."""

@@ -22,6 +22,7 @@ from typing import Any
 from offline_github.deployments import Deployments
 from offline_github.description import Description, Exchange, Route, description
 from offline_github.emulate import ADMIN, Emulator, emulating
+from offline_github.settings import KeptSettings
 from support.loopback import listening
 
 ENTERPRISE = "/api/v3"
@@ -30,6 +31,7 @@ STALL_SECONDS = 4.0
 EXCEPTIONS = (
     ("POST /graphql", "not in the REST description; only the `viewer` query is known, kept here"),
     ("deployments, environments", "the emulator has none; kept here, checked like the rest"),
+    ("settings of branches and Actions", "the emulator lacks them; the description's examples"),
     ("an error that an operation does not describe", "checked as an error with a message"),
     ("accounts in answers", "the emulator leaves out addresses of an organization; filled in"),
     ("a repository's counts", "the emulator leaves out two; filled in with 0"),
@@ -136,6 +138,7 @@ class OfflineGitHub:
     url: str
     emulator: Emulator
     deployments: Deployments
+    settings: KeptSettings
     seen: list[Seen] = field(default_factory=list)
     invalid: list[Invalid] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -198,7 +201,10 @@ class _Gateway:
         self._known = known
         self._turn = threading.Lock()
         deployments = Deployments(url, user=self._account, resolve=self._resolve)
-        self.github = OfflineGitHub(url=url, emulator=emulator, deployments=deployments)
+        settings = KeptSettings(examples=known.examples)
+        self.github = OfflineGitHub(
+            url=url, emulator=emulator, deployments=deployments, settings=settings
+        )
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         gateway = self
@@ -306,7 +312,8 @@ class _Gateway:
             return granted.get(what) in ({"write"} if access == "write" else {"read", "write"})
 
         document = json.loads(exchange.body) if exchange.body else None
-        found = self.github.deployments.answer(
+        found = self.github.settings.answer(exchange.method, exchange.path, may=may)
+        found = found or self.github.deployments.answer(
             exchange.method, exchange.path, exchange.query, document, login=login, may=may
         )
         if found is None:

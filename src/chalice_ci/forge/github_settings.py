@@ -7,15 +7,18 @@ own token never has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from chalice_ci.forge.github import GitHubApi, Operation
 from chalice_ci.forge.port import NotFound, NotPermitted, checked_environment
 from chalice_ci.forge.settings import Branch, Environment
 
+_T = TypeVar("_T")
 _ADMINISTRATION = "administration: read"
+_CONTENTS = "contents: read"
 
 
 class GitHubSettings:
@@ -32,66 +35,66 @@ class GitHubSettings:
     def environment(self, name: str) -> Environment | None:
         """An environment with its protection rules."""
         place = quote(checked_environment(name), safe="")
-        found = self._get(f"environments/{place}", f"read environment {name}", "actions: read")
-        if found is None:
-            return None
-        reviews = [
-            rule
-            for rule in found.get("protection_rules") or ()
-            if rule.get("type") == "required_reviewers"
-        ]
-        return Environment(
-            name=name,
-            reviewers=sum(len(rule.get("reviewers") or ()) for rule in reviews),
-            self_review_prevented=any(rule.get("prevent_self_review") is True for rule in reviews),
-            branches_restricted=found.get("deployment_branch_policy") is not None,
-        )
+
+        def read(found: Any) -> Environment:
+            rules = found.get("protection_rules", ())
+            reviews = [rule for rule in rules if rule["type"] == "required_reviewers"]
+            return Environment(
+                name=found["name"],
+                reviewers=sum(len(rule.get("reviewers", ())) for rule in reviews),
+                self_review_prevented=any(rule.get("prevent_self_review") for rule in reviews),
+                branches_restricted=found.get("deployment_branch_policy") is not None,
+            )
+
+        return self._get(f"environments/{place}", f"read environment {name}", "actions: read", read)
 
     def branch(self, name: str) -> Branch | None:
         """A branch with what rules and branch protection say of it."""
         place = quote(name, safe="")
-        about = self._get(f"branches/{place}", f"read branch {name}", "contents: read")
-        if about is None:
+        protected = self._get(
+            f"branches/{place}", f"read branch {name}", _CONTENTS, lambda found: found["protected"]
+        )
+        if protected is None:
             return None
-        rules = self._get(f"rules/branches/{place}", f"read the rules of {name}", "contents: read")
-        kinds = {str(rule["type"]): rule.get("parameters") or {} for rule in rules or ()}
-        classic: Mapping[str, Any] = {}
-        complete = True
-        if about.get("protected"):
-            try:
-                protection = f"branches/{place}/protection"
-                doing = f"read the protection of {name}"
-                classic = self._get(protection, doing, _ADMINISTRATION) or {}
-            except NotPermitted:
-                complete = bool(kinds)
-        wanted = classic.get("required_pull_request_reviews") or {}
-        reviews = (
-            _count(kinds.get("pull_request", {}).get("required_approving_review_count")),
-            _count(wanted.get("required_approving_review_count")),
-        )
-        return Branch(
-            name=name,
-            reviews=max(reviews),
-            deletion_blocked="deletion" in kinds or _off(classic, "allow_deletions"),
-            force_push_blocked="non_fast_forward" in kinds or _off(classic, "allow_force_pushes"),
-            complete=complete,
-        )
+        rules = self._get(f"rules/branches/{place}", f"read the rules of {name}", _CONTENTS, _rules)
+        found = Branch(name=name, reviews=0, deletion_blocked=False, force_push_blocked=False)
+        found = _both(found, rules)
+        if not protected:
+            return found
+        protection, doing = f"branches/{place}/protection", f"read the protection of {name}"
+        try:
+            classic = self._get(protection, doing, _ADMINISTRATION, _classic)
+        except NotPermitted:
+            # Rules make a branch count as protected, too.
+            return replace(found, complete=rules is not None and rules != _NOTHING)
+        return _both(found, classic)
 
     def jobs_may_write(self) -> bool:
         """The default permissions of GITHUB_TOKEN."""
         doing = "read the default permissions of workflows"
-        found = self._get("actions/permissions/workflow", doing, _ADMINISTRATION) or {}
-        return found.get("default_workflow_permissions") == "write"
+        level = self._get(
+            "actions/permissions/workflow",
+            doing,
+            _ADMINISTRATION,
+            lambda found: str(found["default_workflow_permissions"]),
+        )
+        if level is None:
+            # A repository always has them: it is this token that is not shown them.
+            raise NotPermitted(
+                f"GitHub does not let this token {doing}.",
+                where=self.name,
+                fix="Use a token with `administration: read`.",
+                permission=_ADMINISTRATION,
+            )
+        return level == "write"
 
-    def _get(self, path: str, doing: str, permission: str) -> Any:
-        """The document at a path of the repository; None when GitHub has nothing there."""
+    def _get(self, path: str, doing: str, permission: str, read: Callable[[Any], _T]) -> _T | None:
+        """What `read` makes of the document there; None when GitHub has nothing there."""
 
-        def ask() -> Any:
+        def ask() -> _T:
             url = f"/repos/{self._api.repository}/{path}"
             _, found = self._api.requester.requestJsonAndCheck("GET", url)
-            if not isinstance(found, dict | list):
-                raise TypeError("no document")
-            return found
+            return read(found)
 
         try:
             return self._api.call(Operation(doing=doing, permission=permission), ask)
@@ -99,10 +102,46 @@ class GitHubSettings:
             return None
 
 
-def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0
+@dataclass(frozen=True, kw_only=True)
+class _Says:
+    """What one of the two kinds of protection says."""
+
+    reviews: int = 0
+    deletion_blocked: bool = False
+    force_push_blocked: bool = False
 
 
-def _off(classic: Mapping[str, Any], switch: str) -> bool:
-    """Whether branch protection is there and does not allow something."""
-    return bool(classic) and (classic.get(switch) or {}).get("enabled") is not True
+_NOTHING = _Says()
+
+
+def _rules(found: Any) -> _Says:
+    if not isinstance(found, list):
+        raise TypeError("no list")
+    kinds = {rule["type"]: rule.get("parameters") or {} for rule in found}
+    reviews = kinds.get("pull_request", {}).get("required_approving_review_count", 0)
+    return _Says(
+        reviews=int(reviews),
+        deletion_blocked="deletion" in kinds,
+        force_push_blocked="non_fast_forward" in kinds,
+    )
+
+
+def _classic(found: Any) -> _Says:
+    wanted = found.get("required_pull_request_reviews") or {}
+    return _Says(
+        reviews=int(wanted.get("required_approving_review_count", 0)),
+        # It forbids both unless it says otherwise.
+        deletion_blocked=not (found.get("allow_deletions") or {}).get("enabled"),
+        force_push_blocked=not (found.get("allow_force_pushes") or {}).get("enabled"),
+    )
+
+
+def _both(found: Branch, says: _Says | None) -> Branch:
+    if says is None:
+        return found
+    return replace(
+        found,
+        reviews=max(found.reviews, says.reviews),
+        deletion_blocked=found.deletion_blocked or says.deletion_blocked,
+        force_push_blocked=found.force_push_blocked or says.force_push_blocked,
+    )

@@ -1,0 +1,116 @@
+"""A repository's settings, which the emulator lacks or gives in another form.
+
+The documents are the official description's own examples with what a test sets; branch protection
+and the settings of Actions are shown to administrators only, as on GitHub.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Answer = tuple[int, Any]
+_PATH = re.compile(
+    r"/repos/[^/]+/[^/]+/(?:(?P<rules>rules/branches/(?P<ruled>[^/]+))"
+    r"|branches/(?P<branch>[^/]+)(?P<protection>/protection)?"
+    r"|environments/(?P<environment>[^/]+)|(?P<actions>actions/permissions/workflow))"
+)
+
+
+@dataclass(kw_only=True)
+class KeptSettings:
+    """What is set. `examples` are those of the description; nothing set: somebody else answers."""
+
+    examples: Mapping[str, Any]
+    environments: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    branches: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    classic: bool = False
+    """Branches are protected by branch protection, else by rules."""
+    jobs_may_write: bool = False
+
+    def answer(self, method: str, path: str, *, may: Callable[[str, str], bool]) -> Answer | None:
+        """An answer and its document; None for what is not kept here."""
+        found = _PATH.fullmatch(path)
+        if method != "GET" or found is None or not (self.branches or self.environments):
+            return None
+        if found["environment"]:
+            return self._environment(found["environment"])
+        if found["rules"]:
+            kept = self.branches.get(found["ruled"])
+            return 200, [] if kept is None or self.classic else list(self._rules(kept))
+        if found["actions"]:
+            if not may("administration", "read"):
+                return _forbidden()
+            level = "write" if self.jobs_may_write else "read"
+            example = self._example("actions-default-workflow-permissions")
+            return 200, {**example, "default_workflow_permissions": level}
+        kept = self.branches.get(found["branch"])
+        if kept is None:
+            return 404, {"message": "Branch not found"}
+        if not found["protection"]:
+            protected = self.classic or any(kept.values())
+            example = self._example("branch-get")
+            return 200, {**example, "name": found["branch"], "protected": protected}
+        if not may("administration", "read"):
+            return _forbidden()
+        if not self.classic:
+            return 404, {"message": "Branch not protected"}
+        return 200, self._protection(kept)
+
+    def _environment(self, name: str) -> Answer:
+        kept = self.environments.get(name)
+        if kept is None:
+            return 404, {"message": "Not Found"}
+        document = {**self._example("environment"), "name": name}
+        rule = next(r for r in document["protection_rules"] if r["type"] == "required_reviewers")
+        reviewers = (rule["reviewers"] * 2)[: kept["reviewers"]]
+        rule |= {
+            "reviewers": reviewers,
+            "prevent_self_review": kept["self_review_prevented"],
+        }
+        document["protection_rules"] = [rule] if reviewers else []
+        if not kept["branches_restricted"]:
+            document["deployment_branch_policy"] = None
+        return 200, document
+
+    def _rules(self, kept: Mapping[str, Any]) -> list[dict[str, Any]]:
+        source = {
+            "ruleset_source_type": "Repository",
+            "ruleset_source": "octo-org/orders",
+            "ruleset_id": 42,
+        }
+        found: list[dict[str, Any]] = []
+        if kept.get("deletion_blocked"):
+            found.append({"type": "deletion", **source})
+        if kept.get("force_push_blocked"):
+            found.append({"type": "non_fast_forward", **source})
+        if kept.get("reviews"):
+            parameters = {
+                "dismiss_stale_reviews_on_push": True,
+                "require_code_owner_review": False,
+                "require_last_push_approval": False,
+                "required_approving_review_count": kept["reviews"],
+                "required_review_thread_resolution": False,
+            }
+            found.append({"type": "pull_request", **source, "parameters": parameters})
+        return found
+
+    def _protection(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        document = self._example("branch-protection")
+        document["required_pull_request_reviews"]["required_approving_review_count"] = kept.get(
+            "reviews", 0
+        )
+        document["allow_force_pushes"] = {"enabled": not kept.get("force_push_blocked")}
+        document["allow_deletions"] = {"enabled": not kept.get("deletion_blocked")}
+        return document
+
+    def _example(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = copy.deepcopy(self.examples[name]["value"])
+        return found
+
+
+def _forbidden() -> Answer:
+    return 403, {"message": "Resource not accessible by integration"}

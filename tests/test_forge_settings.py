@@ -1,0 +1,168 @@
+"""One contract for the settings of a repository: a folder, and GitHub behind its description."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from chalice_ci.errors import ForgeError
+from chalice_ci.forge.github import GitHubApi
+from chalice_ci.forge.github_settings import GitHubSettings
+from chalice_ci.forge.local_settings import FILE, LocalSettings
+from chalice_ci.forge.port import NotPermitted
+from chalice_ci.forge.retry import Retry
+from chalice_ci.forge.settings import Branch, Environment, Settings
+from offline_github.emulate import ADMIN, REPOSITORY
+from offline_github.gateway import Failure, OfflineGitHub, offline_github
+
+STRICT = {"reviews": 2, "deletion_blocked": True, "force_push_blocked": True}
+
+
+class Place(Protocol):
+    """Settings as people make them, and the adapter that reads them."""
+
+    def set(
+        self,
+        *,
+        environments: Mapping[str, Any] | None = None,
+        branches: Mapping[str, Any] | None = None,
+        jobs_may_write: bool = False,
+    ) -> Settings: ...
+
+
+class Folder:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def set(self, **given: Any) -> Settings:
+        (self.root / FILE).write_text(json.dumps(given), encoding="utf-8")
+        return LocalSettings(self.root)
+
+
+class GitHubPlace:
+    def __init__(self, github: OfflineGitHub, *, classic: bool) -> None:
+        self.github = github
+        self.classic = classic
+
+    def set(
+        self,
+        *,
+        environments: Mapping[str, Any] | None = None,
+        branches: Mapping[str, Any] | None = None,
+        jobs_may_write: bool = False,
+    ) -> Settings:
+        kept = self.github.settings
+        kept.environments, kept.branches = dict(environments or {}), dict(branches or {"x": {}})
+        kept.classic, kept.jobs_may_write = self.classic, jobs_may_write
+        return settings_of(self.github, self.github.emulator.token_of(ADMIN))
+
+
+def settings_of(github: OfflineGitHub, token: str) -> GitHubSettings:
+    retry = Retry(sleep=lambda seconds: None, jitter=lambda: 0.0)
+    return GitHubSettings(GitHubApi(REPOSITORY, token=token, api_url=github.url, retry=retry))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfflineGitHub]:
+    with offline_github(tmp_path_factory.mktemp("github")) as github:
+        yield github
+        assert github.invalid == []
+
+
+@pytest.fixture(params=["folder", "rules", "protection"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        return Folder(tmp_path)
+    github: OfflineGitHub = request.getfixturevalue("running")
+    github.forget()
+    return GitHubPlace(github, classic=request.param == "protection")
+
+
+@pytest.mark.parametrize("reviewers", [0, 1, 2])
+@pytest.mark.parametrize("prevented", [True, False])
+@pytest.mark.parametrize("restricted", [True, False])
+def test_an_environment_says_who_has_to_approve(
+    place: Place, reviewers: int, prevented: bool, restricted: bool
+) -> None:
+    written = {
+        "reviewers": reviewers,
+        "self_review_prevented": prevented and reviewers > 0,
+        "branches_restricted": restricted,
+    }
+    found = place.set(environments={"production": written}).environment("production")
+    assert found == Environment(name="production", **written)
+
+
+def test_what_is_not_there_is_none(place: Place) -> None:
+    settings = place.set(environments={"other": {}}, branches={"other": {}})
+    assert settings.environment("production") is None
+    assert settings.branch("main") is None
+
+
+@pytest.mark.parametrize("name", ["deletion_blocked", "force_push_blocked"])
+def test_a_branch_says_what_may_be_done_to_it(place: Place, name: str) -> None:
+    settings = place.set(branches={"main": STRICT, "loose": {**STRICT, name: False}})
+    assert settings.branch("main") == Branch(name="main", **STRICT)
+    assert settings.branch("loose") == Branch(name="loose", **{**STRICT, name: False})
+
+
+def test_a_branch_that_nothing_protects(place: Place) -> None:
+    found = place.set(branches={"main": {}}).branch("main")
+    assert found is not None
+    if isinstance(place, GitHubPlace) and place.classic:
+        # Branch protection forbids both unless it says otherwise.
+        assert found.reviews == 0
+    else:
+        assert (found.reviews, found.deletion_blocked, found.force_push_blocked) == (
+            0,
+            False,
+            False,
+        )
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_the_default_of_the_jobs_token(place: Place, write: bool) -> None:
+    assert place.set(jobs_may_write=write).jobs_may_write() is write
+
+
+def test_a_workflows_token_is_not_shown_branch_protection(running: OfflineGitHub) -> None:
+    GitHubPlace(running, classic=True).set(branches={"main": STRICT})
+    settings = settings_of(running, running.emulator.workflow_token())
+    found = settings.branch("main")
+    assert found is not None
+    assert not found.complete
+    with pytest.raises(NotPermitted) as refused:
+        settings.jobs_may_write()
+    assert refused.value.permission == "administration: read"
+
+
+def test_rules_are_shown_to_a_workflows_token(running: OfflineGitHub) -> None:
+    GitHubPlace(running, classic=False).set(branches={"main": STRICT})
+    settings = settings_of(running, running.emulator.workflow_token())
+    assert settings.branch("main") == Branch(name="main", **STRICT)
+
+
+@pytest.mark.parametrize("failure", [Failure.BROKEN, Failure.STRANGE, Failure.CUT, Failure.NOTHING])
+def test_a_failure_is_told_and_not_taken_for_an_answer(
+    running: OfflineGitHub, failure: Failure
+) -> None:
+    settings = GitHubPlace(running, classic=False).set(branches={"main": STRICT})
+    running.fail(failure, path="/branches/", times=50)
+    with pytest.raises(ForgeError):
+        settings.branch("main")
+    running.forget()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"branches": []}', '{"branches": {"main": 7}}'])
+def test_a_folders_damaged_settings_protect_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text, encoding="utf-8")
+    settings = LocalSettings(tmp_path)
+    if text == "{":
+        with pytest.raises(ForgeError, match="can't be read"):
+            settings.branch("main")
+    else:
+        assert settings.branch("main") is None
