@@ -221,7 +221,7 @@ def test_a_pull_request_that_closes_without_a_preview_keeps_its_last_verdict(
     assert forge.sticky_comment(1).body == "the last verdict"
 
 
-def test_a_fork_is_checked_and_nothing_more(tmp_path, repository, forge, account):
+def test_a_fork_is_checked_and_touches_no_account(tmp_path, repository, forge, account):
     opened(forge, repository)
     env = event(
         repository,
