@@ -100,6 +100,8 @@ class KeptSettings:
 
     def _protection(self, kept: Mapping[str, Any]) -> dict[str, Any]:
         document = self._example("branch-protection")
+        # These parts of the example are not as the description says they are.
+        del document["required_status_checks"], document["restrictions"]
         document["required_pull_request_reviews"]["required_approving_review_count"] = kept.get(
             "reviews", 0
         )
