@@ -512,6 +512,17 @@ def test_the_command_expands_a_variable_for_the_server_that_may_have_it(
             assert secret.encode() not in path.read_bytes(), path
 
 
+def test_a_check_tells_what_was_noticed_while_the_versions_were_chosen(tmp_path: Path) -> None:
+    """An empty requirements.txt hides the project's; a .python-version that says no version."""
+    project_file = '[project]\nname = "x"\nversion = "1"\ndependencies = ["requests"]\n'
+    files = {"pyproject.toml": project_file, ".python-version": "my-project\n"}
+    root = commandline.hello(tmp_path / "repository", **files)
+    done = commandline.chalice_ci("check", "--stage", "dev", "--format", "json", cwd=root)
+    assert done.code == 0, done.err
+    told = {finding["rule"] for finding in done.result["findings"]}
+    assert told == {"python-version", "requirements-ignored"}
+
+
 def test_two_processes_that_want_the_same_build_it_once(tmp_path: Path, index: Index) -> None:
     add(index, "evil", before="import time; time.sleep(1)")
     app_dir = project(tmp_path / "app", {"requirements.txt": "evil\n"})

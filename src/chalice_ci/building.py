@@ -157,7 +157,7 @@ def build(
         base = replace(base, chalice=versions.chalice, python=versions.python)
         resolved(versions)
         building = _Building(run=run, job=job, config=config, versions=versions, base=base)
-        result = building.built(findings, template=template)
+        result = building.built((*findings, *versions.findings), template=template)
     if not alone:
         return result
     return _adding(result, _config_findings(run, job.app, config, (result,)))
