@@ -99,15 +99,19 @@ class KeptSettings:
         return found
 
     def _protection(self, kept: Mapping[str, Any]) -> dict[str, Any]:
-        document = self._example("branch-protection")
-        # These parts of the example are not as the description says they are.
-        del document["required_status_checks"], document["restrictions"]
-        document["required_pull_request_reviews"]["required_approving_review_count"] = kept.get(
-            "reviews", 0
-        )
-        document["allow_force_pushes"] = {"enabled": not kept.get("force_push_blocked")}
-        document["allow_deletions"] = {"enabled": not kept.get("deletion_blocked")}
-        return document
+        # The rest of the example is not as the description itself says it is.
+        example = self._example("branch-protection")
+        wanted = example["required_pull_request_reviews"]
+        names = ("url", "dismiss_stale_reviews", "require_code_owner_reviews")
+        return {
+            "url": example["url"],
+            "required_pull_request_reviews": {
+                **{name: wanted[name] for name in names},
+                "required_approving_review_count": kept.get("reviews", 0),
+            },
+            "allow_force_pushes": {"enabled": not kept.get("force_push_blocked")},
+            "allow_deletions": {"enabled": not kept.get("deletion_blocked")},
+        }
 
     def _example(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = copy.deepcopy(self.examples[name]["value"])
