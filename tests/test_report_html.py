@@ -18,6 +18,7 @@ from chalice_ci.report.report import Report, Result
 from chalice_ci.report.treemap import HEIGHT, WIDTH, Box, boxes, treemap
 from chalice_ci.snapshot import Archive, Dependency, File, Snapshot
 from support.hostile import texts
+from support.pages import CANONICAL
 from support.reports import FULL, reports_of
 
 VOID = {"meta", "rect", "path"}
@@ -85,6 +86,14 @@ def test_the_page_says_what_the_report_holds() -> None:
         "8.1 MB",
     ):
         assert told in shown
+
+
+def test_a_plan_is_counted_by_its_operations_and_code_is_code() -> None:
+    page = html(CANONICAL)
+    assert "+1 ~1 <strong>−1</strong>" in page
+    assert "The queue <code>jobs</code> is the same" in page
+    assert "(<code>app = Chalice(…)</code>):</p>" in page
+    assert "<pre>app.experimental_feature_flags.update(" in page
 
 
 @settings(max_examples=150, deadline=None)

@@ -102,8 +102,10 @@ def _overview(results: tuple[Result, ...]) -> Markup:
         urls: list[Content] = []
         for url in result.urls:
             urls += [element("code", url.address), " "]
-        counts = ""
-        if result.changes is not None and result.changes.known:
+        counts: Content = ""
+        if result.plan is not None or result.operations:
+            counts = _steps(result)
+        elif result.changes is not None and result.changes.known:
             counts = " ".join(f"{SIGNS[kind]}{result.changes.count(kind)}" for kind in Kind)
         size = "" if result.package is None else human_size(result.package.size)
         if size and result.changes is not None and result.changes.package is not None:
@@ -119,6 +121,25 @@ def _overview(results: tuple[Result, ...]) -> Markup:
             )
         )
     return _table(("App", "Stage", "Result", "Changes", "Package", "URL"), rows)
+
+
+def _steps(result: Result) -> Markup:
+    """What the operations do, counted by resource as in the comment; what is lost is bold."""
+    counted = [
+        (sign, result.count(effect))
+        for sign, effect in (
+            ("+", Effect.CREATE),
+            ("~", Effect.UPDATE),
+            ("±", Effect.REPLACE),
+            ("−", Effect.DELETE),
+        )
+    ]
+    parts: list[Content] = []
+    for sign, count in counted:
+        lost = sign in "±−" and count
+        if count or sign != "±":
+            parts += [element("strong", f"{sign}{count}") if lost else f"{sign}{count}", " "]
+    return joined(*parts[:-1])
 
 
 def _result(result: Result) -> Iterator[Markup]:
