@@ -164,10 +164,20 @@ def test_what_may_be_built_is_named(tmp_path: Path) -> None:
 
 ALLOWED = Variables(
     servers={"USER_1": "pypi.example.org", "TOKEN": "pypi.example.org", "EMPTY": "pypi.example.org"}
-    | {"ODD": "pypi.example.org", "GIT": "git.example.org:8443", "NESTED": "pypi.example.org"},
+    | {
+        "COMMA": "pypi.example.org",
+        "ODD": "pypi.example.org",
+        "GIT": "git.example.org:8443",
+        "NESTED": "pypi.example.org",
+    },
     environ={
         **{"USER_1": "reader", "TOKEN": "canary-4711%2F", "EMPTY": "", "OTHER": "canary-4711"},
-        **{"ODD": "canary-4711/@evil.example/", "GIT": "canary-4711", "NESTED": "${OTHER}"},
+        **{
+            "COMMA": "canary,4711",
+            "ODD": "canary-4711/@evil.example/",
+            "GIT": "canary-4711",
+            "NESTED": "${OTHER}",
+        },
     },
 )
 
@@ -217,6 +227,8 @@ NOT_EXPANDED = {
     "-i https://${ODD}@pypi.example.org/": "percent-encode",
     "-i https://${NESTED}@pypi.example.org/": "percent-encode",
     "x==${TOKEN}": "anywhere else",
+    "-f https://${TOKEN},x@pypi.example.org/": "anywhere else",
+    "-f https://${COMMA}@pypi.example.org/": "percent-encode",
 }
 
 

@@ -17,13 +17,14 @@ from chalice_ci.package.references import Refused
 VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 """A reference to a variable, in pip's words: upper-case letters, digits and `_`."""
 
-# Strict, so that no two parsers see another server: no backslash, no quote, one `@`.
+# Strict, so that no two parsers see another server: no backslash, no quote, one `@`, and no comma,
+# which separates addresses in uv's environment.
 _ADDRESS = re.compile(
-    r"(?P<scheme>(?<![\w+.-])(?:git\+)?https?://)(?P<credentials>[^\s/@\\?#'\"]+)"
+    r"(?P<scheme>(?<![\w+.-])(?:git\+)?https?://)(?P<credentials>[^\s/@\\?#,'\"]+)"
     r"@(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?)(?=[/?#\s]|$)"
 )
 # What may stand before the `@` of an address, without what shells and requirements read.
-_VALUE = re.compile(r"[A-Za-z0-9._~!$&()*+,=:%-]{1,4000}")
+_VALUE = re.compile(r"[A-Za-z0-9._~!$&()*+=:%-]{1,4000}")
 
 
 @dataclass(frozen=True, kw_only=True)
