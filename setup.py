@@ -29,6 +29,7 @@ setup(
             "sample/orders/chalicelib/*",
             "locks/*.txt",
             "schemas/*.json",
+            "scaffold/*.yml",
             "upgrade/*.toml",
         ]
     },

@@ -287,7 +287,10 @@ WRONG: dict[str, tuple[str, Callable[[SetUp], None]]] = {
             {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
         ),
     ),
-    "pull requests": ("trust-pull-request", _trust(f"repo:{REPOSITORY}:pull_request")),
+    "pull requests beside a branch": (
+        "trust-pull-request",
+        _trust(f"repo:{REPOSITORY}:pull_request", f"repo:{REPOSITORY}:ref:refs/heads/main"),
+    ),
     "another repository": (
         "trust-other-repository",
         _trust("repo:org/other:ref:refs/heads/main"),

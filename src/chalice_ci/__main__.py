@@ -144,6 +144,7 @@ def _runner(env: Mapping[str, str]) -> Runner:
             now=lambda: datetime.now(UTC),
             stdout=sys.stdout,
             stderr=sys.stderr,
+            stdin=sys.stdin,
             python=Path(sys.executable),
             uid=os.geteuid(),
         )

@@ -107,6 +107,16 @@ VERBS: tuple[Verb, ...] = (
         example="chalice-ci policy --stage prod --compare deploy-role",
     ),
     Verb(
+        name="init",
+        summary="Write chalice-ci.yml, workflows and the template of the deploy role.",
+        example="chalice-ci init --previews",
+        flags=(
+            ("previews", "Keep a preview of each pull request, too."),
+            ("dry-run", "Show what would be written, and write nothing."),
+            ("force", "Replace files that are there and differ."),
+        ),
+    ),
+    Verb(
         name="doctor",
         summary="Audit the set-up: workflows, roles, environments, branches. Changes nothing.",
         example="chalice-ci doctor --fail-on warning",

@@ -65,7 +65,7 @@ class Value:
 
 ALL: tuple[str, ...] = ()
 BUILDS = (
-    *("run", "check", "package", "diff", "plan", "policy", "doctor", "deploy", "preview"),
+    *("run", "check", "package", "diff", "plan", "policy", "doctor", "init", "deploy", "preview"),
     "action",
 )
 AWS = ("run", "plan", "deploy", "delete", "preview", "action")
@@ -215,7 +215,7 @@ ALLOWED_ACCOUNT = Input(
     name="allowed-account",
     kind=Kind.TEXT,
     metavar="ID",
-    verbs=(*AWS, "policy", "state"),
+    verbs=(*AWS, "init", "policy", "state"),
     summary="The only account that may be touched; empty: the stage's in chalice-ci.yml.",
 )
 ALLOW_UNSANDBOXED = Input(

@@ -312,6 +312,17 @@ def _doctor(run: Run, _: Mapping[str, str]) -> Reaction:
     return examine(run, _wish(run))
 
 
+def _init(run: Run, given: Mapping[str, str]) -> Reaction:
+    from chalice_ci.initiating import Wanted, set_up
+
+    wanted = Wanted(
+        previews=bool(given["previews"]),
+        dry_run=bool(given["dry-run"]),
+        force=bool(given["force"]),
+    )
+    return set_up(run, wanted)
+
+
 def _matrix(run: Run, _: Mapping[str, str]) -> None:
     from chalice_ci.fanout import print_matrix
 
@@ -359,6 +370,7 @@ _VERBS: Mapping[str, Callable[[Run, Mapping[str, str]], tuple[Result, ...] | Rea
     "delete": _delete,
     "policy": _policy,
     "doctor": _doctor,
+    "init": _init,
     "url": _url,
     "state show": _show,
     "state pull": _pull,

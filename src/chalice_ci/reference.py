@@ -15,6 +15,7 @@ from chalice_ci.action import action_text
 from chalice_ci.cli import VERBS
 from chalice_ci.errors import ExitCode
 from chalice_ci.inputs import markdown_table
+from chalice_ci.scaffold.workflows import SOURCES
 
 _PART = re.compile(
     r"(?P<head><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL
@@ -87,12 +88,22 @@ def documents(root: Path) -> tuple[Path, ...]:
     return (root / "README.md", *sorted((root / "docs").rglob("*.md")))
 
 
+def scaffold_files(root: Path) -> Mapping[str, str]:
+    """The examples that `chalice-ci init` writes from, as the package carries them."""
+    examples = root / "workflows-examples"
+    return {
+        f"{name}.yml": (examples / f"{name}.yml").read_text(encoding="utf-8") for name in SOURCES
+    }
+
+
 def main() -> None:
     """Rewrite the documents, the schema and action.yml of the checkout that this module is in."""
     root = Path(__file__).parents[2]
     (root / "action.yml").write_text(action_text(), encoding="utf-8")
     schema = Path(__file__).parent / "schemas/chalice-ci.schema.json"
     schema.write_text(config.schema_text(), encoding="utf-8")
+    for name, text in scaffold_files(root).items():
+        (Path(__file__).parent / "scaffold" / name).write_text(text, encoding="utf-8")
     for path in documents(root):
         before = path.read_text(encoding="utf-8")
         after = rewritten(before)

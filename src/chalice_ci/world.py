@@ -42,6 +42,8 @@ class World:
     elapsed: Callable[[], float] = _elapsed
     """Seconds that go on while the machine sleeps, from any beginning."""
     sleep: Callable[[float], None] = time.sleep
+    stdin: TextIO | None = None
+    """Where a person may answer; None: nobody is asked."""
     standby: Standby | None = None
     """A loader that was started already, for the first app that is loaded."""
 

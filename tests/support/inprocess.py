@@ -17,7 +17,7 @@ from chalice_ci.world import World
 from support.commandline import Ran, environ
 
 
-def run_here(*arguments, cwd, now=None, **env):
+def run_here(*arguments, cwd, now=None, stdin=None, **env):
     """Run `chalice-ci` as `__main__` does; how it ended."""
     out, err = io.StringIO(), io.StringIO()
     world = World(
@@ -28,6 +28,7 @@ def run_here(*arguments, cwd, now=None, **env):
         stderr=err,
         python=Path(sys.executable),
         uid=os.geteuid(),
+        stdin=stdin,
     )
     group = command_line(
         lambda verb, inputs, given: run_verb(verb, inputs, given, world), world.env

@@ -55,13 +55,22 @@ def _github(role: str, condition: Mapping[str, Any], repository: str) -> Iterato
         why = "tests no subject" if not subjects else "is met by a token without a subject"
         yield _open(role, f"its trust policy {why}, so every repository of GitHub may assume it")
         return
+    kinds = {_parts(subject)[2] for subject in subjects}
     for subject in subjects:
-        yield from _subject(role, subject, repository)
+        yield from _subject(role, subject, repository, alone=len(kinds) == 1)
 
 
-def _subject(role: str, subject: str, repository: str) -> Iterator[Finding]:
+def _parts(subject: str) -> tuple[str, str, str, str]:
+    """Of `repo:OWNER/NAME:KIND:VALUE` each part; what is missing is empty."""
     head, _, rest = subject.partition(":")
     named, _, claim = rest.partition(":")
+    kind, _, value = claim.partition(":")
+    return head, named, kind, value
+
+
+def _subject(role: str, subject: str, repository: str, *, alone: bool) -> Iterator[Finding]:
+    """`alone` says that the role trusts nothing of another kind."""
+    head, named, kind, value = _parts(subject)
     if head != "repo" or "*" in named or "?" in named:
         yield _open(role, f"the subject {subject} lets other repositories assume it")
         return
@@ -72,8 +81,7 @@ def _subject(role: str, subject: str, repository: str) -> Iterator[Finding]:
             fix=f"Let the subject begin with repo:{repository}:, or take the statement away.",
             subject=role,
         )
-    kind, _, value = claim.partition(":")
-    if "*" in kind or "?" in kind or not claim:
+    if "*" in kind or "?" in kind or not kind:
         yield rules.finding(
             "trust-subject-wildcard",
             what=f"the subject {subject} lets every branch and pull request assume {role}.",
@@ -81,7 +89,7 @@ def _subject(role: str, subject: str, repository: str) -> Iterator[Finding]:
             f"repo:{named}:environment:production.",
             subject=role,
         )
-    elif kind == "pull_request":
+    elif kind == "pull_request" and not alone:
         yield rules.finding(
             "trust-pull-request",
             what=f"every pull request's workflow may assume {role}.",
@@ -89,6 +97,9 @@ def _subject(role: str, subject: str, repository: str) -> Iterator[Finding]:
             "subject from the role that deploys them.",
             subject=role,
         )
+    elif value.startswith("refs/tags/"):
+        # Version tags are a pattern by nature; who may make them is a matter of tag rules.
+        return
     elif kind in ("ref", "environment") and ("*" in value or "?" in value):
         yield rules.finding(
             "trust-subject-wildcard",

@@ -1,0 +1,282 @@
+"""The verb `init`: looks at the repository, shows what it would write, and writes it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from chalice_ci.access.document import Document, Statement, parts
+from chalice_ci.access.grants import Place, Wishes, grants, makeup
+from chalice_ci.auditing import repository_name
+from chalice_ci.building import Built, build, known_stages
+from chalice_ci.errors import UsageError, UserError
+from chalice_ci.inputs import ALLOWED_ACCOUNT, AWS_REGION
+from chalice_ci.jobs import Reaction
+from chalice_ci.route import Job
+from chalice_ci.run import Run
+from chalice_ci.scaffold.configuration import configuration
+from chalice_ci.scaffold.role import (
+    ACCOUNT,
+    PLAN_ROLE,
+    PREVIEW_ROLE,
+    REGION,
+    ROLE,
+    roles,
+    template,
+)
+from chalice_ci.scaffold.setting import App, Setting, joined, systems
+from chalice_ci.scaffold.workflows import role_name, variables, workflows
+
+CONFIGURATION = "chalice-ci.yml"
+TEMPLATE = "chalice-roles.json"
+_ACCOUNT = re.compile(r"\d{12}")
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
+_READS = re.compile(r"[a-z0-9]+:(?:Get|List|Describe)[A-Za-z]*|apigateway:GET")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The flags: a preview of each pull request, show only, replace what differs."""
+
+    previews: bool = False
+    dry_run: bool = False
+    force: bool = False
+
+
+def set_up(run: Run, wanted: Wanted) -> Reaction:
+    """Write what is missing. Raises UsageError before anything is written when a file differs."""
+    setting = _setting(run, wanted)
+    notes: list[str] = []
+    wanted_files = dict(_files(run, setting, notes))
+    new, changed = _compared(run.root, wanted_files)
+    run.world.stdout.write("".join(_shown(run.root, {**new, **changed})))
+    if changed and not (wanted.force or wanted.dry_run):
+        raise UsageError(
+            f"these files are there already and differ: {joined(sorted(changed))}.",
+            where=run.shown(run.root),
+            fix="Look at the difference above; --force replaces them. Nothing was written.",
+        )
+    if wanted.dry_run or not _agreed(run, {**new, **changed}):
+        return Reaction(notes=(*notes, "nothing was written."))
+    for name, text in {**new, **changed}.items():
+        path = run.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        run.hand_over(path)
+        notes.append(f"wrote {name}.")
+    if not new and not changed:
+        notes.append("everything is there already.")
+    return Reaction(notes=(*notes, *_next(setting)))
+
+
+def _agreed(run: Run, files: Mapping[str, str]) -> bool:
+    """Whether what was shown may be written: asked where somebody can answer."""
+    ask = _asker(run)
+    if ask is None or not files:
+        return True
+    return ask(f"Write {joined(sorted(files))}? [Y/n]").lower() in ("", "y", "yes")
+
+
+def _next(setting: Setting) -> Iterator[str]:
+    """What is left to a person."""
+    yield "let git ignore chalice-ci-out/, where reports and plans go."
+    yield "try it on this machine: chalice-ci run --local"
+    yield f"make the roles: aws cloudformation deploy --template-file {TEMPLATE} --stack-name " + (
+        "chalice-roles --capabilities CAPABILITY_NAMED_IAM"
+    )
+    missing = variables(setting)
+    if missing:
+        yield f"set these variables of the repository on GitHub: {joined(missing)}."
+    for stage in setting.gated:
+        yield f"make the environment of {stage} on GitHub, with required reviewers."
+    yield "then look whether everything is as it should be: chalice-ci doctor"
+
+
+# -- looking --------------------------------------------------------------------------------------
+
+
+def _setting(run: Run, wanted: Wanted) -> Setting:
+    stages = known_stages(run)
+    apps = tuple(
+        App(name=app.name, path=app.path, stages=tuple(stages[app.name]) or ("dev",))
+        for app in run.config.apps
+    )
+    if not apps:
+        raise UsageError(
+            "there is no Chalice app here.",
+            where=run.shown(run.root),
+            fix="Begin in the repository of one: chalice new-project NAME makes it.",
+        )
+    setting = Setting(
+        apps=apps,
+        branch=run.checkout.default_branch or run.checkout.branch or "main",
+        repository=repository_name(run),
+        account=run.inputs.text(ALLOWED_ACCOUNT),
+        region=run.inputs.text(AWS_REGION) or run.world.region or "",
+        previews=wanted.previews,
+    )
+    return _checked(_asked(run, setting))
+
+
+def _asked(run: Run, setting: Setting) -> Setting:
+    """Ask for what is not known, if somebody is there who can answer."""
+    ask = _asker(run)
+    if ask is None:
+        return setting
+    if not setting.account:
+        setting = replace(setting, account=ask("AWS account (12 digits; empty: a variable)"))
+    if not setting.region:
+        setting = replace(setting, region=ask("AWS region (empty: a variable)"))
+    if not setting.previews:
+        answer = ask("A preview of each pull request? [y/N]")
+        setting = replace(setting, previews=answer.lower() in ("y", "yes"))
+    return setting
+
+
+def _asker(run: Run) -> Callable[[str], str] | None:
+    stdin = run.world.stdin
+    if stdin is None or not stdin.isatty() or run.world.on_ci:
+        return None
+
+    def ask(question: str) -> str:
+        run.world.stderr.write(f"{question}: ")
+        run.world.stderr.flush()
+        return stdin.readline().strip()
+
+    return ask
+
+
+def _checked(setting: Setting) -> Setting:
+    if setting.account and not _ACCOUNT.fullmatch(setting.account):
+        raise UsageError(
+            f"{setting.account[:40]!r} is no AWS account.",
+            where="allowed-account",
+            fix="Give its 12 digits, or nothing.",
+        )
+    if setting.region and not _REGION.fullmatch(setting.region):
+        raise UsageError(
+            f"{setting.region[:40]!r} is no AWS region.",
+            where="aws-region",
+            fix="Give it as eu-west-1, or nothing.",
+        )
+    return setting
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def _files(run: Run, setting: Setting, notes: list[str]) -> Iterator[tuple[str, str]]:
+    if run.config.file is None:
+        yield CONFIGURATION, configuration(setting)
+    else:
+        notes.append(f"{run.config.file} is there and stays as it is.")
+    others = [name for name in systems(run.root) if name != "GitHub"]
+    on_github = bool(setting.repository) or "GitHub" in systems(run.root) or not others
+    if on_github:
+        yield from workflows(setting).items()
+        names = {role: role_name(setting, role) for role in roles(setting)}
+        yield TEMPLATE, template(setting, _policies(run, setting, notes), names)
+    if others:
+        notes.append(
+            f"for {joined(others)} nothing is written: call the command or the image there, as "
+            "the workflows of GitHub do (docs/image.md)."
+        )
+
+
+def _policies(run: Run, setting: Setting, notes: list[str]) -> Mapping[str, tuple[Document, ...]]:
+    """What each role has to be allowed, from the apps as they are."""
+    deploying: list[Statement] = []
+    previewing: list[Statement] = []
+    for app in run.config.apps:
+        for stage in setting.stages:
+            made = _statements(run, Job(app=app, stage=stage), stage, notes)
+            if made is None:
+                return {}
+            deploying += made
+        if setting.previews:
+            job = Job(app=app, stage=setting.first)
+            made = _statements(run, job, "pr-*", notes)
+            previewing += made or ()
+    found = {ROLE: parts(_numbered(deploying))}
+    if setting.gated:
+        reads = (_only_reads(statement) for statement in deploying)
+        found[PLAN_ROLE] = parts(_numbered([one for one in reads if one is not None]))
+    if setting.previews:
+        found[PREVIEW_ROLE] = parts(_numbered(previewing))
+    return found
+
+
+def _statements(run: Run, job: Job, stage: str, notes: list[str]) -> tuple[Statement, ...] | None:
+    try:
+        built = build(run, job)
+    except UserError as error:
+        built, why = None, error.what
+    else:
+        why = "see chalice-ci check"
+    if not isinstance(built, Built):
+        notes.append(
+            f"{job.name} can't be built yet ({why}), so the roles have no policies: run "
+            "chalice-ci init --force when chalice-ci check passes."
+        )
+        return None
+    made = makeup(f"{built.app_name}-{stage}", built.loaded.graph, ())
+    return grants(made, Place(account=ACCOUNT, region=REGION), Wishes())
+
+
+def _numbered(statements: list[Statement]) -> list[Statement]:
+    """Each statement once, with an id of its own; what is granted on the same goes together."""
+    merged: dict[tuple[object, ...], Statement] = {}
+    for one in statements:
+        key = (one.actions, one.conditions)
+        if key in merged:
+            both = tuple(sorted({*merged[key].resources, *one.resources}))
+            merged[key] = replace(merged[key], resources=both)
+        else:
+            merged[key] = one
+    return [replace(one, sid=f"{one.sid}{n}") for n, one in enumerate(merged.values(), 1)]
+
+
+def _only_reads(statement: Statement) -> Statement | None:
+    actions = tuple(action for action in statement.actions if _READS.fullmatch(action))
+    return replace(statement, actions=actions) if actions else None
+
+
+def _compared(root: Path, files: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What is not there yet, and what differs."""
+    new, changed = {}, {}
+    for name, text in files.items():
+        old = _old(root / name)
+        if old is None:
+            new[name] = text
+        elif old != text:
+            changed[name] = text
+    return new, changed
+
+
+def _old(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the file that is there can't be read: {error}",
+            where=str(path),
+            fix="Move it away first.",
+        ) from error
+
+
+def _shown(root: Path, files: Mapping[str, str]) -> Iterator[str]:
+    """The difference that writing the files makes."""
+    for name, text in files.items():
+        old = _old(root / name) or ""
+        before = f"a/{name}" if old else "/dev/null"
+        yield from difflib.unified_diff(
+            old.splitlines(keepends=True),
+            text.splitlines(keepends=True),
+            fromfile=before,
+            tofile=f"b/{name}",
+        )

@@ -1,0 +1,146 @@
+"""The CloudFormation template of the roles that workflows assume.
+
+Each role trusts GitHub's OIDC provider for this repository alone: the deploy role for the default
+branch and the environments, the plan role for version tags, the preview role for pull requests. The
+policies are those of `chalice-ci policy`, with the stack's own account and region.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chalice_ci.access.document import Document
+from chalice_ci.doctor.trust import AUDIENCE, PROVIDER
+from chalice_ci.scaffold.setting import Setting, environment_of
+
+ROLE = "chalice-deploy"
+PLAN_ROLE = "chalice-plan"
+PREVIEW_ROLE = "chalice-preview"
+
+ACCOUNT, REGION = "${AWS::AccountId}", "${AWS::Region}"
+"""What stands for account and region in the policies; CloudFormation fills them in."""
+
+
+def template(
+    setting: Setting, policies: Mapping[str, Sequence[Document]], names: Mapping[str, str]
+) -> str:
+    """The template as JSON. `policies` are the documents by role, `names` the roles' names."""
+    resources: dict[str, Any] = {"Provider": _PROVIDER}
+    outputs: dict[str, Any] = {}
+    for role, subjects in _subjects(setting).items():
+        key = _key(role)
+        attached = []
+        for number, document in enumerate(policies.get(role, ()), 1):
+            policy = f"{key}Policy{number}"
+            resources[policy] = {
+                "Type": "AWS::IAM::ManagedPolicy",
+                "Properties": {"PolicyDocument": _with_stack(document.to_json())},
+            }
+            attached.append({"Ref": policy})
+        resources[key] = {
+            "Type": "AWS::IAM::Role",
+            "Properties": {
+                "RoleName": names[role],
+                "AssumeRolePolicyDocument": _trust(
+                    [f"repo:{setting.repository or '${Repository}'}:{one}" for one in subjects]
+                ),
+                "ManagedPolicyArns": attached,
+            },
+        }
+        outputs[key] = {
+            "Description": f"The workflows' role-to-assume: {role}",
+            "Value": {"Fn::GetAtt": [key, "Arn"]},
+        }
+    whole = {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": f"Roles of the workflows of {setting.repository or 'this repository'}",
+        "Parameters": _PARAMETERS,
+        "Conditions": {"MakeProvider": {"Fn::Equals": [{"Ref": "ExistingProvider"}, ""]}},
+        "Resources": resources,
+        "Outputs": outputs,
+    }
+    if not setting.repository:
+        whole["Parameters"] = {**_PARAMETERS, **_REPOSITORY}
+    return json.dumps(whole, indent=2) + "\n"
+
+
+def _subjects(setting: Setting) -> Mapping[str, tuple[str, ...]]:
+    """Role -> what stands behind `repo:OWNER/NAME:` in the tokens that may assume it."""
+    found = {
+        ROLE: (
+            f"ref:refs/heads/{setting.branch}",
+            *(f"environment:{environment_of(stage)}" for stage in setting.gated),
+        )
+    }
+    if setting.gated:
+        found[PLAN_ROLE] = ("ref:refs/tags/v*",)
+    if setting.previews:
+        found[PREVIEW_ROLE] = ("pull_request",)
+    return found
+
+
+def roles(setting: Setting) -> tuple[str, ...]:
+    """The roles that the workflows of this setting assume."""
+    return tuple(_subjects(setting))
+
+
+def _trust(subjects: Sequence[str]) -> dict[str, Any]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Federated": _PROVIDER_ARN},
+                "Action": "sts:AssumeRoleWithWebIdentity",
+                "Condition": _tests(subjects),
+            }
+        ],
+    }
+
+
+def _tests(subjects: Sequence[str]) -> dict[str, Any]:
+    wanted: list[Any] = [
+        {"Fn::Sub": subject} if "${" in subject else subject for subject in subjects
+    ]
+    audience, subject = {f"{PROVIDER}:aud": AUDIENCE}, {f"{PROVIDER}:sub": wanted}
+    if any("*" in one for one in subjects):
+        return {"StringEquals": audience, "StringLike": subject}
+    return {"StringEquals": {**audience, **subject}}
+
+
+def _with_stack(value: Any) -> Any:
+    """Every text that names the stack's account or region, in CloudFormation's words."""
+    if isinstance(value, dict):
+        return {key: _with_stack(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_stack(item) for item in value]
+    if isinstance(value, str) and "${AWS::" in value:
+        return {"Fn::Sub": value}
+    return value
+
+
+def _key(role: str) -> str:
+    return "".join(word.capitalize() for word in role.split("-"))
+
+
+_PARAMETERS = {
+    "ExistingProvider": {
+        "Type": "String",
+        "Default": "",
+        "Description": f"The ARN of the account's OIDC provider for {PROVIDER}; empty: make it.",
+    }
+}
+_REPOSITORY = {
+    "Repository": {"Type": "String", "Description": "The repository on GitHub: owner/name."}
+}
+_PROVIDER = {
+    "Type": "AWS::IAM::OIDCProvider",
+    "Condition": "MakeProvider",
+    "Properties": {
+        "Url": f"https://{PROVIDER}",
+        "ClientIdList": [AUDIENCE],
+    },
+}
+_PROVIDER_ARN = {"Fn::If": ["MakeProvider", {"Ref": "Provider"}, {"Ref": "ExistingProvider"}]}
