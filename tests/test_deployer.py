@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -12,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,10 @@ from chalice_ci.app.deployer import (
     CHILD_DIR,
     Call,
     Deployer,
-    Gates,
-    Outcome,
     PackageFile,
     Result,
     Step,
     StepState,
-    Target,
     deployer_environ,
 )
 from chalice_ci.app.deployers import Deployers
@@ -38,10 +34,10 @@ from chalice_ci.local import EmbeddedAWS, LocalMode
 from chalice_ci.plan import Action, Operation, actions
 from support.awsclients import clients_of
 from support.awslisting import list_account
-from support.deployments import Recorder, deletion, target
-from support.shapes import ACCOUNT, BY_NAME, REGION, Clients, apply_change, copy_shape, prepare
+from support.deployments import Recorder, deletion
+from support.shapes import ACCOUNT, REGION, Clients, apply_change
+from support.stages import PYTHON, Stage, stage_on
 
-PYTHON = Path(sys.executable)
 ANOTHER_POLICY = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}],
@@ -67,67 +63,9 @@ def deployers(server: EmbeddedAWS, tmp_path_factory: pytest.TempPathFactory) -> 
         yield lending
 
 
-class Stage:
-    """A copy of a shape and its stage `dev` in the embedded AWS."""
-
-    def __init__(self, name: str, aws: EmbeddedAWS, tmp_path: Path, deployers: Deployers) -> None:
-        self.shape = BY_NAME[name]
-        self.aws = aws
-        self.deployers = deployers
-        self.work = tmp_path / "work"
-        self.project = copy_shape(self.shape, tmp_path / name)
-        prepare([self.shape], tmp_path, clients_of(aws))
-        self.resources: tuple[Mapping[str, object], ...] = ()
-        self.recorder = Recorder()
-        self.app_name = ""
-        self.python = PYTHON
-        aws.forget_calls()
-
-    def start(self) -> Deployer:
-        return Deployer.start(
-            self.python, environ=self.aws.environ, work_dir=self.work, poll_seconds=0.2
-        )
-
-    def target(self) -> Target:
-        found = target(self.project, self.work, resources=self.resources, python=self.python)
-        self.app_name = found.app_name
-        return found
-
-    def deploy(self, gate: Any = None, progress: Any = None) -> Outcome:
-        return self._apply(self.target(), gate, progress)
-
-    def delete(self, gate: Any = None) -> Outcome:
-        return self._apply(deletion(self.app_name, self.resources), gate, None)
-
-    def _apply(self, what: Target, gate: Any, progress: Any) -> Outcome:
-        self.recorder = Recorder()
-        with self.deployers.lent(self.python, REGION) as deployer:
-            expected = deployer.plan(what)
-            gates = Gates(self.recorder, *([gate] if gate else []))
-            outcome = deployer.apply(what, expected, gate=gates, progress=progress or self.recorder)
-        self.resources = outcome.resources
-        return outcome
-
-    def mutations(self) -> list[str]:
-        return [f"{c['service']}:{c['operation']}" for c in self.aws.calls() if c["mutating"]]
-
-    def names(self) -> list[str]:
-        return sorted(str(resource["name"]) for resource in self.resources)
-
-
 @pytest.fixture
 def stage(aws: EmbeddedAWS, tmp_path: Path, deployers: Deployers) -> Callable[[str], Stage]:
     return lambda name: Stage(name, aws, tmp_path, deployers)
-
-
-@contextlib.contextmanager
-def stage_on(mode: LocalMode, name: str, tmp_path: Path) -> Iterator[Stage]:
-    """A stage on an AWS of its own."""
-    with (
-        EmbeddedAWS.start(mode, gateway=False) as aws,
-        Deployers(aws.environ, tmp_path / "run", poll_seconds=0.2) as deployers,
-    ):
-        yield Stage(name, aws, tmp_path, deployers)
 
 
 class Refusing(Recorder):

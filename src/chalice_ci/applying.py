@@ -38,7 +38,7 @@ from chalice_ci.errors import (
 from chalice_ci.findings import in_order
 from chalice_ci.holding import ROUNDS, Overtaken, Stage, hold, is_open, key_of, look, settle
 from chalice_ci.inputs import DELETE_LOGS
-from chalice_ci.lending import identified, lent_deployer
+from chalice_ci.lending import identified, lent_deployer, prepare_guard
 from chalice_ci.output import keep_in_summary, replace_file
 from chalice_ci.ownership import Guard, owner_of
 from chalice_ci.plan import (
@@ -139,6 +139,7 @@ def deploy_stage(run: Run, built: Built) -> model.Result:
         run, built.job, built.loaded.chalice_version, interpreter=built.interpreter
     ) as deployer:
         identity = identified(run, built.job, deployer)
+        prepare_guard(run, built.job, identity)
         stage = Stage(app_name=built.app_name, identity=identity, graph=built.loaded.graph.document)
 
         def attempt() -> model.Result:
@@ -184,6 +185,7 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
     refuse_without_secrets(run, job, plan.secrets)
     with lent_deployer(run, job, plan.chalice, region=plan.region) as deployer:
         identity = identified(run, job, deployer)
+        prepare_guard(run, job, identity)
         stage = Stage(app_name=plan.app_name, identity=identity, graph=plan.graph)
         operations = plan.operations
 
@@ -273,7 +275,13 @@ def apply_release(
     rolled_back_to: str = "",
 ) -> model.Result:
     """Apply a plan, record what stands and that it was deployed, and ask whether it works."""
-    target = target_of(sealed.opened.plan, run.secrets, _package_files(sealed), sealed.recorded)
+    target = target_of(
+        sealed.opened.plan,
+        run.secrets,
+        _package_files(sealed),
+        sealed.recorded,
+        package_bucket=run.package_bucket(job),
+    )
     what = Work(
         target=target,
         operations=sealed.operations or (),

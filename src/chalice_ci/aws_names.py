@@ -15,6 +15,9 @@ WIDEST_PREVIEW = "pr-99999"
 
 API_HANDLER = "api_handler"
 
+PACKAGES = "chalice-ci/packages/"
+"""Where the deployer puts packages in a bucket."""
+
 FUNCTION_LIMIT = 64
 ROLE_LIMIT = 64
 RULE_LIMIT = 64

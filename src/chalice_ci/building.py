@@ -375,6 +375,7 @@ class _Building:
                 automatic_layer=settings[0].automatic_layer(settings[1]),
                 chalice_dir=chalice,
                 max_size=self.run.config.package.max_size_bytes,
+                through_bucket=self.run.package_bucket(self.job) is not None,
                 allowed=self.job.app.build,
                 build=self._builder() if self.job.app.build else None,
                 packager=self._packager() if self.run.config.package.builder == "chalice" else None,

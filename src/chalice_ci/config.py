@@ -106,6 +106,7 @@ class StageConfig:
     account: str | None = None
     role: str | None = None
     region: str | None = None
+    package_bucket: str | None = None
     allow_experimental: tuple[str, ...] | None = None
     smoke: tuple[SmokeCheck, ...] = ()
     environment_variables: tuple[tuple[str, SecretRef], ...] = ()
@@ -355,6 +356,8 @@ _APP = Table(
     )
 )
 
+_BUCKET_NAME = Text(pattern=r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", words="the name of a bucket")
+
 _SMOKE = Table(
     keys=(
         Key(
@@ -433,6 +436,14 @@ _STAGE = Table(
             summary="The AWS region of the stage.",
             default="the `aws-region` input, else `AWS_DEFAULT_REGION`",
             example="eu-west-1",
+        ),
+        Key(
+            name="package-bucket",
+            kind=_BUCKET_NAME,
+            summary="The S3 bucket, in the stage's account and region, that packages are uploaded "
+            "to, each once; then a zip may be larger than 50 MiB.",
+            default="each function's package is sent to Lambda",
+            example="orders-packages",
         ),
         Key(
             name="allow-experimental",
@@ -558,7 +569,7 @@ _STATE = Table(
         ),
         Key(
             name="bucket",
-            kind=Text(pattern=r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", words="the name of a bucket"),
+            kind=_BUCKET_NAME,
             summary="The bucket of the S3 store.",
             example="my-team-chalice-state",
         ),
@@ -1148,6 +1159,7 @@ def _stage(name: str, fields: Mapping[str, object]) -> StageConfig:
         account=_optional_text(fields, "account"),
         role=_optional_text(fields, "role"),
         region=_optional_text(fields, "region"),
+        package_bucket=_optional_text(fields, "package-bucket"),
         allow_experimental=_texts(fields, "allow-experimental")
         if "allow-experimental" in fields
         else None,

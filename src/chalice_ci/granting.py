@@ -11,6 +11,7 @@ from chalice_ci import rules
 from chalice_ci.access.compare import Difference, compare
 from chalice_ci.access.document import LIMIT, Document, parse, parts
 from chalice_ci.access.grants import Bucket, Place, Wishes, grants, makeup
+from chalice_ci.aws_names import PACKAGES
 from chalice_ci.building import app_name_of, build
 from chalice_ci.config import StateConfig
 from chalice_ci.errors import AWSError, UsageError
@@ -89,6 +90,7 @@ def _result(run: Run, job: Job, written: dict[str, tuple[Document, ...]]) -> Res
                 delete_logs=run.inputs.flag(DELETE_LOGS),
                 boundary=boundary,
                 store=_store(run.config.state),
+                packages=_packages(run.package_bucket(job)),
                 needed_prefix=f"{known.app_name}-{needed}" if needed else "",
             ),
         )
@@ -199,6 +201,10 @@ def _store(state: StateConfig) -> Bucket | None:
     if state.store != "s3" or not state.bucket:
         return None
     return Bucket(name=state.bucket, prefix=state.prefix, key=state.kms_key or "")
+
+
+def _packages(name: str | None) -> Bucket | None:
+    return None if name is None else Bucket(name=name, prefix=PACKAGES)
 
 
 def _existing(run: Run, job: Job, against: str) -> tuple[Document, ...]:

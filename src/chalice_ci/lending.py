@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import AbstractContextManager
+from threading import Thread
 
 from chalice_ci.app.deployer import Deployer, Identity
 from chalice_ci.app.environment import make_deployer_environment
@@ -37,3 +39,16 @@ def identified(run: Run, job: Job, deployer: Deployer) -> Identity:
     if run.cloud is None:
         check_place(identity, account=run.account(job), region=run.region(job), where=job.name)
     return identity
+
+
+def prepare_guard(run: Run, job: Job, identity: Identity) -> None:
+    """Make the guard's clients while the deployer plans: this process only waits for it."""
+
+    def make() -> None:
+        # Whatever is wrong with them is told when they are needed.
+        with contextlib.suppress(Exception):
+            clients = run.clients_for(job, identity.region)
+            for service in ("lambda", "iam"):
+                clients(service)
+
+    Thread(target=make, name="guard's clients", daemon=True).start()

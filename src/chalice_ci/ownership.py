@@ -29,6 +29,7 @@ from botocore.credentials import (
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalice_ci.app.deployer import Call, Identity, Result, Target
+from chalice_ci.aws_names import PACKAGES
 from chalice_ci.errors import AWSError, NotOurs, PlanRefused, UserError, WrongAccount
 from chalice_ci.plan import Operation, canonical
 
@@ -61,6 +62,7 @@ class Owner:
     `app_name` and `stage` are what Chalice builds names from. `titles` are names that a REST API
     of this app may have, `roles` what each function of the application runs as: the ARN of a role
     that the user gave, which is never changed, or the name of one that Chalice manages.
+    `package_bucket` is the one that chalice-ci.yml names for packages.
     """
 
     app_name: str
@@ -69,6 +71,7 @@ class Owner:
     region: str
     titles: frozenset[str]
     roles: Mapping[str, str] = field(default_factory=dict)
+    package_bucket: str | None = None
 
     @property
     def prefix(self) -> str:
@@ -111,6 +114,7 @@ def owner_of(target: Target, identity: Identity) -> Owner:
         region=identity.region,
         titles=frozenset(titles),
         roles=roles,
+        package_bucket=target.package_bucket,
     )
 
 
@@ -575,6 +579,13 @@ class Guard:
                 return problem
         return None
 
+    def _package(self, subject: _Subject) -> _Problem | None:
+        """Only the configured bucket, only below the prefix; S3 itself refuses to replace."""
+        key = str((subject.more or {}).get("Key", ""))
+        if subject.name == self._owner.package_bucket and key.startswith(PACKAGES):
+            return None
+        return self._foreign(subject, f"the object {key} in the bucket {subject.name}")
+
     def _rest_api(self, subject: _Subject) -> _Problem | None:
         if ("rest_api", subject.name) in self._known:
             return None
@@ -736,6 +747,7 @@ _CHECKS: Mapping[str, _Check] = {
     "log_group": Guard._log_group,
     "mapping": Guard._mapping,
     "new_function": Guard._new_function,
+    "package": Guard._package,
     "passed_role": Guard._passed_role,
     "rest_api": Guard._rest_api,
     "role": Guard._role,
@@ -747,7 +759,7 @@ _CHECKS: Mapping[str, _Check] = {
 }
 
 # A bucket's notifications and a domain's paths may change between two calls.
-_LOOKED_AT_EACH_TIME = {"base_path", "bucket"}
+_LOOKED_AT_EACH_TIME = {"base_path", "bucket", "package"}
 
 _FUNCTION_NAME = (("function", "function_name"),)
 _FUNCTION_ARN = (("function", "function_arn"),)
@@ -867,6 +879,7 @@ _CALLS: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
     ("logs", "DeleteLogGroup"): (("log_group", "logGroupName"),),
     ("logs", "DeleteRetentionPolicy"): (("log_group", "logGroupName"),),
     ("logs", "PutRetentionPolicy"): (("log_group", "logGroupName"),),
+    ("s3", "PutObject"): (("package", "Bucket"),),
     ("s3", "PutBucketNotificationConfiguration"): (("bucket", "Bucket"),),
     ("sns", "Subscribe"): (("function", "Endpoint"),),
     ("sns", "Unsubscribe"): (("subscription", "SubscriptionArn"),),

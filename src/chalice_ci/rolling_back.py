@@ -95,7 +95,11 @@ def _rolled_back(run: Run, job: Job, wanted: str) -> model.Result:
                 created=now.replace(microsecond=0),
                 expires=(now + PLAN_LIFETIME).replace(microsecond=0),
             )
-            operations = deployer.plan(target_of(plan, run.secrets, packages, recorded))
+            operations = deployer.plan(
+                target_of(
+                    plan, run.secrets, packages, recorded, package_bucket=run.package_bucket(job)
+                )
+            )
             resources = () if recorded is None else recorded.state.resources
             lost = destruction.destructions(operations, resources, None)
             plan = replace(

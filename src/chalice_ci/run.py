@@ -254,6 +254,11 @@ class Run(Scene):
             return self.cloud.environ["AWS_DEFAULT_REGION"]
         return self.world.region
 
+    def package_bucket(self, job: Job) -> str | None:
+        """Where the stage's packages are uploaded to; a preview takes that of its model."""
+        stages = {stage.name: stage.package_bucket for stage in self.config.stages}
+        return stages.get(job.like or job.stage)
+
     def urls(self, found: tuple[StageUrl, ...]) -> tuple[URL, ...]:
         """A stage's addresses for the report; on the embedded AWS those that really answer."""
         told = []

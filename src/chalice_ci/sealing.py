@@ -124,7 +124,15 @@ def seal_stage(
     )
     operations: tuple[Operation, ...] | None = None
     if live is not None:
-        operations = live.deployer.plan(target_of(plan, run.secrets, built.packages, recorded))
+        operations = live.deployer.plan(
+            target_of(
+                plan,
+                run.secrets,
+                built.packages,
+                recorded,
+                package_bucket=run.package_bucket(built.job),
+            )
+        )
     lost = destruction.destructions(
         operations or (),
         () if recorded is None else recorded.state.resources,
@@ -255,6 +263,8 @@ def target_of(
     secrets: Secrets,
     packages: Mapping[str, PackageFile],
     recorded: Recorded | None,
+    *,
+    package_bucket: str | None,
 ) -> Target:
     """What the deployer is to plan or to make, with the secrets that are here."""
     return Target(
@@ -264,4 +274,5 @@ def target_of(
         packages=packages,
         resources=() if recorded is None else recorded.state.resources,
         secrets=secrets.injected(plan.secrets, unknown=plan.secrets_unknown),
+        package_bucket=package_bucket,
     )

@@ -45,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """Where an S3 store keeps states; `key` is the ARN of the KMS key that encrypts them."""
+    """Where an S3 store keeps states, or packages lie; `key` is the ARN of the KMS key for them."""
 
     name: str
     prefix: str = ""
@@ -170,6 +170,7 @@ class Wishes:
     boundary: str = ""
     """The ARN of the policy without which no role may be made."""
     store: Bucket | None = None
+    packages: Bucket | None = None
     needed_prefix: str = ""
     """The names of the stage whose package has to be live first."""
 
@@ -187,6 +188,7 @@ def grants(made: Makeup, place: Place, wishes: Wishes | None = None) -> tuple[St
         *_apis(made, place),
         *_needed(wanted.needed_prefix, place),
         *_store(wanted.store, place),
+        *_packages(wanted.packages, place),
     )
 
 
@@ -370,6 +372,16 @@ def _needed(prefix: str, place: Place) -> Iterator[Statement]:
         yield _allow("LookAtNeededStage", functions, _function_arns(prefix, place))
         layer = place.arn("lambda", f"layer:{prefix}-managed-layer:*")
         yield _allow("LookAtNeededLayer", _of("lambda", "GetLayerVersion"), (layer,))
+
+
+def _packages(packages: Bucket | None, place: Place) -> Iterator[Statement]:
+    """To upload packages, and, since Lambda fetches them for who calls it, to read them."""
+    if packages is None:
+        return
+    bucket = place.arn("s3", packages.name, regional=False, owned=False)
+    yield _allow("LookAtPackageBucket", _of("s3", "GetEncryptionConfiguration"), (bucket,))
+    objects = _of("s3", "GetObject", "GetObjectVersion", "PutObject")
+    yield _allow("Packages", objects, (f"{bucket}/{packages.prefix}*",))
 
 
 def _store(store: Bucket | None, place: Place) -> Iterator[Statement]:

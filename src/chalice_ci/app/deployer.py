@@ -106,6 +106,8 @@ class Target:
     delete_logs: bool = False
     secrets: tuple[InjectedVariable, ...] = ()
     """What the child puts in the place of the graph's placeholders."""
+    package_bucket: str | None = None
+    """Where packages are uploaded to once; else each function's is sent to Lambda."""
 
     @property
     def where(self) -> str:
@@ -127,6 +129,7 @@ class Target:
             },
             "resources": list(self.resources),
             "delete_logs": self.delete_logs,
+            "package_bucket": self.package_bucket,
             "secrets": [
                 {
                     "variable": one.variable,

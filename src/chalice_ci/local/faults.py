@@ -30,6 +30,7 @@ _DEFAULTS: dict[str, Any] = {
     "status": 500,
     "code": "InternalFailure",
     "message": "a fault was ordered for this call",
+    "retry_after": 0.0,
     "seconds": 600.0,
     "pid": 0,
 }
@@ -44,7 +45,8 @@ class Fault:
     empty matches all), mutating ones only unless `reads`, and acts on the `nth` of them and on
     the following `times` - 1, `before` or `after` the call is executed.
 
-    `error` answers with `status`, `code` and `message`; `drop` closes the connection without an
+    `error` answers with `status`, `code` and `message`, and asks to wait for `retry_after` seconds
+    if that is not 0; `drop` closes the connection without an
     answer; `hang` holds the call until it is released or `seconds` passed, then closes the
     connection; `kill` sends SIGKILL to `pid`, then closes the connection.
     """
@@ -61,6 +63,7 @@ class Fault:
     status: int
     code: str
     message: str
+    retry_after: float
     seconds: float
     pid: int
     seen: int = 0

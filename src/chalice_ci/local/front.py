@@ -140,13 +140,16 @@ class Front:
 
     def _fault(self, fault: Fault, operation: Operation, environ: dict[str, Any]) -> Answer:
         if fault.action == "error":
-            return answers.error(
+            status, headers, body = answers.error(
                 operation,
                 environ,
                 status=fault.status,
                 code=fault.code,
                 message=fault.message,
             )
+            if fault.retry_after:
+                headers.append(("Retry-After", f"{fault.retry_after:g}"))
+            return status, headers, body
         self.faults.carry_out(fault)
         _close(environ)
         raise ConnectionDropped(fault.action)

@@ -41,7 +41,8 @@ class PackageRequest:
 
     `python` is "3.12", `interpreter` any Python for uv to look at. `chalice_dir` is an installed
     chalice package: its runtime files go into the zip, so take it from the deployer's environment,
-    where a dependency of the app cannot have changed it. `max_size` bounds each zip, in bytes.
+    where a dependency of the app cannot have changed it. `max_size` bounds each zip, in bytes;
+    `through_bucket` says that Lambda takes it from S3.
     `allowed` names what may be built from source, by `build`; `packager` collects the dependencies
     instead of what splices them here.
     """
@@ -55,6 +56,7 @@ class PackageRequest:
     architecture: str = "x86_64"
     automatic_layer: bool = False
     max_size: int | None = None
+    through_bucket: bool = False
     allowed: tuple[str, ...] = ()
     build: Builder | None = None
     packager: Packager | None = None
@@ -124,7 +126,7 @@ def build_package(
         ]
     manifest = _manifest(request, chalice, wheels, written)
     try:
-        check_size(written, manifest, request.max_size)
+        check_size(written, manifest, request.max_size, through_bucket=request.through_bucket)
     except PackageError:
         for one in written:
             one.archive.path.unlink(missing_ok=True)

@@ -10,6 +10,8 @@ from chalice_ci.package.manifest import Manifest
 
 MAX_ZIPPED = 50 * 1024 * 1024
 """Lambda's limit for a zip that is uploaded directly."""
+THROUGH_BUCKET = 250 * 1024 * 1024
+"""A zip that Lambda takes from a bucket is bounded by what it unpacks to only."""
 MAX_UNPACKED = 250 * 1024 * 1024
 """Lambda's limit for a function and its layers, unpacked."""
 
@@ -17,13 +19,24 @@ _LARGEST = 10
 _IN_LAMBDA = ("boto3", "botocore", "s3transfer", "jmespath", "urllib3", "six", "python-dateutil")
 
 
-def check_size(written: Sequence[Written], manifest: Manifest, max_size: int | None) -> None:
+def check_size(
+    written: Sequence[Written],
+    manifest: Manifest,
+    max_size: int | None,
+    *,
+    through_bucket: bool = False,
+) -> None:
     """Compare the archives of one package with Lambda's limits and `max_size` (bytes, each zip).
+
+    `through_bucket` says that the stage has a bucket for its packages.
 
     Raises PackageError with what is largest, by its part of what is over the limit.
     """
-    limit = MAX_ZIPPED if max_size is None else min(max_size, MAX_ZIPPED)
-    whose = "Lambda's limit" if limit == MAX_ZIPPED else "the limit in chalice-ci.yml"
+    most = THROUGH_BUCKET if through_bucket else MAX_ZIPPED
+    limit = most if max_size is None else min(max_size, most)
+    whose = "Lambda's limit" if limit == most else "the limit in chalice-ci.yml"
+    direct = limit == MAX_ZIPPED and not through_bucket
+    bucket = " Or configure `package-bucket` for the stage: packages go through S3 then."
     for one in written:
         if one.archive.size > limit:
             layer = "" if len(written) > 1 else "`automatic_layer` puts dependencies into a zip of "
@@ -31,7 +44,9 @@ def check_size(written: Sequence[Written], manifest: Manifest, max_size: int | N
                 f"the zip is {_megabytes(one.archive.size)}; {whose} is {_megabytes(limit)}. "
                 f"The largest are: {_largest([one], packed=True)}.",
                 where=f"package {one.archive.slot}",
-                fix=_advice(manifest, [one]) + (f" {layer}its own." if layer else ""),
+                fix=_advice(manifest, [one])
+                + (f" {layer}its own." if layer else "")
+                + (bucket if direct else ""),
             )
     unpacked = sum(one.archive.unpacked_size for one in written)
     if unpacked > MAX_UNPACKED:

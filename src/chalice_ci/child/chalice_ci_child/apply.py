@@ -45,6 +45,7 @@ from .calls import Calls, Ended, Pipe, Refused, Stopped
 from .client import Client
 from .execution import Run
 from .pace import WIDEST_READS
+from .packages import PackageBucket
 from .planning import Planned, make_plan
 
 FRESH_SECONDS = 60.0
@@ -124,6 +125,7 @@ class _Deployer:
         self._calls.watch(self._session)
         self._clients: dict[str, Any] = {}
         self._made: _Made | None = None
+        self._account = ""
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -145,15 +147,24 @@ class _Deployer:
         if not region:
             raise botocore.exceptions.NoRegionError
         said = self._session.create_client("sts").get_caller_identity()
+        self._account = str(said["Account"])
         return {"account": said["Account"], "arn": said["Arn"], "region": region}
 
-    def _client(self) -> Client:
-        return Client(self._session, self._pipe, self._clients)
+    def _client(self, target: Mapping[str, Any]) -> Client:
+        client = Client(self._session, self._pipe, self._clients)
+        if target.get("package_bucket"):
+            client.bucket = PackageBucket(
+                lambda: client.service("s3"),
+                target["package_bucket"],
+                owner=self._account or self._identify()["account"],
+                sleep=self._pipe.sleep,
+            )
+        return client
 
     def _plan(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self._calls.where = None
         begun = time.monotonic()
-        client = self._client()
+        client = self._client(request["target"])
         planned = make_plan(request["target"], client)
         self._made = _Made(_text_of(request["target"]), planned, client, begun)
         return {"operations": [operation.document() for operation in planned.operations()]}
@@ -165,7 +176,7 @@ class _Deployer:
             for package in made.planned.packages:
                 package.check()
             return made.planned, made.client
-        client = self._client()
+        client = self._client(target)
         return make_plan(target, client), client
 
     def _apply(self, request: Mapping[str, Any]) -> dict[str, Any]:

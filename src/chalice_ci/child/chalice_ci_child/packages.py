@@ -76,14 +76,17 @@ class Package(bytes):
         return base64.b64encode(bytes.fromhex(self.sha256)).decode("ascii")
 
     def blocks(self) -> Iterator[bytes]:
-        """Read the file; raises CodecError at its end when it is not what was sealed."""
-        digest = hashlib.sha256()
+        """Read the file; raises CodecError in place of its end when it is not what was sealed."""
+        digest, held = hashlib.sha256(), b""
         with Path(self.path).open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
-                yield block
+                if held:
+                    yield held
+                held = block
         if digest.hexdigest() != self.sha256:
             raise CodecError("a package is not the one that was sealed")
+        yield held
 
     def summary(self) -> dict[str, Any]:
         """What a message says of it."""
