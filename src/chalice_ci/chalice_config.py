@@ -36,8 +36,6 @@ from chalice_ci.config_keys import (
 from chalice_ci.discovery import CONFIG_JSON, MAX_CONFIG_JSON
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.json_source import read_json
-from chalice_ci.missing_config import explain_missing
-from chalice_ci.plain_secrets import looks_secret
 from chalice_ci.positions import (
     Entry,
     MapNode,
@@ -149,6 +147,8 @@ def read_chalice_config(
             path, beneath=repo_root, limit=MAX_CONFIG_JSON, place=Place(file=file, line=1, column=1)
         )
     except FileNotFoundError:
+        from chalice_ci.missing_config import explain_missing
+
         return None, (explain_missing(app_dir, repo_root, file),)
     text = raw if isinstance(raw, Problem) else decode(raw, file)
     if isinstance(text, Problem):
@@ -455,6 +455,9 @@ class _Checker:
     def _secrets(self, entry: Entry, path: str) -> Iterator[Finding]:
         if not isinstance(entry.value, MapNode):
             return
+        # Late: it has many patterns, and most apps have no variables.
+        from chalice_ci.plain_secrets import looks_secret
+
         for variable in entry.value.entries:
             value = variable.value
             if not isinstance(value, ScalarNode) or not isinstance(value.value, str):

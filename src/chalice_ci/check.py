@@ -26,7 +26,6 @@ from chalice_ci.experimental import (
 )
 from chalice_ci.findings import Finding, Place, Severity, in_order
 from chalice_ci.graph import FeatureUse, Loaded, LoadFailure, Resource, Route
-from chalice_ci.load_failures import load_failure
 from chalice_ci.source import FlagWrite, Source
 
 PREVIEW_STAGE = re.compile(r"pr-[0-9]+\Z")
@@ -115,6 +114,9 @@ def check(
     (by default: whether it is named like one).
     """
     if isinstance(loaded, LoadFailure):
+        # Late: most apps load.
+        from chalice_ci.load_failures import load_failure
+
         others = tuple(known)
         failed = load_failure(
             loaded,
