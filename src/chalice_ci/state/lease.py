@@ -269,6 +269,21 @@ class Held:
 
     def allow(self, call: Call) -> None:
         """Note a call before it is made; raises LeaseHeld when the lease may have run out."""
+        self._refuse_late()
+        with self._lock:
+            try:
+                self._log.intent(call.number, str(call), call.resource)
+            except OSError as error:
+                # What can't be noted is not done.
+                raise refused_by_machine(error) or error from error
+        # A disk may be slow, and a process can be stopped while it waits for it.
+        self._refuse_late()
+        with self._lock:
+            self._calls[call.number] = f"{call} {call.resource}"
+            self._made += 1
+            self._dirty = True
+
+    def _refuse_late(self) -> None:
         if self._lost is not None or self._clocks.elapsed() >= self._until - MARGIN_SECONDS:
             raise LeaseHeld(
                 "the lease of this stage ran out while the deploy was going on, so nothing more is "
@@ -276,15 +291,6 @@ class Held:
                 where=self._key.file,
                 fix="Run again: what stands is recorded and taken up.",
             )
-        with self._lock:
-            try:
-                self._log.intent(call.number, str(call), call.resource)
-            except OSError as error:
-                # What can't be noted is not done.
-                raise refused_by_machine(error) or error from error
-            self._calls[call.number] = f"{call} {call.resource}"
-            self._made += 1
-            self._dirty = True
 
     def done(self, call: Call, result: Result) -> None:
         """Note what came of a call; without an answer nobody knows."""
