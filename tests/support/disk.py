@@ -1,8 +1,8 @@
 """A disk that fails: the n-th operation that changes something below a folder raises an error.
 
 `python disk.py RULES -- ARGUMENTS` runs `chalice-ci` on such a disk; RULES is JSON:
-`{"roots": [...], "nth": 3, "errno": 28, "lasting": true, "log": FILE}`. `failing` does the same to
-the process that it is used in.
+`{"roots": [...], "nth": 3, "errno": 28, "lasting": true, "log": FILE}`, and `only` for files whose
+path has that part. `failing` does the same to the process that it is used in.
 
 Python's own files are written in C, past `os.write`. So `open` is replaced by Python's io in
 Python (`_pyio`), and every write, sync, rename, mkdir and so on goes through a function of `os`.
@@ -41,6 +41,7 @@ class Disk:
     nth: int = 0
     code: int = errno.ENOSPC
     lasting: bool = False
+    only: str = ""
     seen: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -50,7 +51,8 @@ class Disk:
 
     def step(self, operation: str, path: str) -> bool:
         """Count an operation; whether it fails."""
-        if not any(path == root or path.startswith(f"{root}/") for root in self.roots):
+        beneath = any(path == root or path.startswith(f"{root}/") for root in self.roots)
+        if not beneath or self.only not in path:
             return False
         self.seen.append((operation, path))
         if self.lasting:
@@ -146,6 +148,7 @@ def main() -> None:
         nth=rules["nth"],
         code=rules["errno"],
         lasting=rules["lasting"],
+        only=rules.get("only", ""),
     )
     sys.argv[1:] = sys.argv[3:]
     from chalice_ci.__main__ import main as chalice_ci
