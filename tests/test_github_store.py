@@ -142,7 +142,8 @@ class TestOnGitHub:
         self, running: OfflineGitHub, repository: str, tmp_path: Path
     ) -> None:
         """Each in a process of its own: read, take the lease with all intents, record and close."""
-        stages = [StateKey(app_path=".", stage=f"s{number}") for number in range(10)]
+        count = contract.WRITERS or 10
+        stages = [StateKey(app_path=".", stage=f"s{number}") for number in range(count)]
         clocks = Clocks(now=lambda: datetime.now(UTC), elapsed=time.monotonic, sleep=time.sleep)
         version = dict.fromkeys(stages, ABSENT)
         for content in ("a", "b"):
