@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from chalice_ci.errors import ForgeError
-from chalice_ci.forge.github import GitHubApi
+from chalice_ci.forge.github import GitHubApi, GitHubForge
 from chalice_ci.forge.github_settings import GitHubSettings
 from chalice_ci.forge.local_settings import FILE, LocalSettings
 from chalice_ci.forge.port import NotPermitted
@@ -166,3 +166,20 @@ def test_a_folders_damaged_settings_protect_nothing(tmp_path: Path, text: str) -
             settings.branch("main")
     else:
         assert settings.branch("main") is None
+
+
+def test_who_approved_a_run_is_told_by_environment(running: OfflineGitHub) -> None:
+    running.settings.approvals = {
+        42: [("approved", "production", "mona"), ("rejected", "production", "hubot")]
+    }
+    retry = Retry(sleep=lambda seconds: None, jitter=lambda: 0.0)
+
+    def forge(**permissions: str) -> GitHubForge:
+        token = running.emulator.workflow_token(contents="read", **permissions)
+        return GitHubForge(GitHubApi(REPOSITORY, token=token, api_url=running.url, retry=retry))
+
+    assert forge(actions="read").approvers(42) == (("production", "mona"),)
+    assert forge(actions="read").approvers(43) == ()
+    with pytest.raises(NotPermitted) as refused:
+        forge().approvers(42)
+    assert refused.value.permission == "actions: read"

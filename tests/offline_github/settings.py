@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ Answer = tuple[int, Any]
 _PATH = re.compile(
     r"/repos/[^/]+/[^/]+/(?:(?P<rules>rules/branches/(?P<ruled>[^/]+))"
     r"|branches/(?P<branch>[^/]+)(?P<protection>/protection)?"
-    r"|environments/(?P<environment>[^/]+)|(?P<actions>actions/permissions/workflow))"
+    r"|environments/(?P<environment>[^/]+)|(?P<actions>actions/permissions/workflow)"
+    r"|actions/runs/(?P<run>[0-9]+)/approvals)"
 )
 
 
@@ -30,10 +31,16 @@ class KeptSettings:
     classic: bool = False
     """Branches are protected by branch protection, else by rules."""
     jobs_may_write: bool = False
+    approvals: dict[int, list[tuple[str, str, str]]] = field(default_factory=dict)
+    """Reviews of a run's jobs: (state, environment, login)."""
 
     def answer(self, method: str, path: str, *, may: Callable[[str, str], bool]) -> Answer | None:
         """An answer and its document; None for what is not kept here."""
         found = _PATH.fullmatch(path)
+        if method == "GET" and found is not None and found["run"]:
+            if not may("actions", "read"):
+                return _forbidden()
+            return 200, list(self._approvals(int(found["run"])))
         if method != "GET" or found is None or not (self.branches or self.environments):
             return None
         if found["environment"]:
@@ -75,6 +82,13 @@ class KeptSettings:
         if not kept["branches_restricted"]:
             document["deployment_branch_policy"] = None
         return 200, document
+
+    def _approvals(self, run: int) -> Iterator[dict[str, Any]]:
+        for state, environment, login in self.approvals.get(run, ()):
+            (review,) = copy.deepcopy(self.examples["environment-approvals-items"]["value"])
+            review |= {"state": state, "user": {**review["user"], "login": login}}
+            review["environments"] = [{**review["environments"][0], "name": environment}]
+            yield review
 
     def _rules(self, kept: Mapping[str, Any]) -> list[dict[str, Any]]:
         source = {
