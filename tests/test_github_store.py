@@ -188,6 +188,21 @@ class TestOnGitHub:
         files = [entry["path"] for entry in found["tree"] if entry["type"] == "blob"]
         assert files == [ORDERS.file]
 
+    def test_beside_the_code_the_default_branch_is_asked_for_and_keeps_its_files(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        data = GitHubData(api_of(running, repository))
+        store = GitStore(GitHubRepository(data), branch=None)
+        head = running.emulator.head("main", repository)
+        store.write(ORDERS, marked("a"), expected=ABSENT, message=message("dev"))
+        assert store.read(ORDERS).state == marked("a")
+        emulator = running.emulator
+        branches = emulator.get(f"/repos/{repository}/branches")
+        assert [branch["name"] for branch in branches] == ["main"]
+        made = emulator.get(f"/repos/{repository}/commits/{emulator.head('main', repository)}")
+        assert [parent["sha"] for parent in made["parents"]] == [head]
+        assert [file["filename"] for file in made["files"]] == [ORDERS.file]
+
     def test_a_branch_with_a_slash_in_its_name_is_one_branch(
         self, running: OfflineGitHub, repository: str
     ) -> None:
