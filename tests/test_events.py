@@ -56,6 +56,7 @@ CONFIGS = {
 KNOWN = {"orders": ("dev", "qa")}
 SIGNS = {
     Intent.CHECK: "check",
+    Intent.REHEARSE: "rehearse",
     Intent.PLAN: "plan",
     Intent.DEPLOY: "deploy",
     Intent.REMOVE: "down",
@@ -148,7 +149,7 @@ def test_no_untrusted_event_leads_to_aws() -> None:
             routed = tried(config, context)
             if isinstance(routed, UsageError):
                 continue
-            assert {task.intent for task in routed.tasks} <= {Intent.CHECK}
+            assert {task.intent for task in routed.tasks} <= {Intent.CHECK, Intent.REHEARSE}
             trusted = route_event(config, KNOWN, replace(context, trusted=True), Wish())
             if {task.intent for task in trusted.tasks} - {Intent.CHECK}:
                 kept_from_it += 1

@@ -22,14 +22,20 @@ DEPENDABOT = {"login": "dependabot[bot]", "id": 49699333, "type": "Bot"}
 
 def payloads(event: str) -> list[Payload]:
     """Every published example of an event that its schema accepts."""
+    return copy.deepcopy(_clean(event))
+
+
+@cache
+def _clean(event: str) -> list[Payload]:
     found = [e for e in _examples(event) if not errors(event, e)]
     assert found, f"no clean example of {event}"
-    return copy.deepcopy(found)
+    return found
 
 
 def payload(event: str, action: str | None = None) -> Payload:
     """The first clean example of an event, of an action."""
-    return next(e for e in payloads(event) if action is None or e.get("action") == action)
+    found = (e for e in _clean(event) if action is None or e.get("action") == action)
+    return copy.deepcopy(next(found))
 
 
 def errors(event: str, document: Payload) -> list[str]:
