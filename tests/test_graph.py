@@ -86,6 +86,7 @@ def run_loader(project: Path, python: Path, **request: Any) -> dict[str, Any]:
     asked = {
         "project": str(project),
         "stage": "dev",
+        "region": "us-east-1",
         "seconds": 60,
         "answer": {"fd": writing, "nonce": "n"},
         **request,
@@ -97,7 +98,7 @@ def run_loader(project: Path, python: Path, **request: Any) -> dict[str, Any]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[writing],
-            env={"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"},
+            env={"AWS_EC2_METADATA_DISABLED": "true"},
         )
         os.close(writing)
         assert process.stdin is not None
