@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -66,3 +67,11 @@ def in_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         )
 
     return tuple(sorted(findings, key=key))
+
+
+def by_stages(findings: Iterable[Finding]) -> list[tuple[Finding, tuple[str, ...]]]:
+    """Findings that differ in their stage only, as one without a stage and their stages."""
+    stages: dict[Finding, dict[str, None]] = {}
+    for finding in findings:
+        stages.setdefault(replace(finding, stage=""), {})[finding.stage] = None
+    return [(finding, tuple(found)) for finding, found in stages.items()]

@@ -69,9 +69,10 @@ def _write_files(
     _write(run, "report.json", text)
     _write(run, "report.html", html(report))
     if report.verb in ("check", "run"):
-        from chalice_ci.report import junit
+        from chalice_ci.report import junit, sarif
 
         _write(run, "junit.xml", junit.render(report))
+        _write(run, "chalice-ci.sarif", sarif.render(report))
     if run.world.env.get("GITHUB_STEP_SUMMARY"):
         from chalice_ci.report.page import Origin
         from chalice_ci.report.summary import summary

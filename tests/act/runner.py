@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -146,6 +147,10 @@ class Act:
         """
         shared = self.folder / "shared"
         shared.mkdir(parents=True, exist_ok=True)
+        for left in shared.iterdir():
+            # Artifacts are a run's own.
+            if left.is_dir():
+                shutil.rmtree(left)
         (shared / "aws.env").write_text("".join(f"{k}={v}\n" for k, v in aws.items()))
         file = self.folder / "event.json"
         file.write_text(json.dumps(payload))

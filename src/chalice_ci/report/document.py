@@ -32,7 +32,12 @@ VERSION = 1
 
 def render(report: Report, *, fail_on: Severity = Severity.ERROR) -> str:
     """The text of `report.json`."""
-    text = json.dumps(to_document(report, fail_on=fail_on), indent=2, ensure_ascii=True)
+    return dump(to_document(report, fail_on=fail_on))
+
+
+def dump(document: dict[str, Any]) -> str:
+    """JSON that nothing in a log can take for a command."""
+    text = json.dumps(document, indent=2, ensure_ascii=True)
     # `##[command]` is recognised anywhere in a line, `::command::` only where a line begins with
     # it, and no line of this does.
     return text.replace("##[", "#\\u0023[") + "\n"
@@ -49,7 +54,7 @@ def to_document(report: Report, *, fail_on: Severity = Severity.ERROR) -> dict[s
     """The report as plain data: the shape of `schemas/report.schema.json`."""
     code = exit_code(report, fail_on=fail_on)
     found = report.all_findings
-    document: dict[str, Any] = _clean(
+    document: dict[str, Any] = clean(
         {
             "version": VERSION,
             "tool": {"name": "chalice-ci", "version": report.tool},
@@ -258,14 +263,14 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
     """Replace lone surrogates, which JSON can spell but few readers accept."""
     match value:
         case str():
             return value.encode("utf-8", "replace").decode("utf-8")
         case dict():
-            return {key: _clean(inner) for key, inner in value.items()}
+            return {key: clean(inner) for key, inner in value.items()}
         case list():
-            return [_clean(inner) for inner in value]
+            return [clean(inner) for inner in value]
         case _:
             return value

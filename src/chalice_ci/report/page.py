@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import assert_never
 from urllib.parse import quote
 
 from chalice_ci.context import Context, RunOrder
 from chalice_ci.difference.changes import Changes
-from chalice_ci.findings import Finding, Place, Severity
+from chalice_ci.findings import Finding, Place, Severity, by_stages
 from chalice_ci.forge.port import Past
 from chalice_ci.report import changes, upgrades
 from chalice_ci.report import markdown as md
@@ -173,7 +173,7 @@ class Page:
         self._origin = origin
         self._fail_on = fail_on
         self._waiting = waiting
-        self._findings = _grouped(report.all_findings)
+        self._findings = by_stages(report.all_findings)
         self._compared = _compared(report.results)
         summary = md.link(origin.run_url, "the step summary") if origin.run_url else ""
         self._rest = rest or f"see {summary or 'the step summary'} and `report.json`"
@@ -600,14 +600,6 @@ class Page:
 
 
 # -- pieces ----------------------------------------------------------------------------------------
-
-
-def _grouped(findings: tuple[Finding, ...]) -> list[tuple[Finding, tuple[str, ...]]]:
-    """Findings that differ in their stage only, as one with its stages."""
-    stages: dict[Finding, dict[str, None]] = {}
-    for finding in findings:
-        stages.setdefault(replace(finding, stage=""), {})[finding.stage] = None
-    return [(finding, tuple(found)) for finding, found in stages.items()]
 
 
 def _stages(results: list[Result]) -> str:
