@@ -295,6 +295,8 @@ def deployer_environ(environ: Mapping[str, str], region: str | None = None) -> d
     found.setdefault("AWS_RETRY_MODE", "standard")
     found.setdefault("AWS_MAX_ATTEMPTS", "8")
     found["PYTHONIOENCODING"] = "utf-8"
+    # glibc keeps what each of many threads once had for that thread alone.
+    found["MALLOC_ARENA_MAX"] = "2"
     return found
 
 

@@ -111,6 +111,7 @@ class _Body:
         self._before = before
         self._after = after
         self._left: Iterator[bytes] = iter(())
+        self._piece = memoryview(b"")
         self._length = len(before) + (package.size + 2) // 3 * 4 + len(after)
         self.seek(0)
 
@@ -121,15 +122,16 @@ class _Body:
         yield self._after
 
     def read(self, size: int = -1) -> bytes:
-        """Read up to so many bytes."""
-        wanted = self._length if size < 0 else size
-        while len(self._buffer) < wanted:
+        """Read up to so many bytes: a piece, however many are asked for; b"" at the end."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(_BLOCK), b""))
+        while not self._piece:
             piece = next(self._left, None)
             if piece is None:
-                break
-            self._buffer += piece
-        found = bytes(self._buffer[:wanted])
-        del self._buffer[:wanted]
+                return b""
+            self._piece = memoryview(piece)
+        found = bytes(self._piece[:size])
+        self._piece = self._piece[size:]
         self._at += len(found)
         return found
 
@@ -145,7 +147,7 @@ class _Body:
             self._at, self._left = 0, self._pieces()
         else:
             raise io.UnsupportedOperation("only from the beginning or to the end")
-        self._buffer = bytearray()
+        self._piece = memoryview(b"")
         return self._at
 
 
