@@ -192,14 +192,12 @@ def _policies(run: Run, setting: Setting, notes: list[str]) -> Mapping[str, tupl
     previewing: list[Statement] = []
     for app in run.config.apps:
         for stage in setting.stages:
-            made = _statements(run, Job(app=app, stage=stage), stage, notes)
-            if made is None:
+            built = _built(run, Job(app=app, stage=stage), notes)
+            if built is None:
                 return {}
-            deploying += made
-        if setting.previews:
-            job = Job(app=app, stage=setting.first)
-            made = _statements(run, job, "pr-*", notes)
-            previewing += made or ()
+            deploying += _statements(built, stage)
+            if stage == setting.first:
+                previewing += _statements(built, "pr-*")
     found = {ROLE: parts(_numbered(deploying))}
     if setting.gated:
         reads = (_only_reads(statement) for statement in deploying)
@@ -209,19 +207,24 @@ def _policies(run: Run, setting: Setting, notes: list[str]) -> Mapping[str, tupl
     return found
 
 
-def _statements(run: Run, job: Job, stage: str, notes: list[str]) -> tuple[Statement, ...] | None:
+def _built(run: Run, job: Job, notes: list[str]) -> Built | None:
+    """The stage as it is; None, and a note, when it can't be built yet."""
+    why = "see chalice-ci check"
     try:
         built = build(run, job)
     except UserError as error:
-        built, why = None, error.what
+        why = error.what
     else:
-        why = "see chalice-ci check"
-    if not isinstance(built, Built):
-        notes.append(
-            f"{job.name} can't be built yet ({why}), so the roles have no policies: run "
-            "chalice-ci init --force when chalice-ci check passes."
-        )
-        return None
+        if isinstance(built, Built):
+            return built
+    notes.append(
+        f"{job.name} can't be built yet ({why}), so the roles have no policies: run "
+        "chalice-ci init --force when chalice-ci check passes."
+    )
+    return None
+
+
+def _statements(built: Built, stage: str) -> tuple[Statement, ...]:
     made = makeup(f"{built.app_name}-{stage}", built.loaded.graph, ())
     return grants(made, Place(account=ACCOUNT, region=REGION), Wishes())
 

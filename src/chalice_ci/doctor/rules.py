@@ -269,9 +269,9 @@ ROLES = (
         "trust-pull-request",
         _ERROR,
         "A pull request's workflow may assume the deploy role",
-        "The workflow of a pull request is the pull request's own: whoever opens one from a branch\n"
-        "of the repository deploys. A role that trusts pull requests alone is taken for that of\n"
-        "previews and not told.",
+        "The workflow of a pull request is the pull request's own: whoever opens one from a\n"
+        "branch of the repository deploys. A role that trusts pull requests alone is taken for\n"
+        "that of previews and not told.",
         "A role for previews that can touch nothing but `pr-*`: chalice-ci policy --stage pr-1.",
         group=_ROLES,
     ),

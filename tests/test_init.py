@@ -1,0 +1,288 @@
+"""`init` writes a set-up that our own linters, `doctor` and a first run accept, and never more."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalice_ci.access.document import LIMIT, Document, read
+from chalice_ci.config import read_project_config
+from chalice_ci.doctor.trust import trust_findings
+from chalice_ci.doctor.workflows import workflow_findings
+from chalice_ci.local.cloud import LocalCloud
+from chalice_ci.positions import MapNode
+from chalice_ci.reference import scaffold_files
+from chalice_ci.scaffold import workflows
+from chalice_ci.yaml_source import read_yaml
+from support.commandline import APP, commit, environ, git, write
+from support.inprocess import run_here
+from test_examples import ACTION, actionlint, schema, yamllint, zizmor
+
+ROOT = Path(__file__).parents[1]
+ACCOUNT = "123456789012"
+
+
+class Terminal(io.StringIO):
+    """A person who types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that a process without rights can enter."""
+    with tempfile.TemporaryDirectory(prefix="chalice-ci-init-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def new_project(place: Path) -> Path:
+    """What `chalice new-project` makes, committed."""
+    command = [str(Path(sys.executable).parent / "chalice"), "new-project", "shop"]
+    subprocess.run(command, cwd=place, env=environ(), check=True, capture_output=True)
+    root = place / "shop"
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    commit(root, "Begin")
+    return root
+
+
+def monorepo(place: Path) -> Path:
+    """Two apps with two stages each, on GitHub, with another default branch."""
+    root = place / "mono"
+    root.mkdir()
+    git(root, "init", "--quiet", "--initial-branch", "trunk")
+    git(root, "remote", "add", "origin", "git@github.com:org/mono.git")
+    stages: dict[str, Any] = {"prod": {}, "dev": {}}
+    for name in ("orders", "mail"):
+        config = {"version": "2.0", "app_name": name, "stages": stages}
+        write(
+            root,
+            {
+                f"services/{name}/app.py": APP.replace("hello", name),
+                f"services/{name}/.chalice/config.json": json.dumps(config),
+                f"services/{name}/requirements.txt": "",
+            },
+        )
+    commit(root)
+    return root
+
+
+def written(root: Path) -> set[str]:
+    """The files that git does not know."""
+    out = git(root, "status", "--short", "--untracked-files=all")
+    names = {line[3:] for line in out.splitlines()}
+    return {name for name in names if not name.startswith("chalice-ci-out/")}
+
+
+def lint(root: Path, tmp_path: Path) -> None:
+    """All that the tests of the examples ask of a workflow."""
+    for number, path in enumerate(sorted((root / ".github/workflows").glob("*.yml"))):
+        assert schema(path).returncode == 0, schema(path).stdout
+        assert zizmor(path).returncode == 0, zizmor(path).stdout
+        assert yamllint(path).returncode == 0, yamllint(path).stdout
+        done = actionlint(path, tmp_path / str(number))
+        assert done.returncode == 0, done.stdout + done.stderr
+        for line, said in re.findall(r"(.*)# zizmor: (.*)", path.read_text()):
+            assert line.strip().removeprefix("- ") == f"uses: {ACTION}"
+            assert said.startswith("ignore[unpinned-uses] ")
+        node, problems = read_yaml(path.read_text(), path.name)
+        assert isinstance(node, MapNode)
+        assert not problems
+        rules = {finding.rule for finding in workflow_findings([node])}
+        assert rules <= {"workflow-unpinned-action"}
+
+
+def resolved(value: Any) -> Any:
+    """A template's value as a stack would have it."""
+    if isinstance(value, list):
+        return [resolved(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if "Fn::Sub" in value:
+        known = {"AWS::AccountId": ACCOUNT, "AWS::Region": "eu-west-1", "Repository": "org/shop"}
+        return re.sub(r"\$\{([A-Za-z:]+)\}", lambda m: known[m[1]], value["Fn::Sub"])
+    if "Fn::If" in value:
+        return f"arn:aws:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com"
+    return {key: resolved(one) for key, one in value.items()}
+
+
+def roles(root: Path) -> dict[str, tuple[dict[str, Any], list[Document]]]:
+    """The roles of the template: trust policy and policies by name."""
+    resources = json.loads((root / "chalice-roles.json").read_text())["Resources"]
+    found = {}
+    for resource in resources.values():
+        if resource["Type"] == "AWS::IAM::Role":
+            given = resource["Properties"]
+            documents = [
+                read(resolved(resources[one["Ref"]]["Properties"]["PolicyDocument"]), where="it")
+                for one in given["ManagedPolicyArns"]
+            ]
+            found[given["RoleName"]] = (resolved(given["AssumeRolePolicyDocument"]), documents)
+    return found
+
+
+def test_a_new_project_is_set_up_and_runs_on_this_machine(place: Path, tmp_path: Path) -> None:
+    root = new_project(place)
+    ran = run_here("init", cwd=root)
+    assert ran.code == 0, ran.err
+    assert written(root) == {
+        "chalice-ci.yml",
+        ".github/workflows/chalice.yml",
+        "chalice-roles.json",
+    }
+    assert "+version: 1" in ran.out, "what is written is shown"
+    assert "CHALICE_DEPLOY_ROLE" in ran.out, "what is left to do is said"
+    lint(root, tmp_path)
+    ((trust, policies),) = roles(root).values()
+    assert list(trust_findings("deploy", trust, repository="org/shop")) == []
+    assert policies
+    commit(root, "Set up")
+    cloud = root / ".git" / "chalice-ci-local"
+    try:
+        first = run_here("run", "--local", "--format=json", cwd=root)
+        assert first.code == 0, first.err
+        (result,) = first.report["results"]
+        assert result["changed"]
+        assert result["urls"]
+    finally:
+        running = LocalCloud.attach(cloud)
+        if running is not None:
+            running.stop()
+
+
+def test_a_monorepo_with_previews_and_production(place: Path, tmp_path: Path) -> None:
+    root = monorepo(place)
+    arguments = ["--previews", f"--allowed-account={ACCOUNT}", "--aws-region=eu-west-1"]
+    ran = run_here("init", *arguments, cwd=root)
+    assert ran.code == 0, ran.err
+    names = {"chalice.yml", "chalice-previews.yml", "chalice-prod.yml"}
+    assert written(root) == {
+        *(f".github/workflows/{name}" for name in names),
+        "chalice-ci.yml",
+        "chalice-roles.json",
+    }
+    lint(root, tmp_path)
+    config = read_project_config(root, None)
+    assert {app.path for app in config.apps} == {"services/mail", "services/orders"}
+    told = [(stage.name, stage.needs, stage.environment) for stage in config.stages]
+    assert told == [
+        ("dev", None, None),
+        ("prod", "dev", "production"),
+    ]
+    assert {stage.account for stage in config.stages} == {ACCOUNT}
+    assert config.preview is not None
+    assert config.preview.like == "dev"
+    texts = {name: (root / ".github/workflows" / name).read_text() for name in names}
+    assert 'branches: ["trunk"]' in texts["chalice.yml"]
+    assert "pull_request" not in texts["chalice.yml"]
+    assert f"arn:aws:iam::{ACCOUNT}:role/mono-chalice-preview" in texts["chalice-previews.yml"]
+    assert "vars." not in "".join(texts.values())
+    made = roles(root)
+    used = {
+        role
+        for text in texts.values()
+        for role in re.findall(rf"arn:aws:iam::{ACCOUNT}:role/([\w-]+)", text)
+    }
+    assert used == set(made)
+    for name, (trust, policies) in made.items():
+        assert list(trust_findings(name, trust, repository="org/mono")) == []
+        assert all(document.size <= LIMIT for document in policies)
+    planning = made["mono-chalice-plan"][1]
+    actions = {a for d in planning for s in d.statements for a in s.actions}
+    assert actions
+    assert all(re.match(r"[a-z0-9]+:(Get|List|Describe)|apigateway:GET", a) for a in actions)
+    again = run_here("init", *arguments, cwd=root)
+    assert "everything is there already" in again.out
+    assert again.code == 0
+
+
+def test_nothing_is_overwritten_unless_it_is_said(place: Path) -> None:
+    root = new_project(place)
+    theirs = {".github/workflows/chalice.yml": "on: push\njobs: {}\n"}
+    write(root, theirs)
+    refused = run_here("init", cwd=root)
+    assert refused.code == 2
+    assert "-on: push" in refused.out, "the difference is shown"
+    assert ".github/workflows/chalice.yml" in refused.err
+    assert written(root) == set(theirs)
+    assert run_here("init", "--dry-run", cwd=root).code == 0
+    assert written(root) == set(theirs)
+    assert run_here("init", "--force", cwd=root).code == 0
+    assert "actions/checkout@" in (root / ".github/workflows/chalice.yml").read_text()
+    # The configuration is never replaced: it is the repository's own.
+    write(root, {"chalice-ci.yml": "version: 1\n# ours\n"})
+    assert run_here("init", "--force", cwd=root).code == 0
+    assert "# ours" in (root / "chalice-ci.yml").read_text()
+
+
+def test_a_person_at_a_terminal_is_asked(place: Path) -> None:
+    root = new_project(place)
+    said = Terminal(f"{ACCOUNT}\neu-west-1\nyes\nno\n")
+    ran = run_here("init", cwd=root, stdin=said)
+    assert "AWS account" in ran.err
+    assert written(root) == set(), "what was shown was not wanted"
+    said = Terminal(f"{ACCOUNT}\neu-west-1\nyes\n\n")
+    assert run_here("init", cwd=root, stdin=said).code == 0
+    assert "like: dev" in (root / "chalice-ci.yml").read_text()
+    assert ACCOUNT in (root / ".github/workflows/chalice-previews.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--allowed-account=12"], "is no AWS account"),
+        (["--aws-region=Frankfurt"], "is no AWS region"),
+    ],
+)
+def test_what_can_not_be_is_refused_before_anything_is_written(
+    place: Path, arguments: list[str], words: str
+) -> None:
+    root = new_project(place)
+    ran = run_here("init", *arguments, cwd=root)
+    assert ran.code == 2
+    assert words in ran.err
+    assert written(root) == set()
+
+
+def test_a_repository_without_an_app_is_refused(place: Path) -> None:
+    git(place, "init", "--quiet")
+    ran = run_here("init", cwd=place)
+    assert ran.code == 2
+    assert "new-project" in ran.err or "Chalice app" in ran.err
+
+
+def test_an_app_that_does_not_load_gets_roles_without_policies(place: Path) -> None:
+    root = new_project(place)
+    write(root, {"app.py": "import nothing_of_the_kind\n"})
+    commit(root)
+    ran = run_here("init", cwd=root)
+    assert ran.code == 0
+    assert "have no policies" in ran.out
+    ((_, policies),) = roles(root).values()
+    assert policies == []
+
+
+def test_another_ci_system_is_told_what_is_not_written(place: Path) -> None:
+    root = new_project(place)
+    write(root, {".gitlab-ci.yml": "test: {script: [make]}\n"})
+    commit(root)
+    ran = run_here("init", cwd=root)
+    assert ran.code == 0
+    assert "GitLab" in ran.out
+    assert written(root) == {"chalice-ci.yml"}
+
+
+def test_the_package_carries_the_examples_as_they_are() -> None:
+    folder = Path(workflows.__file__).parent
+    carried = {path.name: path.read_text() for path in folder.glob("*.yml")}
+    assert carried == scaffold_files(ROOT)
