@@ -359,9 +359,9 @@ def _apis(made: Makeup, place: Place) -> Iterator[Statement]:
     if made.domains:
         names = tuple(f"/domainnames/{name}" for name in made.domains)
         yield _allow("MakeDomain", _of("apigateway", "POST"), at("/domainnames"))
+        yield _allow("Domain", _of("apigateway", "DELETE", "PATCH"), at(*names))
         below = tuple(f"{name}/*" for name in names)
-        changing = _of("apigateway", "DELETE", "PATCH", "POST")
-        yield _allow("Domain", changing, at(*names, *below))
+        yield _allow("DomainPaths", _of("apigateway", "DELETE", "POST"), at(*below))
         tagging = _of("apigateway", "DELETE", "POST", "PUT")
         yield _allow("DomainTags", tagging, at("/tags/*"))
 
