@@ -177,6 +177,7 @@ class Place:
         return run_here(
             *verb,
             *("--local-forge", self.folder / "forge", "--format", "json"),
+            *("--out", self.folder / "out"),
             cwd=self.repository,
             now=now,
             **(self.aws.environ | env),
