@@ -67,6 +67,10 @@ class Running:
         self._channel.sendall(b"\n")
         return self
 
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        return Path(f"/proc/{self.pid}").exists()
+
     def end(self) -> Ended:
         """Wait for its end."""
         said: dict[str, Any] = {}
@@ -129,15 +133,18 @@ class Lab:
         with EmbeddedAWS.start(gateway=False) as aws, Workers.start() as workers:
             yield cls(aws, workers)
 
+    def clients(self, aws: Endpoint) -> Clients:
+        """What makes the clients of an AWS, until those of another one are asked for."""
+        self._looking_at = aws.endpoint_url
+        return self._client
+
     def listing(self, aws: Endpoint) -> Mapping[str, Any]:
         """All resources of an AWS."""
-        self._looking_at = aws.endpoint_url
-        return list_account(self._client).resources
+        return list_account(self.clients(aws)).resources
 
     def identifiers(self, aws: Endpoint) -> set[str]:
         """What a state must name of everything that a deploy of Chalice's makes: names and ids."""
-        self._looking_at = aws.endpoint_url
-        return set(_identifiers(self._client))
+        return set(_identifiers(self.clients(aws)))
 
     def _client(self, service: str) -> Any:
         client = clients_of(self.aws)(service)
@@ -246,6 +253,11 @@ class Stage:
         """Deploy undisturbed."""
         ended = self.run(operation)
         assert ended.done, f"{ended}\n{self.log}"
+
+    @property
+    def clients(self) -> Clients:
+        """What makes the clients of its AWS, until another stage is looked at."""
+        return self.lab.clients(self.aws)
 
     @property
     def log(self) -> str:

@@ -33,7 +33,7 @@ import botocore.session
 from chalice_ci import ownership, pipeline  # noqa: F401
 from chalice_ci.__main__ import main as run_command
 from chalice_ci.app.deployer import CHILD_DIR, Deployer, PackageFile, Target, deployer_environ
-from chalice_ci.applying import Work, carry_out
+from chalice_ci.applying import Work, carry_out, until_not_overtaken
 from chalice_ci.checkout import Checkout
 from chalice_ci.config import AppConfig, ProjectConfig
 from chalice_ci.errors import ExitCode, UserError
@@ -192,24 +192,28 @@ def deploy(request: Mapping[str, Any], unheard: int) -> dict[str, Any]:
     with fork_deployer(request, work, unheard=unheard) as deployer:
         identity = deployer.identify()
         stage = Stage(app_name=request["app_name"], identity=identity, graph=request["graph"])
-        recorded = settle(run, job, stage)
-        target = Target(
-            app_name=request["app_name"],
-            stage="dev",
-            graph=request["graph"],
-            packages={
-                slot: PackageFile(path=Path(path), sha256=digest)
-                for slot, (path, digest) in request["packages"].items()
-            },
-            resources=() if recorded is None else recorded.state.resources,
-        )
-        what = Work(
-            target=target,
-            operations=deployer.plan(target),
-            identity=identity,
-            recorded=recorded,
-        )
-        result = carry_out(run, job, what, deployer, Result(app="app", stage="dev", path="."))
+
+        def attempt() -> Result:
+            recorded = settle(run, job, stage)
+            target = Target(
+                app_name=request["app_name"],
+                stage="dev",
+                graph=request["graph"],
+                packages={
+                    slot: PackageFile(path=Path(path), sha256=digest)
+                    for slot, (path, digest) in request["packages"].items()
+                },
+                resources=() if recorded is None else recorded.state.resources,
+            )
+            what = Work(
+                target=target,
+                operations=deployer.plan(target),
+                identity=identity,
+                recorded=recorded,
+            )
+            return carry_out(run, job, what, deployer, Result(app="app", stage="dev", path="."))
+
+        result = until_not_overtaken(attempt)
     if result.failure is None:
         return {"code": 0, "words": "done"}
     return {"code": int(result.failure.exit_code), "words": result.failure.what}
@@ -240,7 +244,8 @@ def keep(channel: socket.socket) -> None:
     lines.readline()
     os.kill(pid, signal.SIGCONT)
     _, status = os.waitpid(pid, 0)
-    say(channel, {"status": os.waitstatus_to_exitcode(status)})
+    with contextlib.suppress(BrokenPipeError):
+        say(channel, {"status": os.waitstatus_to_exitcode(status)})
 
 
 def say(channel: socket.socket, what: Mapping[str, Any]) -> None:
