@@ -12,6 +12,7 @@ from chalice_ci.state.releases import Release, chosen, parse, render, with_relea
 from chalice_ci.state.schema import StateDamaged
 from support.commandline import commit, git, hello, write
 from support.inprocess import run_here
+from support.steps import event
 
 APP = """from chalice import Chalice
 
@@ -106,7 +107,7 @@ def found(ran):
     return {f["subject"]: f["what"] for f in ran.result["findings"] if f["rule"] == "drift"}
 
 
-def test_what_was_changed_or_removed_outside_is_found(aws, deployed):
+def test_what_was_changed_or_removed_outside_is_found(aws, deployed, tmp_path):
     """One of each kind, at once; before that nothing is."""
     here, _ = deployed
     clean = run_here("plan", "--stage", "dev", "--format", "json", **here)
@@ -136,6 +137,11 @@ def test_what_was_changed_or_removed_outside_is_found(aws, deployed):
     for name in ("api_handler", "default-role", "rest_api", "hourly-event"):
         assert "is not as it was deployed" in drifted[name], drifted
     assert any(name.startswith("worker") for name in drifted), drifted
+
+    night = event(here["cwd"], tmp_path, "schedule")
+    scheduled = run_here("run", "--stage", "dev", "--format", "json", **here, **night)
+    assert scheduled.code == 0, scheduled.out + scheduled.err
+    assert found(scheduled) == drifted
 
     put_right = run_here("deploy", "--stage", "dev", **here)
     assert put_right.code == 0, put_right.out + put_right.err

@@ -249,6 +249,25 @@ class TestEveryStore:
         assert place.open().read(DEV).state == StageState()
         assert [key.stage for key in place.open().keys()] == ["dev"]  # noqa: SIM118
 
+    def test_releases_stay_until_others_are_given_and_go_with_the_state(self, place: Place) -> None:
+        store, said = place.open(), message("dev")
+        assert store.releases(DEV) is None
+        first = store.write(DEV, marked("a"), expected=ABSENT, message=said, releases=b"1\n")
+        assert place.open().releases(DEV) == b"1\n"
+        second = store.write(DEV, marked("b"), expected=first.version, message=said)
+        assert place.open().releases(DEV) == b"1\n"
+        third = store.write(
+            DEV, marked("b"), expected=second.version, message=said, releases=b"2\n"
+        )
+        assert third.changed
+        assert place.open().releases(DEV) == b"2\n"
+        with pytest.raises(StateMoved):
+            store.write(DEV, marked("c"), expected=first.version, message=said, releases=b"3\n")
+        assert place.open().releases(DEV) == b"2\n"
+        assert [key.stage for key in place.open().keys()] == ["dev"]  # noqa: SIM118
+        store.write(DEV, None, expected=third.version, message=said)
+        assert place.open().releases(DEV) is None
+
     def test_a_snapshot_is_not_written_over_a_state_that_moved(self, place: Place) -> None:
         store = place.open()
         store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"), snapshot=b"1\n")

@@ -38,6 +38,8 @@ def noted(
 
     What changed nothing is no new release: what is live came from the one before.
     """
+    if not calls:
+        return None
     try:
         before = read_releases(run, job)
     except StateDamaged as error:

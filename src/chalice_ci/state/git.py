@@ -676,7 +676,9 @@ class GitStore:
 
     def _beside(self, file: str, limit: int) -> bytes | None:
         def found() -> bytes | None:
-            head = self._repository.head(self._ref)
+            # As of the head that was read last: on a forge each question counts, and what goes
+            # with a state is read after it.
+            head = self._seen or self._repository.head(self._ref)
             blob = self._repository.objects.blob(head, file) if head else None
             if blob is None:
                 return None

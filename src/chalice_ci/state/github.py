@@ -93,6 +93,7 @@ class GitHubObjects:
         self._api = api
         self._trees: dict[str, str] = {}
         self._listings: dict[str, Tree] = {}
+        self._contents: dict[str, bytes] = {}
 
     def blob(self, commit: str, path: str) -> Blob | None:
         """The file at `path`, None if there is none; links and folders raise StateDamaged."""
@@ -117,6 +118,8 @@ class GitHubObjects:
                 where=path,
                 fix="Restore the file that Chalice wrote.",
             )
+        if blob.oid in self._contents:
+            return self._contents[blob.oid]
         data = self._api.blob(blob.oid)
         if git_blob_id(data, len(blob.oid)) != blob.oid:
             raise ForgeError(
@@ -124,6 +127,7 @@ class GitHubObjects:
                 where=self._api.name,
                 fix="Run again; if it stays so, look at proxies between.",
             )
+        self._contents[blob.oid] = data
         return data
 
     def files(self, commit: str) -> tuple[str, ...]:
