@@ -49,7 +49,7 @@ def measure(command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Cos
             stdout=output,
             stderr=output,
         )
-        sampler = threading.Thread(target=_sample, args=(os.getpid(), done, peaks))
+        sampler = threading.Thread(target=_sample, args=(os.getpid(), done, peaks), daemon=True)
         sampler.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
