@@ -1,8 +1,8 @@
 """Pull requests that are opened, pushed to and closed at random: nothing of them is left.
 
 Events get lost, old runs are started again, teardowns fail, the limit is reached. `PREVIEW_PULLS`
-says how many pull requests there are (`make test-deep`: 20), `PREVIEW_SEED` the order of things. The
-usual seed has one of each: a lost event, a run that is started again, a teardown that fails.
+says how many pull requests there are (`make test-deep`: 20), `PREVIEW_SEED` the order of things.
+The usual seed has one of each: a lost event, a run that is started again, a teardown that fails.
 """
 
 from __future__ import annotations
