@@ -22,7 +22,7 @@ test: lint ## Lint, types and all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-deep: $(READY)  ## Every point at which a deploy can be killed, with both kinds of store; takes long
-	CRASH_DEPTH=all POLICY_DEPTH=all $(BIN)/python -m pytest -n auto --dist load tests/crash tests/test_policy_enforced.py
+	CRASH_DEPTH=all POLICY_DEPTH=all $(BIN)/python -m pytest -n auto --dist load -o timeout=3600 tests/crash tests/test_policy_enforced.py
 	STATE_WRITERS=100 $(BIN)/python -m pytest -k none_is_lost tests/test_state_stores.py \
 	  tests/test_github_store.py tests/test_s3_store.py
 	DISK_FAULTS=all $(BIN)/python -m pytest tests/test_disk_faults.py
