@@ -491,8 +491,8 @@ class Guard:
         return _Problem(
             what=f"functions would get the role {subject.name} instead of {wanted}",
             resource=subject.resource,
-            fix="To adopt it, give it as iam_role_arn in .chalice/config.json. To drop it, take the "
-            f"entry with that role out of the recorded state {_EDIT_STATE}.",
+            fix="To adopt it, give it as iam_role_arn in .chalice/config.json. To drop it, take "
+            f"the entry with that role out of the recorded state {_EDIT_STATE}.",
         )
 
     def _layer(self, subject: _Subject) -> _Problem | None:
