@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from chalice_ci.forge.local import LocalForge
+from chalice_ci.local import EmbeddedAWS
 from support.commandline import APP, CONFIG, chalice_ci, commit, git, write
 from support.steps import event, outputs, pull_request
 
@@ -191,6 +192,47 @@ def test_the_jobs_of_a_matrix_report_to_one_comment(repository, tmp_path):
     assert "nothing to do" in comment.body
     assert "Left alone" in comment.body
     assert "nothing\\_of" not in comment.body
+
+
+def test_a_push_deploys_what_changed_since_it_was_deployed(repository, tmp_path):
+    git(repository, "switch", "--quiet", "main")
+    with EmbeddedAWS.start() as aws:
+        account = {**aws.environ, "CHALICE_CI_GATEWAY_URL": aws.gateway_url}
+
+        def push(run, *arguments):
+            env = event(repository, tmp_path, "push", run=run)
+            ran = chalice_ci(
+                *("run", "--format", "json", *arguments), cwd=repository, **(env | account)
+            )
+            results = ran.report["results"] if ran.out.startswith("{") else []
+            return ran.code, [r["app"] for r in results], ran.report["notes"]
+
+        code, apps, notes = push(1)
+        assert (code, sorted(apps), notes) == (0, ["bills", "orders", "users"], [])
+
+        # A broken commit deploys nothing of its app.
+        broken = {"services/bills/app.py": "import nothing_of_this_name\n"}
+        good = (repository / "services/bills/app.py").read_text()
+        write(repository, broken)
+        changed(repository, "services/users/app.py")
+        code, apps, notes = push(2)
+        assert (code, sorted(apps)) == (1, ["bills", "users"])
+        assert notes[0].startswith("Left alone")
+        assert notes[0].endswith("orders/dev.")
+
+        # The next one touches another app; the broken one is still to be deployed.
+        write(repository, {"services/bills/app.py": good + "# mended\n"})
+        commit(repository)
+        changed(repository, "services/orders/app.py")
+        code, apps, notes = push(3)
+        assert (code, sorted(apps)) == (0, ["bills", "orders"])
+
+        # Nothing changed: nothing is done, unless it is asked for.
+        changed(repository, "README.md")
+        code, apps, notes = push(4)
+        assert (code, apps, len(notes)) == (0, [], 1)
+        code, apps, notes = push(5, "--no-only-affected", "--app", "users")
+        assert (code, apps, notes) == (0, ["users"], [])
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ ONLY_AFFECTED = Input(
     kind=Kind.FLAG,
     default="true",
     verbs=("run", "matrix", "action"),
-    summary="On a pull request, leave apps alone that it does not touch; see `paths` in "
-    "chalice-ci.yml.",
+    summary="Leave apps alone that a pull request does not touch, and stages of which nothing "
+    "changed since they were deployed; see `paths` in chalice-ci.yml.",
 )
 MATRIX_BY = Input(
     name="matrix-by",

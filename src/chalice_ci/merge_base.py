@@ -63,6 +63,19 @@ def find_merge_base(
     raise NoBase(f"the branch {name} is not here, or has nothing in common.", DEEPER)
 
 
+def objects_with(
+    checkout: Checkout, commit: str, *, env: Mapping[str, str], work_dir: Path
+) -> Objects:
+    """The objects that hold a commit's files: the checkout's own, or fetched ones.
+
+    Raises NoBase and GitFailed.
+    """
+    objects = own_objects(checkout, env=env, work_dir=work_dir)
+    if _asked(objects, "cat-file", "-t", f"{commit}^{{tree}}"):
+        return objects
+    return _Remote(checkout, env, work_dir).fetched(commit)
+
+
 class _Remote:
     def __init__(self, checkout: Checkout, env: Mapping[str, str], work_dir: Path) -> None:
         self._checkout = checkout
@@ -85,14 +98,18 @@ class _Remote:
             if not found:
                 raise NoBase("the pull request and its base have no commit in common.", DEEPER)
         # A clone of its own: what was fetched without files stays without.
+        return found, self.fetched(found)
+
+    def fetched(self, commit: str) -> Objects:
+        """The remote's objects of a commit, files included."""
         remote = self._open()
-        _fetch(remote, found)
-        return found, remote.objects
+        _fetch(remote, commit)
+        return remote.objects
 
     def _open(self) -> RemoteRepository:
         remote = open_remote(self._checkout, env=self._env, work_dir=self._work_dir)
         if remote is None:
-            raise NoBase("the base commit was not fetched, and there is no remote.", DEEPER)
+            raise NoBase("the commit was not fetched, and there is no remote.", DEEPER)
         return remote
 
 

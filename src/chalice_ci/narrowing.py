@@ -1,7 +1,8 @@
 """Which tasks of an event are left out, because the change does not touch what the app is made of.
 
-A pull request is measured against its merge base. Where nothing can be compared - no history, no
-remote - every app is looked at, and that is said: to do too much is never wrong.
+A pull request is measured against its merge base, a push against what is deployed. Where nothing
+can be compared - no history, no remote - every app is looked at, and that is said: to do too much
+is never wrong.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from chalice_ci.baseline import with_token
 from chalice_ci.config import AppConfig
 from chalice_ci.context import Context
 from chalice_ci.errors import UserError
+from chalice_ci.holding import key_of
 from chalice_ci.inputs import ONLY_AFFECTED
-from chalice_ci.merge_base import NoBase, find_merge_base, own_objects
+from chalice_ci.merge_base import NoBase, find_merge_base, objects_with, own_objects
+from chalice_ci.releasing import read_releases
 from chalice_ci.report.report import Intent
-from chalice_ci.route import Routed, Task
+from chalice_ci.route import Job, Routed, Task
 from chalice_ci.run import Run
 from chalice_ci.state.git import GitFailed, Objects
 from chalice_ci.state.store import StateKey
 
 SHOWN = 12
-"""How many apps a note names."""
+"""How many names a note has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +38,20 @@ class Change:
 
 
 def narrowed(run: Run, context: Context, routed: Routed) -> Routed:
-    """The tasks without those of apps that a pull request does not touch; a note names them.
+    """The tasks without those of apps that the change does not touch; a note names them.
 
-    A preview that stands is looked after, whatever the last commits changed.
+    On a pull request the change is what differs from its base; a preview that stands is looked
+    after, whatever the last commits changed. On a push it is, for each stage, what differs from the
+    commit that was deployed there: what an earlier run failed to deploy is still to be deployed.
     """
-    asked = context.pull_request is not None and run.inputs.flag(ONLY_AFFECTED)
-    if not asked or not any(_narrow(task.job.app) for task in routed.tasks):
+    if not run.inputs.flag(ONLY_AFFECTED) or not any(_narrow(t.job.app) for t in routed.tasks):
         return routed
+    if context.pull_request is not None:
+        return _of_pull_request(run, routed)
+    return _of_push(run, routed) if context.event == "push" else routed
+
+
+def _of_pull_request(run: Run, routed: Routed) -> Routed:
     try:
         change = _since_base(run)
     except (NoBase, GitFailed) as problem:
@@ -62,8 +72,72 @@ def narrowed(run: Run, context: Context, routed: Routed) -> Routed:
             for task in routed.tasks
             if task.intent is Intent.REMOVE or task.job.app.name not in left_out
         ),
-        notes=(*routed.notes, _left_alone(sorted(left_out), change.commit)),
+        notes=(*routed.notes, _left_alone(sorted(left_out), f"since {change.commit[:7]}")),
     )
+
+
+def _of_push(run: Run, routed: Routed) -> Routed:
+    changes = _Changes(run)
+    left_out: dict[str, str] = {}
+    wanted: set[str] = set()
+    for task in routed.tasks:
+        if task.intent is Intent.CHECK:
+            continue
+        wanted.add(task.job.app.name)
+        commit = _deployed_commit(run, task.job)
+        files = changes.since(commit) if commit else None
+        if files is not None and not what_affects(task.job.app, files, config=run.config.file):
+            left_out[task.job.name] = commit
+    if not left_out:
+        return routed
+    tasks = tuple(task for task in routed.tasks if task.job.name not in left_out)
+    # Where nothing is deployed of an app, its other stages are as they were checked before.
+    deployed = {task.job.app.name for task in tasks if task.intent is not Intent.CHECK}
+    untouched = wanted - deployed
+    return Routed(
+        tasks=tuple(
+            task
+            for task in tasks
+            if task.intent is not Intent.CHECK or task.job.app.name not in untouched
+        ),
+        notes=(*routed.notes, _left_alone(sorted(left_out), "since it was deployed")),
+    )
+
+
+def _deployed_commit(run: Run, job: Job) -> str:
+    """The commit that was deployed to a stage in full; "" when that is not known."""
+    try:
+        stored = run.records.store.read(key_of(job))
+        if stored.state is None or stored.journal.raw is not None:
+            return ""
+        releases = read_releases(run, job)
+    except UserError:
+        # The deploy will say what is wrong.
+        return ""
+    return releases[0].commit if releases else ""
+
+
+class _Changes:
+    """What differs from commits; each is fetched and compared once."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._found: dict[str, Collection[str] | None] = {}
+
+    def since(self, commit: str) -> Collection[str] | None:
+        """The paths that differ from a commit, None when it can't be had."""
+        if commit not in self._found:
+            run = self._run
+            try:
+                there = objects_with(
+                    run.checkout, commit, env=with_token(run), work_dir=run.work_dir
+                )
+                own = own_objects(run.checkout, env=run.world.env, work_dir=run.work_dir)
+                self._found[commit] = differing_files(there, commit, own, "HEAD")
+            except (NoBase, GitFailed) as problem:
+                run.progress.say(f"{commit[:7]} can't be compared with: {_sentence(problem)}")
+                self._found[commit] = None
+        return self._found[commit]
 
 
 def _narrow(app: AppConfig) -> bool:
@@ -71,12 +145,10 @@ def _narrow(app: AppConfig) -> bool:
     return app.path != "." or any(pattern.startswith("!") for pattern in app.paths)
 
 
-def _left_alone(names: list[str], commit: str) -> str:
+def _left_alone(names: list[str], since: str) -> str:
     told = ", ".join(names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (
-        f"Left alone, for nothing that they are made of changed since {commit[:7]}: {told}{more}."
-    )
+    return f"Left alone, for nothing that they are made of changed {since}: {told}{more}."
 
 
 def _stands(run: Run, app: AppConfig, tasks: Collection[Task]) -> bool:
