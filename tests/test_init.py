@@ -78,9 +78,9 @@ def monorepo(place: Path) -> Path:
 
 
 def written(root: Path) -> set[str]:
-    """The files that git does not know."""
+    """The files that git does not know, or knows otherwise."""
     out = git(root, "status", "--short", "--untracked-files=all")
-    names = {line[3:] for line in out.splitlines()}
+    names = {line.split()[-1] for line in out.splitlines()}
     return {name for name in names if not name.startswith("chalice-ci-out/")}
 
 
@@ -149,11 +149,12 @@ def test_a_new_project_is_set_up_and_runs_on_this_machine(place: Path, tmp_path:
     commit(root, "Set up")
     cloud = root / ".git" / "chalice-ci-local"
     try:
-        first = run_here("run", "--local", "--format=json", cwd=root)
+        first = run_here("deploy", "--stage=dev", "--local", "--format=json", cwd=root)
         assert first.code == 0, first.err
         (result,) = first.report["results"]
         assert result["changed"]
         assert result["urls"]
+        assert result["findings"] == []
     finally:
         running = LocalCloud.attach(cloud)
         if running is not None:
@@ -170,6 +171,7 @@ def test_a_monorepo_with_previews_and_production(place: Path, tmp_path: Path) ->
         *(f".github/workflows/{name}" for name in names),
         "chalice-ci.yml",
         "chalice-roles.json",
+        ".gitignore",
     }
     lint(root, tmp_path)
     config = read_project_config(root, None)
@@ -279,7 +281,7 @@ def test_another_ci_system_is_told_what_is_not_written(place: Path) -> None:
     ran = run_here("init", cwd=root)
     assert ran.code == 0
     assert "GitLab" in ran.out
-    assert written(root) == {"chalice-ci.yml"}
+    assert written(root) == {".gitignore", "chalice-ci.yml"}
 
 
 def test_the_package_carries_the_examples_as_they_are() -> None:

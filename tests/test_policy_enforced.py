@@ -45,7 +45,7 @@ ALL = tuple(shape for shape in SHAPES if shape.deploys and "1.34.0" in shape.ver
 SAMPLE = tuple(
     BY_NAME[name] for name in ("everything", "functions", "custom_domain", "automatic_layer")
 )
-RUNS = 2
+RUNS = 1
 """How many actions a shape of the sample is really run without."""
 
 # Looks of the planner whether something stands already: refused, it is done anew, as Chalice does.

@@ -32,6 +32,8 @@ from chalice_ci.scaffold.workflows import role_name, variables, workflows
 
 CONFIGURATION = "chalice-ci.yml"
 TEMPLATE = "chalice-roles.json"
+IGNORE = ".gitignore"
+OUTPUT = "chalice-ci-out/"
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _READS = re.compile(r"[a-z0-9]+:(?:Get|List|Describe)[A-Za-z]*|apigateway:GET")
@@ -82,8 +84,7 @@ def _agreed(run: Run, files: Mapping[str, str]) -> bool:
 
 def _next(setting: Setting) -> Iterator[str]:
     """What is left to a person."""
-    yield "let git ignore chalice-ci-out/, where reports and plans go."
-    yield "try it on this machine: chalice-ci run --local"
+    yield f"commit it, and try it here: chalice-ci deploy --stage {setting.first} --local"
     yield f"make the roles: aws cloudformation deploy --template-file {TEMPLATE} --stack-name " + (
         "chalice-roles --capabilities CAPABILITY_NAMED_IAM"
     )
@@ -173,6 +174,10 @@ def _files(run: Run, setting: Setting, notes: list[str]) -> Iterator[tuple[str, 
         yield CONFIGURATION, configuration(setting)
     else:
         notes.append(f"{run.config.file} is there and stays as it is.")
+    ignored = _old(run.root / IGNORE) or ""
+    if OUTPUT not in ignored.splitlines():
+        end = "" if not ignored or ignored.endswith("\n") else "\n"
+        yield IGNORE, f"{ignored}{end}{OUTPUT}\n"
     others = [name for name in systems(run.root) if name != "GitHub"]
     on_github = bool(setting.repository) or "GitHub" in systems(run.root) or not others
     if on_github:
@@ -248,11 +253,11 @@ def _only_reads(statement: Statement) -> Statement | None:
 
 
 def _compared(root: Path, files: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What is not there yet, and what differs."""
+    """What is not there yet or only grows at its end, and what differs."""
     new, changed = {}, {}
     for name, text in files.items():
         old = _old(root / name)
-        if old is None:
+        if old is None or (old != text and text.startswith(old)):
             new[name] = text
         elif old != text:
             changed[name] = text

@@ -1290,6 +1290,9 @@ _PERMISSIONS = (
             "A permission under a condition that is not needed counts as missing."
         ),
         allow="Nothing needs to be allowed: a warning of a deployment that AWS would refuse.",
+        language="json",
+        before='{"Action": ["lambda:UpdateFunctionCode"], "Resource": "*"}',
+        after='{"Action": ["lambda:GetFunction", "lambda:UpdateFunctionCode"], "Resource": "*"}',
     ),
     Rule(
         name="policy-denied",
@@ -1301,6 +1304,9 @@ _PERMISSIONS = (
             "deployment needs; what its conditions test is not known beforehand."
         ),
         allow="Exclude the deploy role's actions or the stage's resources from the denial.",
+        language="json",
+        before='{"Effect": "Deny", "Action": "iam:*", "Resource": "*"}',
+        after='{"Effect": "Deny", "Action": "iam:*User*", "Resource": "*"}',
     ),
     Rule(
         name="policy-unneeded",
