@@ -138,6 +138,7 @@ def test_a_new_project_is_set_up_and_runs_on_this_machine(place: Path, tmp_path:
     assert written(root) == {
         "chalice-ci.yml",
         ".github/workflows/chalice.yml",
+        ".gitignore",
         "chalice-roles.json",
     }
     assert "+version: 1" in ran.out, "what is written is shown"
