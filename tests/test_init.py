@@ -25,10 +25,11 @@ from chalice_ci.scaffold import workflows
 from chalice_ci.yaml_source import read_yaml
 from support.commandline import APP, commit, environ, git, write
 from support.inprocess import run_here
-from test_examples import ACTION, actionlint, schema, yamllint, zizmor
+from test_examples import actionlint, schema, yamllint, zizmor
 
 ROOT = Path(__file__).parents[1]
 ACCOUNT = "123456789012"
+ACTION = "org/chalice-action@v1"
 
 
 class Terminal(io.StringIO):

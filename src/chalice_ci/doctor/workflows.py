@@ -14,7 +14,7 @@ from chalice_ci import rules
 from chalice_ci.findings import Finding, Place
 from chalice_ci.positions import ListNode, MapNode, Node, ScalarNode
 
-_OURS = re.compile(r"(?:^|/)chalice-action(?:@|$)")
+_OURS = re.compile(r"(?:^|/)chalice-action(?:/[\w-]+)*(?:@|$)")
 _COMMAND = re.compile(r"\bchalice-ci\s+(?!check\b|diff\b|package\b|doctor\b|init\b)[a-z]")
 _CREDENTIALS = "aws-actions/configure-aws-credentials"
 _PINNED = re.compile(r"[^@]+@[0-9a-f]{40}|\./.*|docker://[^@]+@sha256:[0-9a-f]{64}")
@@ -130,7 +130,7 @@ def _triggers(workflow: MapNode, jobs: Sequence[Job]) -> Iterator[Finding]:
     if not dangerous:
         return
     reads_head = any(_HEAD.search(text) for job in jobs for text in _texts(job.body))
-    uses_ours = any(_OURS.search(_text(step, "uses")) for job in jobs for step in job.steps)
+    uses_ours = any(_acts(step) for job in jobs for step in job.steps)
     if reads_head or uses_ours:
         yield rules.finding(
             "workflow-runs-foreign-code",
@@ -140,6 +140,13 @@ def _triggers(workflow: MapNode, jobs: Sequence[Job]) -> Iterator[Finding]:
             subject=dangerous[0],
             at=on.at,
         )
+
+
+def _acts(step: MapNode) -> bool:
+    """Whether a step is our action at work on code: to fold reports it reads none."""
+    given = _value(step, "with")
+    command = _text(given, "command") if isinstance(given, MapNode) else ""
+    return bool(_OURS.search(_text(step, "uses"))) and command != "report"
 
 
 _DANGEROUS = ("pull_request_target", "workflow_run")
