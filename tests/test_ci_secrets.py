@@ -83,6 +83,12 @@ def test_no_usual_spelling_of_a_value_survives(value, before, after):
             assert value not in told or value in "***"
 
 
+def test_a_value_that_was_broken_into_lines_is_hidden():
+    """As Chalice wraps what AWS says; the value must not come out in two halves."""
+    secrets = Secrets(values={"S": "first-part second+part"})
+    assert secrets.redact("is first-\n   part\n second+pa\n rt !") == "is *** !"
+
+
 def test_each_line_of_a_key_is_hidden_and_short_lines_are_not_looked_for():
     key = "-----BEGIN KEY-----\nMIIabcdef\nab\n-----END KEY-----\n"
     forms = set(spellings(key))

@@ -191,6 +191,31 @@ def test_an_app_sees_a_value_only_when_it_may_and_cannot_say_it(tmp_path):
     assert json.dumps(VALUE)[1:-1] not in told
 
 
+def test_what_aws_quotes_of_a_value_is_not_told(tmp_path, aws, account):
+    repository = hello(tmp_path / "r", **FILES)
+    aws.order_faults(
+        [
+            {
+                "operation": "CreateFunction", "action": "error", "status": 400,
+                "code": "InvalidParameterValueException",
+                "message": f"1 validation error: value '{VALUE}' at 'environment' is invalid",
+            }
+        ]
+    )  # fmt: skip
+    try:
+        ran = run_here(
+            *("deploy", "--format", "json"), cwd=repository,
+            CHALICE_CI_SECRET_DB=VALUE, CHALICE_CI_SECRET_ONLY="for-the-worker", **account,
+        )  # fmt: skip
+    finally:
+        aws.order_faults([])
+    assert ran.code == 12, ran.out + ran.err
+    assert "value '***' at 'environment' is invalid" in ran.result["failure"]["what"]
+    told = everywhere(repository, ran)
+    assert VALUE not in told
+    assert json.dumps(VALUE)[1:-1] not in told
+
+
 def test_a_function_that_the_app_does_not_have_is_refused_with_those_it_has(tmp_path):
     repository = hello(tmp_path / "r", **FILES)
     write(repository, {"chalice-ci.yml": CONFIG.replace("[worker]", "[wroker]")})

@@ -32,6 +32,7 @@ SHORTEST_AT_LOAD = 8
 """An app that has seen a value may say it anywhere; what is shorter cannot be told from words."""
 
 _PLACEHOLDER = "chalice-ci:secret:"
+_LONGEST_WRAPPED = 1024
 _SENTENCES = {"fix", "message", "note", "what", "where", "why"}
 _Anything = TypeVar("_Anything")
 
@@ -102,7 +103,7 @@ class Secrets:
             return None
         # The longest first: one secret may be a part of another.
         longest_first = sorted(forms, key=lambda form: (-len(form), form))
-        return re.compile("|".join(map(re.escape, longest_first)))
+        return re.compile("|".join(map(_wrapped, longest_first)))
 
     def redact(self, text: str) -> str:
         """The text without any of the values."""
@@ -155,6 +156,13 @@ def take_secrets(env: Mapping[str, str]) -> tuple[Secrets, dict[str, str]]:
         elif value:
             values[name.removeprefix(PREFIX)] = value
     return Secrets(values=values), rest
+
+
+def _wrapped(form: str) -> str:
+    """A pattern of a text that may have been broken into lines: Chalice wraps what AWS says."""
+    if len(form) > _LONGEST_WRAPPED:
+        return re.escape(form)
+    return r"(?:\s*\n\s*)?".join(r"\s+" if char.isspace() else re.escape(char) for char in form)
 
 
 def spellings(value: str) -> Iterator[str]:
