@@ -213,7 +213,7 @@ def _concurrency(workflow: MapNode, jobs: Sequence[Job]) -> Iterator[Finding]:
         return
     top = workflow.entry("concurrency")
     for job in jobs:
-        if not job.touches_aws:
+        if not (job.touches_aws and _may_deploy(job)):
             continue
         entry = job.body.entry("concurrency") or top
         if entry is None:
@@ -237,6 +237,16 @@ def _concurrency(workflow: MapNode, jobs: Sequence[Job]) -> Iterator[Finding]:
                 at=cancels.at,
             )
             return
+
+
+def _may_deploy(job: Job) -> bool:
+    """Whether credentials of AWS are within the job's reach: a role's token, or a stored key."""
+    entry = job.body.entry("permissions") or job.top.entry("permissions")
+    granted = {"*": "write"} if entry is None else _granted(entry.value)
+    if "write" in (granted.get("id-token"), granted.get("*")):
+        return True
+    uses_keys = any(_KEYS.search(text) for text in _texts(job.body))
+    return uses_keys or any(_text(step, "uses").startswith(_CREDENTIALS) for step in job.steps)
 
 
 def _steps(job: Job) -> Iterator[Finding]:
