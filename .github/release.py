@@ -1,7 +1,7 @@
 """What a release decides; the workflow beside it only runs commands.
 
     python .github/release.py check 1.2.3          # is this version fit to be released?
-    python .github/release.py action 1.2.3 DIGEST  # write action.yml for the image of that digest
+    python .github/release.py action 1.2.3 DIGEST REHEARSAL  # write both action.yml for the images
     python .github/release.py notes 1.2.3          # print the changelog's section
 
 Run in the repository's root with the package installed. Exit code 1 with the reason otherwise.
@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chalice_ci import __version__
-from chalice_ci.action import action_text
+from chalice_ci.action import IMAGE, action_text, rehearsal_text
 
-IMAGE = "ghcr.io/org/chalice-action"
 _VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
@@ -58,12 +57,15 @@ def notes(version: str, root: Path) -> str:
     return found[1].strip() + "\n"
 
 
-def action(version: str, digest: str, root: Path) -> None:
-    """Write action.yml so that it pulls exactly the image that was built and tested."""
-    if not _DIGEST.fullmatch(digest):
-        raise Refused(f"{digest[:80]!r} is no digest of an image.")
+def action(version: str, digest: str, rehearsal: str, root: Path) -> None:
+    """Write both action.yml so that they pull exactly the images that were built and tested."""
+    for one in (digest, rehearsal):
+        if not _DIGEST.fullmatch(one):
+            raise Refused(f"{one[:80]!r} is no digest of an image.")
     text = action_text(image=f"docker://{IMAGE}:{version}@{digest}")
     (root / "action.yml").write_text(text, "utf-8")
+    text = rehearsal_text(image=f"docker://{IMAGE}:{version}-rehearsal@{rehearsal}")
+    (root / "rehearsal/action.yml").write_text(text, "utf-8")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -73,12 +75,14 @@ def main(arguments: Sequence[str]) -> int:
         match arguments:
             case ["check", version]:
                 check(version, root)
-            case ["action", version, digest]:
-                action(version, digest, root)
+            case ["action", version, digest, rehearsal]:
+                action(version, digest, rehearsal, root)
             case ["notes", version]:
                 sys.stdout.write(notes(version, root))
             case _:
-                raise Refused("Usage: check VERSION | action VERSION DIGEST | notes VERSION")
+                raise Refused(
+                    "Usage: check VERSION | action VERSION DIGEST REHEARSAL | notes VERSION"
+                )
     except Refused as refused:
         sys.stderr.write(f"release: {refused}\n")
         return 1

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chalice_ci.action import VERB, action_text
+from chalice_ci.action import VERB, action_text, rehearsal_text
 from chalice_ci.inputs import inputs_of
 from chalice_ci.outputs import OUTPUTS
 from support.commandline import chalice_ci, hello
 
 ROOT = Path(__file__).parents[1]
 ACTION = ROOT / "action.yml"
+REHEARSAL = ROOT / "rehearsal/action.yml"
 BIN = Path(sys.executable).parent
 
 
@@ -40,12 +41,20 @@ def lint(*command):
 
 def test_action_yml_is_up_to_date():
     assert ACTION.read_text(encoding="utf-8") == action_text(), "run `make docs`"
+    assert REHEARSAL.read_text(encoding="utf-8") == rehearsal_text(), "run `make docs`"
+
+
+def test_the_action_with_rehearsals_differs_in_its_name_and_image_only():
+    own, other = (yaml.safe_load(text()) for text in (action_text, rehearsal_text))
+    assert {key for key in own if own[key] != other[key]} == {"name", "description", "runs"}
+    assert {**other["runs"], "image": "Dockerfile"} == own["runs"]
 
 
 def test_action_yml_fits_the_schema_of_actions():
-    assert not lint(
-        "check-jsonschema", "--builtin-schema", "vendor.github-actions", "--quiet", ACTION
-    )
+    for path in (ACTION, REHEARSAL):
+        assert not lint(
+            "check-jsonschema", "--builtin-schema", "vendor.github-actions", "--quiet", path
+        )
 
 
 def test_action_yml_names_every_input_of_the_verb_that_it_starts_and_every_output():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
 
 from chalice_ci.local import EmbeddedAWS
-from chalice_ci.plan import canonical
+from chalice_ci.plan import canonical, not_believed, open_plan
 from support.commandline import commit, git, hello, write
 from support.inprocess import run_here
 from support.steps import event, pull_request
@@ -89,7 +90,6 @@ YEARS = lambda: datetime.now(UTC) + timedelta(days=8)  # noqa: E731
 BINDINGS = {
     # name: (plan, environment, arguments, the clock, what is said, exit code)
     "run": ("open", {"GITHUB_RUN_ID": "8"}, (), None, "run 8 attempt 1", 16),
-    "attempt": ("open", {"GITHUB_RUN_ATTEMPT": "2"}, (), None, "run 7 attempt 2", 16),
     "expiry": ("open", {}, (), YEARS, "it expired at", 16),
     "region": ("open", {}, ("--aws-region", "eu-west-3"), None, "region", 19),
     "account": ("open", {}, ("--allowed-account", "999999999999"), None, "999999999999", 19),
@@ -113,6 +113,31 @@ def test_a_plan_of_another_place_time_or_hand_is_refused_before_anything(aws, pl
     assert ran.code == code, ran.out + ran.err
     assert words in ran.out + ran.err
     assert changing(aws) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "run", "believed"),
+    [
+        ("o/r run 7 attempt 1", "o/r run 7 attempt 1", True),
+        # Its failed jobs were started again.
+        ("o/r run 7 attempt 1", "o/r run 7 attempt 3", True),
+        ("o/r run 7 attempt 2", "o/r run 7 attempt 1", False),
+        ("o/r run 7 attempt 1", "o/r run 8 attempt 1", False),
+        ("o/x run 7 attempt 1", "o/r run 7 attempt 1", False),
+        ("o/r run 7 attempt 1", "", False),
+        ("", "o/r run 7 attempt 1", False),
+        ("", "", True),
+        ("91 shop", "91 shop", True),
+        ("unknown", "unknown", False),
+    ],
+)
+def test_a_plan_without_a_key_is_believed_in_its_own_run(planned, tmp_path, made, run, believed):
+    _, _, plans = planned
+    now = datetime.now(UTC)
+    plan = replace(open_plan(plans["open"], tmp_path).plan, run=made)
+    told = list(not_believed(plan, run=run, authenticated=False, now=now))
+    assert told == [] if believed else "believed only in the run" in told[0]
+    assert list(not_believed(plan, run=run, authenticated=True, now=now)) == []
 
 
 def test_another_commit_tree_or_configuration_is_refused(aws, planned, tmp_path):

@@ -24,7 +24,7 @@ from support.commandline import environ, git
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / ".github/release.py"
 WORKFLOW = ROOT / ".github/workflows/release.yml"
-DIGEST = "sha256:" + "ab" * 32
+DIGEST, OTHER = (f"sha256:{sign * 32}" for sign in ("ab", "cd"))
 RECORDER = """#!/bin/sh
 echo "$(basename "$0") $*" >> "$RECORDED"
 case "$*" in
@@ -39,11 +39,12 @@ def repository(tmp_path: Path) -> Path:
     """What a release needs of this project, with a section for its version."""
     root = tmp_path / "r"
     (root / ".github").mkdir(parents=True)
+    (root / "rehearsal").mkdir()
     (root / ".venv/bin").mkdir(parents=True)
     (root / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (root / ".venv/bin/python").chmod(0o755)
     (root / ".gitignore").write_text(".venv\n")
-    for name in ("setup.py", ".github/release.py", "action.yml"):
+    for name in ("setup.py", ".github/release.py", "action.yml", "rehearsal/action.yml"):
         (root / name).write_bytes((ROOT / name).read_bytes())
     changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
     text = changes.replace("## Unreleased", f"## Unreleased\n\n## {__version__} - 2026-01-02")
@@ -99,12 +100,12 @@ def test_a_version_without_a_section_in_the_changelog_is_refused(repository: Pat
 def test_the_action_of_a_release_names_the_image_and_differs_in_nothing_else(
     repository: Path,
 ) -> None:
-    assert release(repository, "action", "1.2.3", DIGEST).returncode == 0
+    assert release(repository, "action", "1.2.3", DIGEST, OTHER).returncode == 0
     made = (repository / "action.yml").read_text("utf-8")
     image = f"docker://ghcr.io/org/chalice-action:1.2.3@{DIGEST}"
     assert yaml.safe_load(made)["runs"]["image"] == image
     assert made.replace(image, "Dockerfile") == action_text()
-    assert release(repository, "action", "1.2.3", "latest").returncode == 1
+    assert release(repository, "action", "1.2.3", DIGEST, "latest").returncode == 1
 
 
 def steps(job: str) -> list[dict[str, Any]]:
@@ -196,17 +197,19 @@ def test_the_tags_are_on_a_commit_that_names_the_image_and_the_major_one_moves(
     major = f"v{__version__.partition('.')[0]}"
     git(remote, "tag", major, "main")
     tagging = step("publish", "git tag --annotate")
-    done = shell.run(tagging, DIGEST=DIGEST)
+    done = shell.run(tagging, DIGEST=DIGEST, REHEARSAL=OTHER)
     assert done.returncode == 0, done.stderr
     released = git(remote, "rev-parse", f"v{__version__}^{{commit}}")
     assert git(remote, "rev-parse", f"{major}^{{commit}}") == released
     assert git(remote, "rev-parse", f"{released}^") == git(remote, "rev-parse", "main")
-    assert git(remote, "diff", "--name-only", "main", released) == "action.yml"
+    changed = git(remote, "diff", "--name-only", "main", released).splitlines()
+    assert changed == ["action.yml", "rehearsal/action.yml"]
+    assert OTHER in git(remote, "show", f"{released}:rehearsal/action.yml")
     assert DIGEST in git(remote, "show", f"{released}:action.yml")
     assert f"gh release create v{__version__} --verify-tag" in shell.recorded.read_text()
     assert (root / "notes.md").read_text().strip()
 
-    refused = shell.run(tagging, DIGEST=DIGEST)
+    refused = shell.run(tagging, DIGEST=DIGEST, REHEARSAL=OTHER)
     assert refused.returncode == 1
     assert "never made twice" in refused.stderr
     assert git(remote, "rev-parse", f"v{__version__}^{{commit}}") == released

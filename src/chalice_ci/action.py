@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
+from chalice_ci import __version__
 from chalice_ci.inputs import Input, inputs_of
 from chalice_ci.outputs import OUTPUTS, Output
 
+IMAGE = "ghcr.io/org/chalice-action"
+"""Where releases are published."""
 VERB = "action"
 """What the container is started with; the inputs of the action are those of this verb."""
 
@@ -21,15 +24,28 @@ _EXPRESSIONS: Mapping[str, str] = {"github-token": "${{ github.token }}"}
 
 def action_text(*, image: str = "Dockerfile") -> str:
     """The text of action.yml. `image` is a Dockerfile or an image that is pulled."""
-    return (
-        "\n".join((*_head(), *_inputs(inputs_of(VERB)), *_outputs(OUTPUTS), *_runs(image))) + "\n"
-    )
+    what = "Check, plan, preview and deploy AWS Chalice apps, and record what is live."
+    return _text_of("chalice-ci", what, image)
 
 
-def _head() -> Iterator[str]:
+def rehearsal_text(*, image: str = f"docker://{IMAGE}:{__version__}-rehearsal") -> str:
+    """The text of rehearsal/action.yml: the same with the image that brings the embedded AWS.
+
+    GitHub builds a Dockerfile's last stage only, so this one is always pulled.
+    """
+    what = "chalice-ci with an AWS inside: rehearses the deployments of pull requests from forks."
+    return _text_of("chalice-ci with rehearsals", what, image)
+
+
+def _text_of(name: str, what: str, image: str) -> str:
+    parts = (_head(name, what), _inputs(inputs_of(VERB)), _outputs(OUTPUTS), _runs(image))
+    return "".join(f"{line}\n" for part in parts for line in part)
+
+
+def _head(name: str, what: str) -> Iterator[str]:
     yield "# Written by `make docs` from src/chalice_ci/{inputs,outputs,action}.py: change those."
-    yield "name: chalice-ci"
-    yield "description: Check, plan, preview and deploy AWS Chalice apps, and record what is live."
+    yield f"name: {name}"
+    yield f"description: {_text(what)}"
     yield "author: chalice-ci maintainers"
     yield "branding:"
     yield "  icon: upload-cloud"

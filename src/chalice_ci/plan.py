@@ -365,15 +365,28 @@ def _other_plan(plan: Plan, digest: str, facts: Facts) -> Iterator[str]:
 
 def not_believed(plan: Plan, *, run: str, authenticated: bool, now: datetime) -> Iterator[str]:
     """Why a plan is not believed in this run, whatever it says."""
-    if not authenticated and (plan.run != run or run == UNKNOWN_RUN):
+    if not authenticated and (run == UNKNOWN_RUN or not _of_run(plan.run, run)):
         yield (
             f"it was made by {plan.run or 'no CI run'}, this is {run or 'no CI run'}, and "
-            "without a signing key a plan is believed only in the attempt that made it"
+            "without a signing key a plan is believed only in the run that made it"
         )
     if now >= plan.expires:
         yield f"it expired at {_time(plan.expires)}"
     if now < plan.created:
         yield f"it is dated {_time(plan.created)}, which is in the future"
+
+
+_ATTEMPT = re.compile(r"(?P<run>.+) attempt (?P<attempt>[0-9]{1,9})")
+
+
+def _of_run(made: str, run: str) -> bool:
+    """Whether a plan was made in this run: when its failed jobs are started again, the plan is an
+    earlier attempt's, and nobody else could have changed it since.
+    """
+    before, now = _ATTEMPT.fullmatch(made), _ATTEMPT.fullmatch(run)
+    if before is None or now is None:
+        return made == run
+    return before["run"] == now["run"] and int(before["attempt"]) <= int(now["attempt"])
 
 
 def _other_place(plan: Plan, facts: Facts) -> Iterator[str]:

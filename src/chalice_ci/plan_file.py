@@ -1,7 +1,7 @@
 """The plan file in a run: who may read it, who is believed to have made it.
 
 With a signing key a plan is encrypted and authenticated: whoever has the key made it. Without one
-it is believed only where it was made, in the same attempt of the same CI run, and it holds nothing
+it is believed only where it was made, in the same CI run (that attempt or a later one), and it holds nothing
 that the commit does not hold already.
 """
 

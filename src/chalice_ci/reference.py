@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from chalice_ci import config, config_keys, outputs
-from chalice_ci.action import action_text
+from chalice_ci.action import action_text, rehearsal_text
 from chalice_ci.cli import VERBS
 from chalice_ci.errors import ExitCode
 from chalice_ci.inputs import markdown_table
@@ -100,6 +100,7 @@ def main() -> None:
     """Rewrite the documents, the schema and action.yml of the checkout that this module is in."""
     root = Path(__file__).parents[2]
     (root / "action.yml").write_text(action_text(), encoding="utf-8")
+    (root / "rehearsal/action.yml").write_text(rehearsal_text(), encoding="utf-8")
     schema = Path(__file__).parent / "schemas/chalice-ci.schema.json"
     schema.write_text(config.schema_text(), encoding="utf-8")
     for name, text in scaffold_files(root).items():

@@ -28,6 +28,7 @@ def act(docker: Engine, images: Images, kept: Path, warm: tuple[str, str], tmp_p
         engine=docker,
         platform=docker.base(kept),
         action=images.action,
+        rehearsal=images.rehearsal,
         folder=tmp_path / "act",
         options=warm,
     )

@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chalice_ci.action import action_text
+from chalice_ci.action import action_text, rehearsal_text
 from image.engine import Engine
 
 ROOT = Path(__file__).parents[2]
 OURS = "org/chalice-action@v1"
+REHEARSAL = "org/chalice-action/rehearsal@v1"
 SHARED = "/shared"
 TOOK = "stand-in: took the role"
 _USES = re.compile(r"uses: (\S+/\S+@\S+)")
@@ -51,7 +52,7 @@ runs:
 """
 _DOWNLOAD = f"""\
 name: stand-in for actions/download-artifact
-inputs: {{name: {{}}, pattern: {{}}, path: {{required: true}}}}
+inputs: {{name: {{}}, pattern: {{}}, path: {{required: true}}, run-id: {{}}, github-token: {{}}}}
 runs:
   using: composite
   steps:
@@ -118,7 +119,8 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
-    """Runs workflows. `platform` is the image of the job, `action` ours, `folder` its own place.
+    """Runs workflows. `platform` is the image of the job, `action` and `rehearsal` ours, `folder` its own
+    place.
 
     `options` are further ones of the containers.
     """
@@ -126,6 +128,7 @@ class Act:
     engine: Engine
     platform: str
     action: str
+    rehearsal: str
     folder: Path
     options: tuple[str, ...] = ()
 
@@ -147,8 +150,8 @@ class Act:
         """
         shared = self.folder / "shared"
         shared.mkdir(parents=True, exist_ok=True)
-        for left in shared.iterdir():
-            # Artifacts are a run's own.
+        for left in () if event == "workflow_run" else tuple(shared.iterdir()):
+            # Artifacts are a run's own, but for the run that another one is told of.
             if left.is_dir():
                 shutil.rmtree(left)
         (shared / "aws.env").write_text("".join(f"{k}={v}\n" for k, v in aws.items()))
@@ -197,10 +200,17 @@ class Act:
             name = used.partition("@")[0]
             if name == "actions/checkout":
                 continue
-            text = (
-                action_text(image=f"docker://{self.action}") if used == OURS else _STAND_INS[name]
-            )
-            place = self.folder / "repositories" / name.replace("/", "-")
-            place.mkdir(parents=True, exist_ok=True)
-            (place / "action.yml").write_text(text)
-            yield "--local-repository", f"{used}={place}"
+            owner, repository, *inner = name.split("/")
+            place = self.folder / "repositories" / f"{owner}-{repository}"
+            folder = place.joinpath(*inner)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "action.yml").write_text(self._action(used, name))
+            version = used.partition("@")[2]
+            yield "--local-repository", f"{owner}/{repository}@{version}={place}"
+
+    def _action(self, used: str, name: str) -> str:
+        if used == OURS:
+            return action_text(image=f"docker://{self.action}")
+        if used == REHEARSAL:
+            return rehearsal_text(image=f"docker://{self.rehearsal}")
+        return _STAND_INS[name]

@@ -99,19 +99,22 @@ class Story:
         resources: list[dict[str, Any]] = json.loads(text)["resources"]
         return resources
 
-    def functions(self) -> set[str]:
-        """The functions in AWS."""
+    def client(self) -> Any:
+        """Lambda, as an owner of the account sees it."""
         import boto3
 
         settings = self.aws.environ
-        client = boto3.client(
+        return boto3.client(
             "lambda",
             endpoint_url=self.aws.endpoint_url,
             region_name=settings["AWS_REGION"],
             aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
         )
-        return {found["FunctionName"] for found in client.list_functions()["Functions"]}
+
+    def functions(self) -> set[str]:
+        """The functions in AWS."""
+        return {found["FunctionName"] for found in self.client().list_functions()["Functions"]}
 
 
 @pytest.fixture
@@ -264,6 +267,65 @@ def test_reusable_deploys_for_the_workflow_that_calls_it(story: Story) -> None:
     assert ended.roles == ("chalice-deploy",)
     assert story.functions() == {"hello-dev"}
     assert story.recorded("dev")
+
+
+def test_a_fork_is_rehearsed_without_a_secret_and_told_by_another_workflow(story: Story) -> None:
+    story.begin()
+    git(story.workspace, "switch", "--quiet", "--create", "change")
+    app = story.workspace / "app.py"
+    app.write_text(app.read_text().replace('"/"', '"/greeting"'))
+    commit(story.workspace)
+    sha = story.pushed("change")
+    number = story.github.emulator.pull_request("change")
+    payload = webhooks.from_fork(story.pull_request("opened", number, sha))
+    checked = story.run("forks.yml", "pull_request", payload, "check")
+    assert checked.code == 0, checked.said
+    assert checked.roles == ()
+    assert story.functions() == set()
+    assert story.github.emulator.comments(number, by=BOT) == []
+    (report,) = (story.act.folder / "shared/chalice-report").iterdir()
+    (result,) = (r for r in json.loads(report.read_text())["results"] if r["stage"] == "dev")
+    assert (result["intent"], result["verdict"]) == ("rehearse", "ok"), result
+
+
+def test_scheduled_sweeps_previews_and_looks_for_what_was_changed_outside(story: Story) -> None:
+    story.begin(**{"chalice-ci.yml": PREVIEWS})
+    ended = story.run("minimal.yml", "push", story.push("refs/heads/main"), "deploy")
+    assert ended.code == 0, ended.said
+    nightly = story.run(
+        "scheduled.yml", "schedule", story.push("refs/heads/main"), "sweep", "drift"
+    )
+    assert nightly.code == 0, nightly.said
+    assert nightly.jobs == {"Sweep": True, "Drift": True}
+    assert set(nightly.roles) == {"chalice-preview", "chalice-plan"}
+    story.client().update_function_configuration(FunctionName="hello-dev", Timeout=7)
+    changed = story.run(
+        "scheduled.yml", "schedule", story.push("refs/heads/main"), "sweep", "drift"
+    )
+    assert changed.jobs == {"Sweep": True, "Drift": False}, changed.said
+
+
+def test_rollback_applies_the_release_before_again(story: Story) -> None:
+    story.begin(**{"chalice-ci.yml": GATED})
+    jobs = ("plan", "deploy")
+    digests = []
+    for version in ("v1.0.0", "v1.1.0"):
+        git(story.workspace, "tag", version)
+        payload = story.push(f"refs/tags/{version}")
+        payload["head_commit"]["id"] = payload["after"] = git(story.workspace, "rev-parse", "HEAD")
+        ended = story.run("gated-production.yml", "push", payload, *jobs)
+        assert ended.code == 0, ended.said
+        digests.append(story.client().get_function(FunctionName="hello-prod"))
+        with (story.workspace / "app.py").open("a") as file:
+            file.write("# another version\n")
+        commit(story.workspace)
+    first, second = (said["Configuration"]["CodeSha256"] for said in digests)
+    assert first != second
+    payload = story.push("refs/heads/main") | {"inputs": {"to": ""}}
+    back = story.run("rollback.yml", "workflow_dispatch", payload, "rollback")
+    assert back.code == 0, back.said
+    live = story.client().get_function(FunctionName="hello-prod")
+    assert live["Configuration"]["CodeSha256"] == first
 
 
 def test_a_workflow_fails_when_the_app_must_not_be_deployed(story: Story) -> None:
