@@ -1,8 +1,8 @@
 """The plan file in a run: who may read it, who is believed to have made it.
 
 With a signing key a plan is encrypted and authenticated: whoever has the key made it. Without one
-it is believed only where it was made, in the same CI run (that attempt or a later one), and it holds nothing
-that the commit does not hold already.
+it is believed only where it was made, in the same CI run (that attempt or a later one), and it
+holds nothing that the commit does not hold already.
 """
 
 from __future__ import annotations

@@ -45,8 +45,6 @@ def noted(
     except StateDamaged as error:
         run.progress.say(f"a new list of releases is begun: {error.what}", job=job.name)
         before = ()
-    if before and not calls:
-        return None
     plan = opened.plan
     keep = run.config.state.keep_plans
     new = Release(

@@ -119,8 +119,8 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
-    """Runs workflows. `platform` is the image of the job, `action` and `rehearsal` ours, `folder` its own
-    place.
+    """Runs workflows. `platform` is the image of the job, `action` and `rehearsal` are ours,
+    `folder` is its own place.
 
     `options` are further ones of the containers.
     """
