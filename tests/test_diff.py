@@ -286,7 +286,7 @@ def test_a_label_lets_a_plan_lose_something_and_the_plan_carries_it(tmp_path, ac
         rules = [finding["rule"] for finding in ran.result["findings"]]
         assert (ran.code, rules) == ((0, []) if labels else (1, ["destructive-change"]))
     plan = repository / "chalice-ci-out" / "hello-dev.plan"
-    ran = chalice_ci("deploy", "--plan", plan, cwd=repository, **account)
+    ran = chalice_ci("deploy", "--plan", plan, cwd=repository, **account, **env)
     assert ran.code == 0, ran.out + ran.err
 
 
@@ -390,7 +390,7 @@ def test_the_base_is_built_once_for_all_runs(tmp_path):
     said = "to compare with"
     first = chalice_ci("diff", cwd=repository)
     again = chalice_ci("diff", cwd=repository)
-    assert first.err.count(said) == 2  # a stage each
+    assert first.err.count(said) == 2, first.out + first.err  # a stage each
     assert first.err.count("reading the files of") == 1
     assert said not in again.err
     assert again.out.partition("time ")[0] == first.out.partition("time ")[0]

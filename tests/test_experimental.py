@@ -514,7 +514,8 @@ def test_a_preview_is_told_of_every_trigger_that_it_would_share(project: Project
     findings = project.check("pr-7")
     assert {finding.subject: finding.rule for finding in findings} == {
         "a": "preview-s3-trigger",
-        **dict.fromkeys("bcdefh", "preview-shared-trigger"),
+        **dict.fromkeys("bc", "preview-queue"),
+        **dict.fromkeys("defh", "preview-shared-trigger"),
         "g": "preview-schedule",
     }
     assert {finding.at.line for finding in findings if finding.at} == {

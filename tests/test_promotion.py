@@ -78,7 +78,7 @@ def test_the_package_of_a_plan_goes_on_without_being_built_again(aws, tmp_path):
 
     # `needs` asks what is live, not what was planned.
     early = run_here("deploy", "--stage", "prod", "--promote", tried, **here)
-    assert (early.code, "nothing is deployed in dev" in early.out) == (16, True), early
+    assert (early.code, "nothing is deployed in dev" in early.err) == (16, True), early
     first = run_here("deploy", "--stage", "dev", "--promote", tried, **here)
     assert first.code == 0, first.out + first.err
     built = run_here("deploy", "--stage", "prod", **here)

@@ -13,7 +13,7 @@ from chalice_ci.building import app_name_of
 from chalice_ci.context import Context
 from chalice_ci.conversation import Conversation
 from chalice_ci.errors import ForgeError, UserError
-from chalice_ci.forge.port import Deployment, DeploymentState, Forge, NotFound
+from chalice_ci.forge.port import Deployment, DeploymentState, Forge
 from chalice_ci.holding import key_of
 from chalice_ci.jobs import acted, empty, fails, guarded
 from chalice_ci.previews import over_limit, unwanted
@@ -110,14 +110,15 @@ class Desk:
         )
 
     def _not_wanted(self, job: Job) -> str:
-        """Why the forge says now that the pull request wants no preview; empty when it does."""
+        """Why the forge says now that the pull request wants no preview; empty when it does.
+
+        One that the forge does not show is left alone: the token may not be allowed to see it.
+        """
         preview, number = self.run.config.preview, int(job.stage.removeprefix("pr-"))
         if self.forge is None or preview is None:
             return ""
         try:
             return unwanted(self.forge.pull_request(number), preview)
-        except NotFound:
-            return unwanted(None, preview)
         except ForgeError as error:
             self.said.trouble("whether the pull request is still open can't be told", error)
             return ""

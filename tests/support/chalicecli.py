@@ -86,7 +86,7 @@ class Combination:
         return f"{self.chalice}-on-{'-and-'.join(self.pythons)}"
 
 
-COMBINATIONS = (
+ALL = (
     Combination(chalice="1.34.0", pythons=("3.12",)),
     Combination(chalice="1.34.0", pythons=("3.11",)),
     Combination(chalice="1.33.0", pythons=("3.13", "3.10")),
@@ -100,6 +100,14 @@ COMBINATIONS = (
 All shapes are deployed by every Chalice on each of its Pythons. In between they take turns: apps of
 both Pythons are in one account, and the second time each shape is deployed on the other one.
 """
+COMBINATIONS = (
+    ALL
+    if os.environ.get("PARITY") == "all"
+    else tuple(
+        chosen for chosen in ALL if chosen.pythons not in (("3.10", "3.13"), ("3.10", "3.12"))
+    )
+)
+"""What `make test` compares: every Chalice; `make test-deep` takes the other turns as well."""
 
 
 # What the shapes import: Lambda's own boto3, and the dependencies in their requirements.txt.
