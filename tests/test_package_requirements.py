@@ -163,12 +163,16 @@ def test_what_may_be_built_is_named(tmp_path: Path) -> None:
 
 
 ALLOWED = Variables(
-    servers={"USER_1": "pypi.example.org", "TOKEN": "pypi.example.org", "EMPTY": "pypi.example.org"}
+    servers={
+        "USER_1": "index.example.org",
+        "TOKEN": "index.example.org",
+        "EMPTY": "index.example.org",
+    }
     | {
-        "COMMA": "pypi.example.org",
-        "ODD": "pypi.example.org",
+        "COMMA": "index.example.org",
+        "ODD": "index.example.org",
         "GIT": "git.example.org:8443",
-        "NESTED": "pypi.example.org",
+        "NESTED": "index.example.org",
     },
     environ={
         **{"USER_1": "reader", "TOKEN": "canary-4711%2F", "EMPTY": "", "OTHER": "canary-4711"},
@@ -185,10 +189,10 @@ ALLOWED = Variables(
 def test_variables_are_expanded_in_the_credentials_of_their_own_server(tmp_path: Path) -> None:
     """pip's `${NAME}`, in each kind of line that has an address; nothing shows a value."""
     text = (
-        "-i https://${USER_1}:${TOKEN}@pypi.example.org/simple\n"
-        "--extra-index-url=https://${TOKEN}@PyPI.example.org/other/simple\n"
-        "-f https://${TOKEN}@pypi.example.org\n"
-        "one @ https://${USER_1}:${TOKEN}@pypi.example.org/one-1.0-py3-none-any.whl ; os_name>''\n"
+        "-i https://${USER_1}:${TOKEN}@index.example.org/simple\n"
+        "--extra-index-url=https://${TOKEN}@Index.example.org/other/simple\n"
+        "-f https://${TOKEN}@index.example.org\n"
+        "one @ https://${USER_1}:${TOKEN}@index.example.org/one-1.0-py3-none-any.whl ; os_name>''\n"
         "git+https://${GIT}@git.example.org:8443/two.git@v1#egg=two\n"
         "six # ${OTHER}\n"
     )
@@ -198,37 +202,37 @@ def test_variables_are_expanded_in_the_credentials_of_their_own_server(tmp_path:
     )
     assert requirements.problems == ()
     secret = "canary-4711%2F"
-    assert requirements.index_url == f"https://reader:{secret}@pypi.example.org/simple"
-    assert requirements.extra_index_urls == (f"https://{secret}@PyPI.example.org/other/simple",)
-    assert requirements.find_links == (f"https://{secret}@pypi.example.org",)
+    assert requirements.index_url == f"https://reader:{secret}@index.example.org/simple"
+    assert requirements.extra_index_urls == (f"https://{secret}@Index.example.org/other/simple",)
+    assert requirements.find_links == (f"https://{secret}@index.example.org",)
     one, two = requirements.references
-    assert one.address == f"https://reader:{secret}@pypi.example.org/one-1.0-py3-none-any.whl"
+    assert one.address == f"https://reader:{secret}@index.example.org/one-1.0-py3-none-any.whl"
     assert (two.address, two.name) == ("https://canary-4711@git.example.org:8443/two.git", "two")
     assert "canary" not in repr(requirements)
 
 
 NOT_EXPANDED = {
-    "-i https://${OTHER}@pypi.example.org/": "`package: {variables: {OTHER: pypi.example.org}}`",
-    "-i https://${TOKEN}@evil.example/": "is for pypi.example.org",
-    "-i https://${TOKEN}@pypi.example.org.evil.example/": "is for pypi.example.org",
-    "-i https://${TOKEN}@pypi.example.org:444/": "is for pypi.example.org",
+    "-i https://${OTHER}@index.example.org/": "`package: {variables: {OTHER: index.example.org}}`",
+    "-i https://${TOKEN}@evil.example/": "is for index.example.org",
+    "-i https://${TOKEN}@index.example.org.evil.example/": "is for index.example.org",
+    "-i https://${TOKEN}@index.example.org:444/": "is for index.example.org",
     "-i https://${GIT}@git.example.org/": "is for git.example.org:8443",
-    "-i https://${TOKEN}@pypi.example.org@evil.example/": "anywhere else",
-    "-i https://evil.example\\@${TOKEN}@pypi.example.org/": "anywhere else",
-    "-i https://evil.example/@${TOKEN}@pypi.example.org/": "anywhere else",
-    "-i https://evil.example#${TOKEN}@pypi.example.org/": "anywhere else",
-    "-i https://evil.example?${TOKEN}@pypi.example.org/": "anywhere else",
-    "-i https://${TOKEN}@pypi.example.org\\.evil.example/": "anywhere else",
-    "-i https://pypi.example.org/${TOKEN}/simple": "anywhere else",
+    "-i https://${TOKEN}@index.example.org@evil.example/": "anywhere else",
+    "-i https://evil.example\\@${TOKEN}@index.example.org/": "anywhere else",
+    "-i https://evil.example/@${TOKEN}@index.example.org/": "anywhere else",
+    "-i https://evil.example#${TOKEN}@index.example.org/": "anywhere else",
+    "-i https://evil.example?${TOKEN}@index.example.org/": "anywhere else",
+    "-i https://${TOKEN}@index.example.org\\.evil.example/": "anywhere else",
+    "-i https://index.example.org/${TOKEN}/simple": "anywhere else",
     "-i https://${TOKEN}.evil.example/": "anywhere else",
     "-i ${TOKEN}": "anywhere else",
-    "-i ftp://${TOKEN}@pypi.example.org/": "anywhere else",
-    "-i https://${EMPTY}@pypi.example.org/": "is not set",
-    "-i https://${ODD}@pypi.example.org/": "percent-encode",
-    "-i https://${NESTED}@pypi.example.org/": "percent-encode",
+    "-i ftp://${TOKEN}@index.example.org/": "anywhere else",
+    "-i https://${EMPTY}@index.example.org/": "is not set",
+    "-i https://${ODD}@index.example.org/": "percent-encode",
+    "-i https://${NESTED}@index.example.org/": "percent-encode",
     "x==${TOKEN}": "anywhere else",
-    "-f https://${TOKEN},x@pypi.example.org/": "anywhere else",
-    "-f https://${COMMA}@pypi.example.org/": "percent-encode",
+    "-f https://${TOKEN},x@index.example.org/": "anywhere else",
+    "-f https://${COMMA}@index.example.org/": "percent-encode",
 }
 
 
@@ -247,21 +251,21 @@ def test_a_variable_goes_to_no_other_server_and_to_no_other_place(
 @pytest.mark.parametrize(
     "line",
     [
-        "x @ https://${LONG}@pypi.example.org/x-1.0-py3-none-any.whl --hash=md5:0",
-        "x @ https://${LONG}@pypi.example.org/nothing",
-        "git+ssh://x@y https://${LONG}@pypi.example.org/",
-        "-r https://${LONG}@pypi.example.org/r.txt",
-        "--no-binary https://${LONG}@pypi.example.org/",
-        "--unheard-of=https://${LONG}@pypi.example.org/",
-        "-zhttps://${LONG}@pypi.example.org/",
-        "-e https://${LONG}@pypi.example.org/x",
-        "!! https://${LONG}@pypi.example.org/x",
-        "x --https://${LONG}@pypi.example.org/x",
+        "x @ https://${LONG}@index.example.org/x-1.0-py3-none-any.whl --hash=md5:0",
+        "x @ https://${LONG}@index.example.org/nothing",
+        "git+ssh://x@y https://${LONG}@index.example.org/",
+        "-r https://${LONG}@index.example.org/r.txt",
+        "--no-binary https://${LONG}@index.example.org/",
+        "--unheard-of=https://${LONG}@index.example.org/",
+        "-zhttps://${LONG}@index.example.org/",
+        "-e https://${LONG}@index.example.org/x",
+        "!! https://${LONG}@index.example.org/x",
+        "x --https://${LONG}@index.example.org/x",
     ],
 )
 def test_no_problem_with_a_line_shows_a_value_of_any_length(tmp_path: Path, line: str) -> None:
     """Messages are cut: a password must be gone before."""
-    long = Variables(servers={"LONG": "pypi.example.org"}, environ={"LONG": "canary" * 60})
+    long = Variables(servers={"LONG": "index.example.org"}, environ={"LONG": "canary" * 60})
     project(tmp_path, {"requirements.txt": f"{line}\n"})
     requirements = read_requirements(tmp_path, repo_root=tmp_path, variables=long)
     assert requirements.problems
