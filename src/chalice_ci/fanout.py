@@ -42,11 +42,8 @@ def print_matrix(run: Run, wish: Wish) -> None:
     found = parts(routed.tasks, by_app=run.inputs.text(MATRIX_BY) == "app")
     text = render(found)
     run.world.stdout.write(text + "\n")
-    file = run.world.env.get("GITHUB_OUTPUT")
-    if file:
-        values = (("matrix", text), ("matrix-size", str(len(found))))
-        with Path(file).open("a", encoding="utf-8") as outputs:
-            outputs.write(file_command(values, delimiter=lambda: secrets.token_hex(16)))
+    values = (("matrix", text), ("matrix-size", str(len(found))))
+    run.append("GITHUB_OUTPUT", file_command(values, delimiter=lambda: secrets.token_hex(16)))
 
 
 def fold_reports(run: Run) -> tuple[Report, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from chalice_ci import rules
@@ -36,10 +37,7 @@ _SHOWN = 40
 def stage_policies(run: Run, jobs: Sequence[Job]) -> Reaction:
     """Write the policy of each job; without `--compare` they are also what goes to stdout."""
     written: dict[str, tuple[Document, ...]] = {}
-    results = tuple(
-        guarded(run, job, lambda job=job: _result(run, job, written))  # type: ignore[misc]
-        for job in jobs
-    )
+    results = tuple(guarded(run, job, partial(_result, run, job, written)) for job in jobs)
     results = tuple(replace(result, intent=Intent.READ) for result in results)
     complete = all(result.verdict is not Verdict.FAILED for result in results)
     told = not run.inputs.text(COMPARE) and complete and len(written) == len(jobs)

@@ -8,7 +8,6 @@ brought to one.
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalice_ci.context import RunOrder
@@ -34,11 +33,8 @@ def note_the_end(run: Run) -> None:
 
 
 def _note(run: Run, value: str) -> None:
-    file = run.world.env.get("GITHUB_STATE")
-    if file:
-        text = file_command([(_FINISHED, value)], delimiter=lambda: secrets.token_hex(16))
-        with Path(file).open("a", encoding="utf-8") as state:
-            state.write(text)
+    text = file_command([(_FINISHED, value)], delimiter=lambda: secrets.token_hex(16))
+    run.append("GITHUB_STATE", text)
 
 
 def finish_what_was_left(run: Run) -> None:

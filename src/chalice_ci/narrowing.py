@@ -23,7 +23,6 @@ from chalice_ci.report.report import Intent
 from chalice_ci.route import Job, Routed, Task
 from chalice_ci.run import Run
 from chalice_ci.state.git import GitFailed, Objects
-from chalice_ci.state.store import StateKey
 
 SHOWN = 12
 """How many names a note has."""
@@ -78,7 +77,7 @@ def _of_pull_request(run: Run, routed: Routed) -> Routed:
 
 def _of_push(run: Run, routed: Routed) -> Routed:
     changes = _Changes(run)
-    left_out: dict[str, str] = {}
+    left_out: set[str] = set()
     wanted: set[str] = set()
     for task in routed.tasks:
         if task.intent is Intent.CHECK:
@@ -87,7 +86,7 @@ def _of_push(run: Run, routed: Routed) -> Routed:
         commit = _deployed_commit(run, task.job)
         files = changes.since(commit) if commit else None
         if files is not None and not what_affects(task.job.app, files, config=run.config.file):
-            left_out[task.job.name] = commit
+            left_out.add(task.job.name)
     if not left_out:
         return routed
     tasks = tuple(task for task in routed.tasks if task.job.name not in left_out)
@@ -156,7 +155,7 @@ def _stands(run: Run, app: AppConfig, tasks: Collection[Task]) -> bool:
     for task in tasks:
         if task.job.app == app and task.job.like is not None and task.intent is Intent.DEPLOY:
             try:
-                stored = run.records.store.read(StateKey(app_path=app.path, stage=task.job.stage))
+                stored = run.records.store.read(key_of(task.job))
             except UserError:
                 # It can't be told: the deploy will say what is wrong.
                 return True

@@ -78,10 +78,10 @@ def _write_files(
         from chalice_ci.report.summary import summary
 
         origin = Origin.of(run.context, notes=report.notes)
-        _append(run, "GITHUB_STEP_SUMMARY", summary(report, origin=origin, fail_on=fail_on))
+        run.append("GITHUB_STEP_SUMMARY", summary(report, origin=origin, fail_on=fail_on))
     values = output_values(run, report, fail_on=fail_on, comment_url=comment_url)
     outputs = file_command(values, delimiter=lambda: secrets.token_hex(16))
-    _append(run, "GITHUB_OUTPUT", outputs)
+    run.append("GITHUB_OUTPUT", outputs)
 
 
 def _print(run: Run, report: Report, text: str, form: str) -> None:
@@ -131,14 +131,6 @@ def output_values(
     )
 
 
-def _append(run: Scene, variable: str, text: str) -> None:
-    """Append to one of the runner's files, when there is one."""
-    path = run.world.env.get(variable)
-    if path:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(text)
-
-
 def keep_in_summary(run: Scene, name: str, state: bytes) -> None:
     """Put a state that could not be recorded into the step summary, where it outlives the runner.
 
@@ -151,7 +143,7 @@ def keep_in_summary(run: Scene, name: str, state: bytes) -> None:
     head = f"<details><summary>The state that could not be recorded: {name}</summary>"
     # The runner's file is on the same disk, which may be why we are here.
     with contextlib.suppress(OSError):
-        _append(run, "GITHUB_STEP_SUMMARY", f"{head}\n\n{shown}\n</details>\n\n")
+        run.append("GITHUB_STEP_SUMMARY", f"{head}\n\n{shown}\n</details>\n\n")
 
 
 def write_package(run: Run, built: Built | Result) -> Result:

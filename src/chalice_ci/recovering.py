@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from chalice_ci.app.deployer import Identity
 from chalice_ci.building import app_name_of
@@ -27,8 +28,7 @@ def recover_states(run: Run, wish: Wish) -> tuple[Result, ...]:
 def unlock_states(run: Run, wish: Wish, *, force: bool) -> tuple[Result, ...]:
     """Take the lease of each stage named away from its holder; by force forget its journal too."""
     return tuple(
-        guarded(run, job, lambda job=job: _unlocked(run, job, force=force))  # type: ignore[misc]
-        for job in _named(run, wish)
+        guarded(run, job, partial(_unlocked, run, job, force=force)) for job in _named(run, wish)
     )
 
 

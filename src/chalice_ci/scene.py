@@ -61,6 +61,13 @@ class Scene:
             return path.absolute().relative_to(self.world.cwd).as_posix()
         return str(path)
 
+    def append(self, variable: str, text: str) -> None:
+        """Append to one of the runner's files, such as GITHUB_OUTPUT, when there is one."""
+        path = self.world.env.get(variable)
+        if path:
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(text)
+
     def hand_over(self, path: Path) -> None:
         """Give a file or folder that root wrote to the owner of the workspace, for later steps."""
         owner = self.root.stat()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from chalice_ci import rules
 from chalice_ci.errors import ForgeError
 from chalice_ci.findings import Finding
-from chalice_ci.forge.settings import Settings
+from chalice_ci.forge.settings import Branch, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Unseen:
 def repository_findings(settings: Settings, wanted: Wanted, unseen: Unseen) -> Iterator[Finding]:
     """What is wrong with the settings; what this token is not shown is noted in `unseen`."""
     looks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
-        (f"environment {name}", lambda name=name, stage=stage: _environment(settings, name, stage))  # type: ignore[misc]
+        (f"environment {name}", partial(_environment, settings, name, stage))
         for name, stage in wanted.environments
     ]
     looks.append(("the default branch", lambda: _default_branch(settings, wanted, unseen)))
@@ -94,10 +95,7 @@ def _default_branch(settings: Settings, wanted: Wanted, unseen: Unseen) -> Itera
     if found is None:
         unseen.notes.append(f"branch {name} is not on {settings.name}.")
         return
-    if not found.complete:
-        unseen.notes.append(
-            f"branch {name} is protected; how, only a token with `administration: read` is shown."
-        )
+    if not _shown(name, found, unseen):
         return
     if not found.reviews:
         yield rules.finding(
@@ -106,7 +104,7 @@ def _default_branch(settings: Settings, wanted: Wanted, unseen: Unseen) -> Itera
             fix=f"{place}: for {name} require a pull request with at least one approval.",
             subject=name,
         )
-    if not (found.force_push_blocked and found.deletion_blocked):
+    if _rewritable(found):
         yield rules.finding(
             "branch-rewritable",
             what=f"the history of {name} can be rewritten or deleted.",
@@ -115,18 +113,28 @@ def _default_branch(settings: Settings, wanted: Wanted, unseen: Unseen) -> Itera
         )
 
 
+def _shown(name: str, found: Branch, unseen: Unseen) -> bool:
+    """Whether the token is shown how a branch is protected; a note when it is not."""
+    if not found.complete:
+        unseen.notes.append(
+            f"branch {name} is protected; how, only a token with `administration: read` is shown."
+        )
+    return found.complete
+
+
+def _rewritable(found: Branch) -> bool:
+    return not (found.force_push_blocked and found.deletion_blocked)
+
+
 def _state_branch(settings: Settings, wanted: Wanted, unseen: Unseen) -> Iterator[Finding]:
     name = wanted.state_branch
     found = settings.branch(name)
     if found is None:
         # The first deployment makes it.
         return
-    if not found.complete:
-        unseen.notes.append(
-            f"branch {name} is protected; how, only a token with `administration: read` is shown."
-        )
+    if not _shown(name, found, unseen):
         return
-    if not (found.force_push_blocked and found.deletion_blocked):
+    if _rewritable(found):
         yield rules.finding(
             "state-branch-rewritable",
             what=f"the records on {name} can be rewritten or deleted.",

@@ -110,16 +110,10 @@ class _Object:
         return tuple(_text(item, at) for item, at in self.items(key))
 
     def flag(self, key: str) -> bool:
-        value = self.take(key)
-        if not isinstance(value, bool):
-            _damaged(f"has something else than true or false at {self.path(key)}")
-        return value
+        return _truth(self.take(key), self.path(key))
 
     def count(self, key: str) -> int:
-        found = _whole(self.take(key), self.path(key))
-        if found < 0:
-            _damaged(f"has a number below zero at {self.path(key)}")
-        return found
+        return _natural(self.take(key), self.path(key))
 
     def member(self, key: str, kind: type[_E]) -> _E:
         value = self.text(key)
