@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 
 import jsonschema
 import pytest
@@ -384,8 +385,8 @@ def test_a_repository_without_a_commit_has_nothing_to_compare_with(tmp_path):
 
 def test_the_base_is_built_once_for_all_runs(tmp_path):
     repository = hello(tmp_path / "r")
-    # A tree that no other test has.
-    write(repository, {"chalicelib/mark.py": str(tmp_path)})
+    # A tree that no other test has, and no earlier run of this one.
+    write(repository, {"chalicelib/mark.py": f"MARK = {uuid.uuid4().hex!r}\n"})
     commit(repository)
     said = "to compare with"
     first = chalice_ci("diff", cwd=repository)

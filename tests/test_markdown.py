@@ -62,6 +62,10 @@ def test_prose_has_code_between_its_backticks_and_nothing_else(value: str) -> No
 
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(texts, min_size=1, max_size=5).map("\n".join), st.booleans())
+@example("`" * 80, False)
+@example("`" * 81, False)
+@example("`" * 255, True)
+@example("`" * 900, False)
 def test_a_fence_is_longer_than_any_in_its_text(value: str, quoted: bool) -> None:
     block = md.fence(value, language="python", lines=1000, width=1000)
     page = Page(f"before\n\n{md.alert('NOTE', block) if quoted else block}\n\nafter")

@@ -28,6 +28,7 @@ _LIVE = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_TICKS = 40
+_TOO_LONG = re.compile(rf"`{{{_LONGEST_TICKS}}}(?=`)")
 # What would start a list, a heading's underline or a table at the beginning of a line.
 _LEADING = re.compile(r"([-+=:])|[0-9]{1,9}([.)])(?= |$)")
 _COMMENT = re.compile("<(?=!--)")
@@ -75,12 +76,15 @@ def code(value: str, limit: int = 200) -> str:
 
 
 def fence(value: str, *, language: str = "", lines: int = 30, width: int = 240) -> str:
-    """A block of code, its fence longer than any run of backticks in it."""
+    """A block of code, its fence longer than any run of backticks in it.
+
+    cmark-gfm counts a fence in one byte: what would need a longer one is broken invisibly.
+    """
     all_lines = _uncommented(visible(value)).rstrip("\n").split("\n")
     shown = [_clipped(line.rstrip(), width) for line in all_lines[:lines]]
     if len(all_lines) > lines:
         shown.append(f"… {len(all_lines) - lines} more lines")
-    body = "\n".join(shown)
+    body = _TOO_LONG.sub(rf"\g<0>{BREAK}", "\n".join(shown))
     ticks = "`" * max(3, _longest_run(body) + 1)
     return f"{ticks}{language}\n{body}\n{ticks}"
 
