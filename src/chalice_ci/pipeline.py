@@ -392,6 +392,8 @@ _INTENTS: Mapping[str, Intent] = {
     "state show": Intent.READ,
     "state pull": Intent.READ,
     "state import": Intent.RECORD,
+    "state recover": Intent.RECORD,
+    "state unlock": Intent.RECORD,
 }
 
 
