@@ -589,8 +589,10 @@ def test_an_environment_without_chalice_says_so(project: Project) -> None:
 # -- the copy
 
 
-def copied(source: Path, target: Path, **limits: int) -> tuple[list[str], tuple[str, ...]]:
-    warnings = copy_project(source, target, owner=Owner(), limits=Limits(**limits))
+def copied(
+    source: Path, target: Path, without: Path | None = None, **limits: int
+) -> tuple[list[str], tuple[str, ...]]:
+    warnings = copy_project(source, target, owner=Owner(), limits=Limits(**limits), without=without)
     files = sorted(
         str(path.relative_to(target))
         for path in target.rglob("*")
@@ -670,6 +672,21 @@ def test_an_app_beyond_the_limits_is_refused(
     project.write({f"f{number}.py": "x" * 50 for number in range(5)})
     with pytest.raises(LoadError, match="more than"):
         copied(project.root, tmp_path / "copy", **limits)
+
+
+@pytest.mark.parametrize(
+    ("out", "files"),
+    [
+        ("out", [".chalice/config.json", "app.py"]),
+        (".chalice", [".chalice/config.json", "app.py", "out/dev.plan"]),
+        (".", [".chalice/config.json", "app.py", "out/dev.plan"]),
+    ],
+)
+def test_what_runs_wrote_is_not_seen_by_the_app(
+    tmp_path: Path, project: Project, out: str, files: list[str]
+) -> None:
+    project.write({"app.py": "", ".chalice/config.json": "{}", "out/dev.plan": "values"})
+    assert copied(project.root, tmp_path / "copy", project.root / out) == (files, ())
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root gives files away")

@@ -267,6 +267,7 @@ class _Building:
                     layer_is_empty=layer_is_empty,
                     template=template,
                     confined=self._must_be_confined,
+                    out=self.run.out,
                 ),
                 work_dir=self.run.work_dir,
                 standby=self.run.world.standby,

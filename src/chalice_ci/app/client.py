@@ -71,7 +71,8 @@ class LoadRequest:
     stage that come from secrets: a placeholder stands there, or the value where the app may have
     it. Of what the app says then, its placeholder takes the value's place. `layer_is_empty` says
     that a managed layer would hold nothing, `template` asks for the SAM template too, `confined`
-    refuses to load where the app could not be shut in at all.
+    refuses to load where the app could not be shut in at all. `out` is where
+    the run writes, which the app never sees.
     """
 
     app_dir: Path
@@ -84,6 +85,7 @@ class LoadRequest:
     layer_is_empty: bool = False
     template: bool = False
     confined: bool = False
+    out: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -125,7 +127,11 @@ def load_app(
         else:
             place = waiting[0]
         warnings = copy_project(
-            request.app_dir, place.project, owner=place.owner, limits=request.limits
+            request.app_dir,
+            place.project,
+            owner=place.owner,
+            limits=request.limits,
+            without=request.out,
         )
         asked = json.dumps(_request(request, place.project, nonce)).encode()
         ended = None if waiting is None else _answered(waiting[1], asked, request, meanwhile)

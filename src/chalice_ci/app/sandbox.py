@@ -478,23 +478,29 @@ _LEFT_OUT = frozenset(
 _CHALICE_LEFT_OUT = frozenset({"deployed", "deployments", "venv", "deployed.json"})
 
 
-def copy_project(source: Path, target: Path, *, owner: Owner, limits: Limits) -> tuple[str, ...]:
+def copy_project(
+    source: Path, target: Path, *, owner: Owner, limits: Limits, without: Path | None = None
+) -> tuple[str, ...]:
     """Copy an app to where it will be loaded; return a warning for each thing that was left out.
 
     Without version control (a checkout's token may be in `.git/config`), without Chalice's
-    recorded state and old packages, virtual environments and caches. Links inside the app are
-    kept, links that leave it are not followed; FIFOs, sockets and devices are left out, and so are
-    files with another hard link that belong to somebody else.
+    recorded state and old packages, virtual environments and caches; without the folder `without`
+    (where runs write: packages, and plans with a stage's values). Links inside the app are kept,
+    links that leave it are not followed; FIFOs, sockets and devices are left out, and so are files
+    with another hard link that belong to somebody else.
     Raises LoadError for an app beyond the limits.
     """
-    copy = _Copy(source.resolve(), target, owner, limits)
+    copy = _Copy(source.resolve(), target, owner, limits, without and without.resolve())
     copy.folder(Path())
     return tuple(copy.warnings)
 
 
 class _Copy:
-    def __init__(self, source: Path, target: Path, owner: Owner, limits: Limits) -> None:
+    def __init__(
+        self, source: Path, target: Path, owner: Owner, limits: Limits, without: Path | None
+    ) -> None:
         self._source = source
+        self._without = without
         self._target = target
         self._owner = owner
         self._limits = limits
@@ -530,6 +536,8 @@ class _Copy:
         if entry.name in _LEFT_OUT or (
             folder.name == ".chalice" and entry.name in _CHALICE_LEFT_OUT
         ):
+            return False
+        if self._source / relative == self._without and entry.name != ".chalice":
             return False
         self._files += 1
         if self._files > self._limits.project_files:
