@@ -7,7 +7,8 @@ import json
 import pytest
 
 from chalice_ci.config import AppConfig, StageConfig
-from chalice_ci.matrix import LIMIT, Part, parts, render
+from chalice_ci.errors import UsageError
+from chalice_ci.matrix import LIMIT, Part, parts, read_share, render, shared
 from chalice_ci.report.report import Intent
 from chalice_ci.route import Job, Task
 
@@ -82,3 +83,30 @@ def test_the_json_is_what_a_workflow_reads() -> None:
     }
     assert render(()) == '{"include": []}'
     assert "\n" not in render(parts(tasks))
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 7])
+@pytest.mark.parametrize("by_app", [False, True])
+def test_equal_jobs_share_every_task_and_do_none_twice(jobs: int, by_app: bool) -> None:
+    tasks = [task(f"app{n}", stage) for n in range(5) for stage in (DEV, STAGING, PROD)]
+    tasks += [task("check", DEV, Intent.CHECK)]
+    shares = [shared(tasks, (k, jobs), by_app=by_app) for k in range(1, jobs + 1)]
+    done = [one for share in shares for one in share]
+    assert sorted(done, key=tasks.index) == tasks
+    # Stages that need each other are in one job, in order.
+    for share in shares:
+        assert list(share) == sorted(share, key=tasks.index)
+        for app in {one.job.app.name for one in share} - {"check"}:
+            assert sum(one.job.app.name == app for one in share) == 3
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "a/b", "1/2/3", "-1/2", "²/4", "1/2\n"])
+def test_what_is_no_share_is_refused_with_its_place(text: str) -> None:
+    with pytest.raises(UsageError, match="2/4") as caught:
+        read_share(text, where="option --share")
+    assert "option --share" in str(caught.value)
+
+
+def test_a_share_counts_from_one_and_may_be_left_out() -> None:
+    assert read_share("2/4", where="") == (2, 4)
+    assert read_share("", where="") is None

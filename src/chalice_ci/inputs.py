@@ -133,9 +133,17 @@ MATRIX_BY = Input(
     kind=Kind.CHOICE,
     default="stage",
     choices=("stage", "app"),
-    verbs=("matrix", "action"),
+    verbs=("run", "matrix", "action"),
     summary="What a job of the matrix is for: one app in one stage (stages that need each other "
     "stay together), or one app in all its stages.",
+)
+SHARE = Input(
+    name="share",
+    kind=Kind.TEXT,
+    metavar="K/N",
+    verbs=("run", "action"),
+    summary="`2/4`: of the jobs that `matrix` prints only the 2nd, the 6th and so on, for CI "
+    "systems that number equal jobs instead of giving each its own work.",
 )
 MATRIX = Input(
     name="matrix",
@@ -372,6 +380,7 @@ INPUTS: tuple[Input, ...] = (
     LOCAL,
     ONLY_AFFECTED,
     MATRIX_BY,
+    SHARE,
     MATRIX,
     REPORTS,
     PLAN,

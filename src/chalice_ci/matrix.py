@@ -9,12 +9,15 @@ same of their stages share a job.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from chalice_ci.errors import UsageError
 from chalice_ci.route import Task
 
 LIMIT = 256
+_SHARE = re.compile(r"([0-9]{1,5})/([0-9]{1,5})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,34 @@ def parts(tasks: Sequence[Task], *, by_app: bool = False, limit: int = LIMIT) ->
         for (app, _), group in groups.items()
     ]
     return tuple(single) if len(single) <= limit else _shared(single, limit)
+
+
+def shared(
+    tasks: Sequence[Task], share: tuple[int, int], *, by_app: bool = False
+) -> tuple[Task, ...]:
+    """The tasks of every n-th part from the k-th on, `share` being (k, n), in their order.
+
+    Each of n equal jobs works out the same parts, and together they do every task once.
+    """
+    first, every = share
+    chosen = {
+        pair for part in parts(tasks, by_app=by_app)[first - 1 :: every] for pair in part.pairs()
+    }
+    return tuple(task for task in tasks if (task.job.app.name, task.job.stage) in chosen)
+
+
+def read_share(text: str, *, where: str) -> tuple[int, int] | None:
+    """(k, n) of "k/n", 1 <= k <= n; None for an empty text. Raises UsageError for any other."""
+    if not text:
+        return None
+    match = _SHARE.fullmatch(text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(
+            f"{text[:40]!r} is no share of the jobs.",
+            where=where,
+            fix="Write which of how many jobs this is, counted from 1: 2/4.",
+        )
+    return int(match[1]), int(match[2])
 
 
 def _chain(task: Task, tasks: Iterable[Task]) -> str:

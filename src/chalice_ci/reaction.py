@@ -17,13 +17,15 @@ from chalice_ci.conversation import Conversation
 from chalice_ci.desk import Desk
 from chalice_ci.errors import UsageError
 from chalice_ci.forge.port import Forge
+from chalice_ci.inputs import MATRIX_BY, SHARE
 from chalice_ci.jobs import Reaction, checked, empty, fails, guarded, stopped_by
+from chalice_ci.matrix import read_share, shared
 from chalice_ci.narrowing import narrowed
 from chalice_ci.outlook import Live, with_outlook
 from chalice_ci.present import at_present
 from chalice_ci.previews import app_of, orphans, preview_keys, wanted
 from chalice_ci.report.report import Intent, Result
-from chalice_ci.route import PREVIEW, Job, Task, Wish, deploy_jobs, preview_job
+from chalice_ci.route import PREVIEW, Job, Routed, Task, Wish, deploy_jobs, preview_job
 from chalice_ci.run import Run
 
 
@@ -32,7 +34,7 @@ def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reacti
     context = at_present(context, forge)
     said = Conversation(scene=run)
     try:
-        routed = narrowed(run, context, wanted(run, context, forge, wish))
+        routed = _share_of(run, narrowed(run, context, wanted(run, context, forge, wish)))
         for note in routed.notes:
             run.progress.say(note)
         said.announce(routed.tasks)
@@ -43,6 +45,18 @@ def react(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reacti
         raise
     url = said.conclude(results, (*run.notes, *routed.notes))
     return Reaction(results=results, notes=(*routed.notes, *said.troubles), comment_url=url)
+
+
+def _share_of(run: Run, routed: Routed) -> Routed:
+    """What is this job's to do, where several equal jobs share an event; a note says how much."""
+    given = run.inputs.value(SHARE)
+    share = read_share(given.text, where=given.detail)
+    if share is None:
+        return routed
+    by_app = run.inputs.text(MATRIX_BY) == "app"
+    tasks = shared(routed.tasks, share, by_app=by_app)
+    note = f"Share {given.text}: {len(tasks)} of {len(routed.tasks)} tasks are done here."
+    return replace(routed, tasks=tasks, notes=(*routed.notes, note))
 
 
 def bring_up(run: Run, context: Context, forge: Forge | None, wish: Wish) -> Reaction:
