@@ -532,6 +532,42 @@ def test_a_failure_of_aws_keeps_what_was_made_and_says_what_to_do(
     it.deploy().check()
 
 
+def test_a_role_whose_answer_was_lost_is_known_for_the_one_that_was_made(
+    stage: Callable[[str], Stage],
+) -> None:
+    it = stage("schedule")
+    it.aws.order_faults([{"operation": "CreateRole", "when": "after", "action": "drop"}])
+    it.deploy().check()
+    assert "default-role" in it.names()
+    answers = [call["error"] for call in it.aws.calls() if call["operation"] == "CreateRole"]
+    assert answers[1:] == ["EntityAlreadyExists"]
+    it.aws.forget_calls()
+    it.deploy().check()
+    assert it.mutations() == []
+
+
+def test_a_role_that_somebody_else_made_meanwhile_is_not_taken(
+    stage: Callable[[str], Stage],
+) -> None:
+    it = stage("schedule")
+    it.aws.order_faults([{"operation": "CreateRole", "when": "before", "action": "drop"}])
+    iam = clients_of(it.aws)("iam")
+
+    class Faster(Recorder):
+        def allow(self, call: Call) -> None:
+            super().allow(call)
+            if call.operation == "CreateRole":
+                name = call.params["RoleName"]
+                iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(ANOTHER_POLICY))
+
+    what = it.target()
+    with it.start() as deployer:
+        outcome = deployer.apply(what, deployer.plan(what), gate=Faster())
+    assert outcome.error is not None
+    assert "EntityAlreadyExists" in outcome.error.what
+    assert outcome.calls == 1
+
+
 def test_what_aws_says_is_made_safe_for_a_log(stage: Callable[[str], Stage]) -> None:
     it = stage("rest")
     message = "no\n::set-output name=url::evil\x1b[2J ##[error]x"

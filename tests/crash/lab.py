@@ -71,12 +71,14 @@ class Running:
         """Whether it has not ended yet."""
         return Path(f"/proc/{self.pid}").exists()
 
-    def end(self) -> Ended:
-        """Wait for its end."""
+    def end(self, *, wholly: bool = False) -> Ended:
+        """Wait for its end; `wholly`: also for that of its deployer, which may outlive it."""
         said: dict[str, Any] = {}
         with self._channel, self._lines:
             while "status" not in said:
                 said |= json.loads(self._lines.readline())
+            while wholly and self._lines.readline():
+                pass
         return Ended(**said)
 
 
@@ -233,14 +235,18 @@ class Stage:
         return self.lab.workers.start_deploy(self.request(operation, lease_wait=lease_wait))
 
     def run(
-        self, operation: str, faults: Callable[[int], Sequence[Mapping[str, Any]]] | None = None
+        self,
+        operation: str,
+        faults: Callable[[int], Sequence[Mapping[str, Any]]] | None = None,
+        *,
+        wholly: bool = False,
     ) -> Ended:
         """Deploy, with the faults that are ordered for the process of that number."""
         deploy = self.start(operation)
         if faults is None:
-            return deploy.begin().end()
+            return deploy.begin().end(wholly=wholly)
         self.aws.order_faults(faults(deploy.pid))
-        ended = deploy.begin().end()
+        ended = deploy.begin().end(wholly=wholly)
         self.aws.order_faults([])
         return ended
 

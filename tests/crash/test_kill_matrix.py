@@ -15,13 +15,15 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import pytest
 
 from crash.counts import Count
-from crash.lab import OPERATIONS
+from crash.lab import OPERATIONS, Ended, Stage
 from crash.story import ALL, Beginning, Stories, Story, at
 
 DEEP = (
@@ -36,6 +38,7 @@ KINDS: Mapping[str, dict[str, Any]] = {
     "killed after": {"when": "after", "action": "kill"},
     "answer lost": {"when": "after", "action": "drop"},
 }
+DOUBLE = "killed twice"
 
 
 def cases() -> Iterator[Any]:
@@ -67,47 +70,56 @@ def test_the_next_deploy_ends_where_an_undisturbed_one_ends(
     story = stories(shape, store)
     beginning = story.beginning(operation)
     case = SHAPES.index(shape) * len(OPERATIONS) + OPERATIONS.index(operation)
-    single = double = 0
     wrong: list[object] = []
     for kind, point in points(case, beginning.calls):
-        found, more = _crashed(story, beginning, kind, point, case)
-        wrong += found
-        single, double = single + 1, double + more
-    count("points", single)
-    count("double crashes", double)
+        crash = Crash(story=story, beginning=beginning, kind=kind, point=point, case=case)
+        for column, tried, found in crash.found():
+            count.cell(f"{shape} {operation}", f"{store}: {column}", tried=tried, wrong=len(found))
+            count("double crashes" if column == DOUBLE else "points", tried)
+            wrong += found
     assert not wrong, "\n".join(map(str, wrong))
 
 
-def _crashed(
-    story: Story, beginning: Beginning, kind: str, point: int, case: int
-) -> tuple[list[object], int]:
-    """What went wrong at a point, and how many double crashes were tried there.
+@dataclass(frozen=True, kw_only=True)
+class Crash:
+    """One point of the matrix."""
 
-    The second crash comes after the first one that left most: at some call of the deploy that
-    recovers, one that reads or one that changes something.
-    """
-    operation, wrong = beginning.operation, list[object]()
-    with beginning.stage.copy(story.new_folder()) as stage:
-        ended = stage.run(operation, at(KINDS[kind], point))
-        before = len(stage.aws.calls())
-        again = stage.run(operation)
-        calls = len(stage.aws.calls()) - before
-        found = beginning.wrong(stage, ended, again)
-    if kind != "answer lost" and not ended.killed:
-        found = f"was not killed: {ended}"
-    if found is not None:
-        wrong.append((kind, point, found))
-    if kind != "killed after":
-        return wrong, 0
-    nth = random.Random(f"{case} {point}").randint(1, calls)
-    with beginning.stage.copy(story.new_folder()) as stage:
-        first = stage.run(operation, at(KINDS[kind], point))
-        second = stage.run(operation, at({**KINDS[kind], "reads": True}, nth))
-        found = beginning.wrong(stage, (first, second), stage.run(operation))
-    if found is not None:
-        wrong.append((kind, point, f"then at call {nth} of {calls}", found))
-    # Waits are shorter at times: then there are fewer calls, and the last ones can't be met.
-    return wrong, int(first.killed and second.killed)
+    story: Story
+    beginning: Beginning
+    kind: str
+    point: int
+    case: int
+
+    def found(self) -> Iterator[tuple[str, int, list[object]]]:
+        """Of the crash, and of a double one: its kind, whether it was tried, what went wrong."""
+        operation = self.beginning.operation
+        with ExitStack() as stack:
+            stage = stack.enter_context(self.beginning.stage.copy(self.story.new_folder()))
+            # Who copies an AWS waits until nobody calls it.
+            doubled = self.kind == "killed after"
+            ended = stage.run(operation, at(KINDS[self.kind], self.point), wholly=doubled)
+            twice = stack.enter_context(stage.copy(self.story.new_folder())) if doubled else None
+            before = len(stage.aws.calls())
+            again = stage.run(operation)
+            calls = len(stage.aws.calls()) - before
+            wrong = self.beginning.wrong(stage, ended, again)
+            if self.kind != "answer lost" and not ended.killed:
+                wrong = f"was not killed: {ended}"
+            yield self.kind, 1, self._named(wrong)
+            if twice is not None:
+                yield self._again(twice, ended, calls)
+
+    def _again(self, stage: Stage, first: Ended, calls: int) -> tuple[str, int, list[object]]:
+        """The deploy that recovers is killed too: at some call, one that reads or changes."""
+        operation = self.beginning.operation
+        nth = random.Random(f"{self.case} {self.point}").randint(1, calls)
+        second = stage.run(operation, at({**KINDS[self.kind], "reads": True}, nth))
+        found = self.beginning.wrong(stage, (first, second), stage.run(operation))
+        # Waits are shorter at times: then there are fewer calls, and the last ones can't be met.
+        return DOUBLE, int(second.killed), self._named(found, f"then at call {nth} of {calls}")
+
+    def _named(self, found: object, *more: str) -> list[object]:
+        return [] if found is None else [(self.kind, self.point, *more, found)]
 
 
 def test_the_worker_can_be_killed(stories: Stories) -> None:

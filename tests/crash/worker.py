@@ -5,7 +5,7 @@ start of Python, the imports and the reading of AWS's models from disk are spare
 
 Each message on the control socket brings a socket of a deploy. Its keeper, a fork, reads the
 request from there, forks the deploy, says its pid, lets it begin when told so, and says how it
-ended; so many deploys can run at once.
+ended; so many deploys can run at once. It closes the socket when the deployer has ended, too.
 """
 
 from __future__ import annotations
@@ -223,8 +223,11 @@ def keep(channel: socket.socket) -> None:
     """Read a request, fork the deploy, say how it ended."""
     lines = channel.makefile("r", encoding="utf-8")
     request = json.loads(lines.readline())
+    # Open for as long as the deploy or its deployer lives.
+    all_gone, alive = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(all_gone)
         # Stopped until the other side is ready: `lines` is the keeper's.
         os.kill(os.getpid(), signal.SIGSTOP)
         with Path(request["log"]).open("a", encoding="utf-8") as log:
@@ -239,6 +242,7 @@ def keep(channel: socket.socket) -> None:
             said = {"code": int(ExitCode.DEFECT), "words": traceback.format_exc()}
         say(channel, said)
         os._exit(0)
+    os.close(alive)
     os.waitpid(pid, os.WUNTRACED)
     say(channel, {"pid": pid})
     lines.readline()
@@ -246,6 +250,7 @@ def keep(channel: socket.socket) -> None:
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(BrokenPipeError):
         say(channel, {"status": os.waitstatus_to_exitcode(status)})
+    os.read(all_gone, 1)
 
 
 def say(channel: socket.socket, what: Mapping[str, Any]) -> None:
@@ -260,7 +265,8 @@ def read_models() -> None:
     apply._read_models = lambda: loader
     session = boto3.Session("none", "none", region_name="us-east-1")
     for service in SERVICES:
-        session.client(service, endpoint_url="http://127.0.0.1:9")
+        client = session.client(service, endpoint_url="http://127.0.0.1:9")
+        client.can_paginate(next(iter(client.meta.method_to_api_mapping)))
 
 
 def main() -> None:

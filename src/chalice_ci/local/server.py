@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import signal
@@ -114,6 +115,8 @@ class Server:
 
     def _serve_copy(self, leash: socket.socket, *, throttle: float, seed: float) -> NoReturn:
         """Serve in the fork, where only this thread is left; never returns."""
+        # What is there now is there for good: a collection would copy all of its pages.
+        gc.freeze()
         try:
             _close_sockets(but=leash.fileno())
             self.front.begin_anew(throttle=throttle, seed=seed)

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import email.utils
 import hashlib
 import io
 import json
 import threading
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -274,6 +276,27 @@ class Client(TypedAWSClient):
 
     # -- roles --------------------------------------------------------------------------------
 
+    def create_role(self, name: str, trust_policy: Any, policy: Any) -> str:
+        """Create a role with its policy; its ARN.
+
+        Botocore repeats a call whose answer was lost, and hears then that the role is there
+        already. It is this call's role if it trusts whom it should and is no older than this call.
+        """
+        client = self._client("iam")
+        begun = time.monotonic()
+        try:
+            return str(super().create_role(name, trust_policy, policy))
+        except client.exceptions.EntityAlreadyExistsException as error:
+            longest = time.monotonic() - begun
+            metadata = error.response["ResponseMetadata"]
+            if not metadata.get("RetryAttempts"):
+                raise
+            made = client.get_role(RoleName=name)["Role"]
+            if not _is_just_made(made, trust_policy, metadata, longest):
+                raise
+        self.put_role_policy(role_name=name, policy_name=name, policy_document=policy)
+        return str(made["Arn"])
+
     def delete_role_policy(self, role_name: str, policy_name: str) -> None:
         """Delete a role's inline policy; one that is gone already is what was wanted.
 
@@ -322,6 +345,23 @@ class Client(TypedAWSClient):
             tracingEnabled=bool(xray),
             **({} if definition is None else {"description": description_of(definition)}),
         )
+
+
+def _is_just_made(
+    role: Mapping[str, Any], trust_policy: Any, refusal: Mapping[str, Any], longest: float
+) -> bool:
+    """Whether a role that is there already was made within the last `longest` seconds, as asked.
+
+    Its age is told by AWS's clock alone: from its creation to the answer that says it is there.
+    """
+    said = (refusal.get("HTTPHeaders") or {}).get("date", "")
+    try:
+        now = email.utils.parsedate_to_datetime(said)
+    except (TypeError, ValueError):
+        return False
+    age = (now - role["CreateDate"]).total_seconds()
+    # Both times are whole seconds.
+    return bool(role["AssumeRolePolicyDocument"] == trust_policy) and -1 <= age <= longest + 1
 
 
 def description_of(definition: Any) -> str:
