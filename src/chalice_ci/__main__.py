@@ -180,6 +180,10 @@ def _tell(text: str, problem: UserError | None, env: Mapping[str, str]) -> None:
     if problem and env.get("GITHUB_ACTIONS") == "true":
         # The runner reads stderr too, and stdout may have to be JSON and nothing else.
         print(failure(Failure.of(problem)), file=sys.stderr)
+    if problem and env.get("TF_BUILD", "").lower() == "true":
+        from chalice_ci.report.azure import issue_of_failure
+
+        print(issue_of_failure(Failure.of(problem)), file=sys.stderr)
 
 
 def _report_defect(defect: Exception, env: Mapping[str, str]) -> None:

@@ -31,7 +31,8 @@ def write_report(
     run: Run, report: Report, *, fail_on: Severity, comment_url: str = "", instead: str = ""
 ) -> None:
     """Print the report and write report.json and report.html, for `check` also junit.xml; on GitHub
-    the step summary and the outputs. `instead` is printed in the place of the report as text.
+    the step summary and the outputs, elsewhere in CI summary.md, on Azure its logging commands.
+    `instead` is printed in the place of the report as text.
     """
     from chalice_ci.report import document
 
@@ -46,6 +47,12 @@ def write_report(
         # The runner reads commands from both streams; JSON on stdout stays JSON.
         stream = run.world.stderr if form == "json" else run.world.stdout
         stream.write(render_annotations(report))
+    if run.context.system is System.AZURE:
+        from chalice_ci.report import azure
+
+        stream = run.world.stderr if form == "json" else run.world.stdout
+        values = output_values(run, report, fail_on=fail_on, comment_url=comment_url)
+        stream.write(azure.render(report) + azure.outputs(values))
     _write_files(run, report, text, fail_on=fail_on, comment_url=comment_url)
 
 
@@ -73,12 +80,16 @@ def _write_files(
 
         _write(run, "junit.xml", junit.render(report))
         _write(run, "chalice-ci.sarif", sarif.render(report))
-    if run.world.env.get("GITHUB_STEP_SUMMARY"):
+    wants_step_summary = bool(run.world.env.get("GITHUB_STEP_SUMMARY"))
+    if wants_step_summary or run.context.system not in (System.LOCAL, System.GITHUB):
         from chalice_ci.report.page import Origin
         from chalice_ci.report.summary import summary
 
-        origin = Origin.of(run.context, notes=report.notes)
-        run.append("GITHUB_STEP_SUMMARY", summary(report, origin=origin, fail_on=fail_on))
+        page = summary(report, origin=Origin.of(run.context, notes=report.notes), fail_on=fail_on)
+        run.append("GITHUB_STEP_SUMMARY", page)
+        if run.context.system not in (System.LOCAL, System.GITHUB):
+            # The plugins hand it to their system: an annotation, a summary, an artifact.
+            _write(run, "summary.md", page)
     values = output_values(run, report, fail_on=fail_on, comment_url=comment_url)
     outputs = file_command(values, delimiter=lambda: secrets.token_hex(16))
     run.append("GITHUB_OUTPUT", outputs)
