@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # Other tools' settings must not decide what this project installs or runs.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-deep lint bench docs pictures lock clean
+.PHONY: demo test test-deep lint bench docs site pictures lock clean
 
 $(READY): setup.py requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "chalice-ci needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -41,6 +41,14 @@ bench: $(READY)  ## Paired measurements against plain Chalice
 docs: $(READY)  ## Write the generated tables into docs/ and README.md
 	$(BIN)/python -m chalice_ci.reference
 
+build/docs/.ready: requirements/docs.txt
+	$(PYTHON) -m venv build/docs
+	build/docs/bin/python -m pip install --quiet --require-hashes -r requirements/docs.txt
+	touch $@
+
+site: build/docs/.ready  ## The documentation as a site: build/site/site/index.html
+	build/docs/bin/python docs/build_site.py build/docs/bin/zensical build/site
+
 pictures: $(READY)  ## Draw the pictures of docs/ anew: needs Chromium, ImageMagick and npm
 	npm install --silent --no-save --prefix build/pictures mermaid@11
 	$(BIN)/python docs/pictures/draw.py build/pictures
@@ -56,6 +64,9 @@ lock: $(READY)  ## Resolve the development environment anew: names, versions and
 	  --no-header --no-annotate --no-emit-index-url --constraint requirements/dev.txt \
 	  --excludes requirements/rehearsal-excludes.txt --extra local setup.py \
 	  --output-file requirements/rehearsal.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --upgrade requirements/docs.in \
+	  --output-file requirements/docs.txt
 
 clean:
 	rm -rf $(VENV) build dist chalice-ci-out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +17,15 @@ import click
 import pytest
 import yaml
 
-from chalice_ci.cli import command_line
+from chalice_ci.cli import VERBS, command_line
 from chalice_ci.config import read_project_config
 from chalice_ci.errors import ExitCode, UserError
 from chalice_ci.inputs import COMMAND, INPUTS, Kind, inputs_of, read_inputs
+from chalice_ci.outputs import OUTPUTS
 from chalice_ci.pipeline import COMMANDS
+from chalice_ci.rules import RULES as RULES_BY_NAME
 from support.commandline import write
-from support.documentation import ROOT, Shown, blocks, command_lines, inline
+from support.documentation import ROOT, Shown, blocks, command_lines, documents, inline, prose
 from test_examples import ACTIONS, actionlint, tool
 
 LOCAL_SERVERS = ("chalice_ci.local", "chalice_ci.local.gateway")
@@ -193,8 +196,6 @@ def test_every_option_in_the_text_is_somebodys() -> None:
     own = {"--help", "--version"}
     for item in INPUTS:
         own |= {f"--{item.name}"} | ({f"--no-{item.name}"} if item.kind is Kind.FLAG else set())
-    from chalice_ci.cli import VERBS
-
     own |= {f"--{flag}" for verb in VERBS for flag, _ in verb.flags}
     for module in LOCAL_SERVERS:
         told = subprocess.run(
@@ -344,3 +345,95 @@ def test_every_configuration_in_the_documentation_is_valid(snippet: Shown, tmp_p
     config = read_project_config(tmp_path)
     assert len(config.apps) == len(folders)
     assert {stage.name for stage in config.stages} >= found.get("stages", {}).keys()
+
+
+# -- links, and a place for everything -------------------------------------------------------------
+
+LINK = re.compile(r"(?<!\\)\]\((?P<target>[^)\s]+)\)")
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def anchors(path: Path) -> set[str]:
+    found: set[str] = {""}
+    for line in prose(path).splitlines():
+        if heading := re.fullmatch(r"#{1,6} (.*)", line):
+            name = slug(heading[1])
+            found.add(name if name not in found else f"{name}-1")
+    return found
+
+
+def test_every_link_between_documents_leads_to_a_file_and_to_a_heading_of_it() -> None:
+    dead, seen = [], 0
+    for path in documents():
+        for found in LINK.finditer(prose(path)):
+            target, _, anchor = found["target"].partition("#")
+            if re.match(r"[a-z]+:", target):
+                continue
+            seen += 1
+            place = path if not target else path.parent / target
+            if not place.exists():
+                dead.append(f"{path.relative_to(ROOT)}: {found['target']}")
+            elif place.suffix == ".md" and anchor not in anchors(place):
+                dead.append(f"{path.relative_to(ROOT)}: {found['target']}: no such heading")
+    assert not dead, "\n".join(dead)
+    assert seen > 100
+
+
+def test_every_document_has_a_page_in_the_navigation_of_the_site() -> None:
+    site = runpy.run_path(str(ROOT / "docs/build_site.py"))
+    pages = [name for names in site["navigation"]().values() for name in names]
+    assert sorted(pages) == [path.relative_to(ROOT).as_posix() for path in documents()]
+
+
+def test_a_site_with_a_dead_link_or_something_to_fetch_would_be_found(tmp_path: Path) -> None:
+    site = runpy.run_path(str(ROOT / "docs/build_site.py"))
+    page = '<h1 id="top"></h1><a href="b.html#x"></a><a href="c.html"></a><a href="#top"></a>'
+    fetch = '<script src="https://cdn.example/x.js"></script><link rel="icon" href="none.png">'
+    write(tmp_path, {"a.html": page + fetch, "b.html": "<p>", "s.css": "a{background:url(b)}"})
+    assert set(site["problems_of"](tmp_path)) == {
+        "a.html: b.html#x has no such anchor",
+        "a.html: there is no c.html",
+        "a.html: loads https://cdn.example/x.js",
+        "a.html: there is no none.png",
+    }
+
+
+def keys_of(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[str]:
+    """Every key that a schema of ours names, at any depth."""
+    if reference := schema.get("$ref"):
+        yield from keys_of(whole["$defs"][reference.rpartition("/")[2]], whole)
+    for name, value in schema.get("properties", {}).items():
+        yield name
+        yield from keys_of(value, whole)
+    for inner in (
+        *schema.get("oneOf", ()),
+        *schema.get("anyOf", ()),
+        *(schema[key] for key in ("items", "additionalProperties") if key in schema),
+        *schema.get("patternProperties", {}).values(),
+    ):
+        if isinstance(inner, dict):
+            yield from keys_of(inner, whole)
+
+
+def test_everything_that_is_declared_has_its_place() -> None:
+    def text(name: str) -> str:
+        return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+    inputs, keys = text("inputs.md"), text("configuration.md")
+    schema = json.loads((ROOT / "src/chalice_ci/schemas/chalice-ci.schema.json").read_text())
+    configured = set(keys_of(schema, schema))
+    assert len(configured) > 25
+    missing = [
+        *(f"rule {name}" for name in RULES_BY_NAME if f"\n### {name}\n" not in text("findings.md")),
+        *(f"input {item.name}" for item in INPUTS if f"| `{item.name}` |" not in inputs),
+        *(f"verb {verb.name}" for verb in VERBS if f"| `{verb.name}` |" not in inputs),
+        *(f"key {key}" for key in configured if not re.search(rf"`[^`\n]*\b{key}\b", keys)),
+        *(f"exit code {int(code)}" for code in ExitCode if f"\n| {int(code)} |" not in inputs),
+        *(f"output {one.name}" for one in OUTPUTS if f"| `{one.name}` |" not in text("image.md")),
+    ]
+    assert not missing

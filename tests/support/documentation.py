@@ -62,12 +62,16 @@ def blocks(*languages: str) -> Iterator[Shown]:
                 )
 
 
+def prose(path: Path) -> str:
+    """A document without its fenced blocks, line by line where it was."""
+    text = path.read_text(encoding="utf-8")
+    return _FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
+
+
 def inline() -> Iterator[Shown]:
     """The inline code outside of fenced blocks."""
     for path in documents():
-        text = path.read_text(encoding="utf-8")
-        # Line breaks stay, so that places are right.
-        bare = _FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
+        bare = prose(path)
         for found in _INLINE.finditer(bare):
             yield Shown(
                 text=found["text"].replace("\\|", "|"), at=_place(path, bare, found.start())
