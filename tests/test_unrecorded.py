@@ -144,8 +144,8 @@ def on_github(folder: Path, github: OfflineGitHub) -> Iterator[Place]:
 
     @contextlib.contextmanager
     def refusing() -> Iterator[None]:
-        # The journal's tree is the first.
-        github.fail(Failure.NO_PERMISSION, method="POST", path="/git/trees", times=99, skip=1)
+        # The journal is the first thing that is written, on a branch that is made for it.
+        github.fail(Failure.NO_PERMISSION, method="POST", path="createCommitOnBranch", times=99)
         yield
         github.faults.clear()
 

@@ -1,8 +1,8 @@
 """The one door to the offline GitHub: every request and answer is checked, counted, can fail.
 
 Requests go through GitHub's official description before they reach the emulator, answers before
-they reach the client. What the emulator lacks is kept here (`deployments.py`, `viewer` of
-GraphQL). Where it differs from GitHub its answer is mended; `EXCEPTIONS` lists all of that.
+they reach the client. What the emulator lacks is kept here (`deployments.py`,
+`graphql.py`). Where it differs from GitHub its answer is mended; `EXCEPTIONS` lists all of that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from offline_github.deployments import Deployments
 from offline_github.description import Description, Exchange, Route, description
 from offline_github.emulate import ADMIN, Emulator, emulating
+from offline_github.graphql import GraphQL, asked_for
 from offline_github.settings import KeptSettings
 from support.loopback import listening
 
@@ -29,7 +30,11 @@ ENTERPRISE = "/api/v3"
 STALL_SECONDS = 4.0
 
 EXCEPTIONS = (
-    ("POST /graphql", "not in the REST description; only the `viewer` query is known, kept here"),
+    (
+        "POST /graphql",
+        "not in the REST description; checked against GitHub's published GraphQL schema, executed "
+        "here on the emulator's git objects",
+    ),
     ("deployments, environments", "the emulator has none; kept here, checked like the rest"),
     ("settings of branches and Actions", "the emulator lacks them; the description's examples"),
     ("an error that an operation does not describe", "checked as an error with a message"),
@@ -44,7 +49,6 @@ EXCEPTIONS = (
 )
 """Where this is not simply the emulator behind the description, and why."""
 
-_VIEWER = re.compile(r"\s*query\s*\{\s*viewer\s*\{\s*login\s+databaseId\s*\}\s*\}\s*")
 _ACCOUNT_ADDRESSES = {
     "url": "",
     "followers_url": "/followers",
@@ -66,6 +70,8 @@ class Failure(StrEnum):
     NO_PERMISSION = "403 permission"
     LIMITED_403 = "403 Retry-After"
     LIMITED_429 = "429 Retry-After"
+    LIMITED_QUERY = "200 RATE_LIMITED"
+    """How GraphQL says it."""
     MISSING = "404"
     CONFLICT = "409"
     REFUSED = "422"
@@ -200,6 +206,7 @@ class _Gateway:
         self._emulator = emulator
         self._known = known
         self._turn = threading.Lock()
+        self._queries = GraphQL()
         deployments = Deployments(url, user=self._account, resolve=self._resolve)
         settings = KeptSettings(examples=known.examples)
         self.github = OfflineGitHub(
@@ -241,6 +248,8 @@ class _Gateway:
         )
         route = self._known.route(exchange)
         template = route.template if route else exchange.path
+        if template == "/graphql":
+            template = f"/graphql {asked_for(body)}"
         fault = self._fault(exchange.method, template)
         answer: _Answer | None = None
         if fault is None or fault.landed or fault.failure is Failure.FOREIGN:
@@ -285,7 +294,7 @@ class _Gateway:
         if token and not login:
             return _Answer.of(401, {"message": "Bad credentials", "status": "401"})
         if exchange.path == "/graphql":
-            return self._graphql(exchange, login)
+            return self._graphql(exchange, login, token)
         if route is None:
             self._complain("request", f"{exchange.method} {exchange.path}", ["no such operation"])
             return _Answer.of(404, {"message": "Not Found"})
@@ -379,15 +388,18 @@ class _Gateway:
             sha = repository and self._resolve(repository["full_name"], ref)
             pull[end]["sha"] = sha or pull[end]["sha"]
 
-    def _graphql(self, exchange: Exchange, login: str) -> _Answer:
-        document = json.loads(exchange.body)
-        if not _VIEWER.fullmatch(document.get("query", "")):
-            self._complain("request", "POST /graphql", ["an unknown query"])
-            return _Answer.of(400, {"message": "unknown query"})
+    def _graphql(self, exchange: Exchange, login: str, token: str) -> _Answer:
         if not login:
             return _Answer.of(401, {"message": "This endpoint requires you to be authenticated."})
+
+        def send(method: str, path: str, document: Any) -> tuple[int, Any]:
+            return self._emulator.ask(method, path, document, token=token)
+
         viewer = {"login": login, "databaseId": self._account(login)["id"]}
-        return _Answer.of(200, {"data": {"viewer": viewer}})
+        answered = self._queries.answer(exchange.body, viewer=viewer, send=send)
+        if answered.invalid:
+            self._complain("request", "POST /graphql", list(answered.invalid))
+        return _Answer.of(answered.status, answered.document)
 
     def _account(self, login: str) -> dict[str, Any]:
         found: dict[str, Any] = self._mended(self._emulator.user(login))
@@ -445,6 +457,9 @@ def _failed(fault: Fault, answer: _Answer | None) -> _Answer | None:
             return _Answer.of(403, limited, **{"Retry-After": fault.retry_after})
         case Failure.LIMITED_429:
             return _Answer.of(429, limited, **{"Retry-After": fault.retry_after})
+        case Failure.LIMITED_QUERY:
+            said = {"type": "RATE_LIMITED", "message": "API rate limit exceeded"}
+            return _Answer.of(200, {"errors": [said]}, **{"Retry-After": fault.retry_after})
         case Failure.MISSING:
             return _Answer.of(404, {"message": "Not Found"})
         case Failure.CONFLICT:

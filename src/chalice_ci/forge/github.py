@@ -19,12 +19,12 @@ import binascii
 import contextlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from github import Auth, Github, InputGitTreeElement
 from github.Deployment import Deployment as GitHubDeployment
@@ -35,7 +35,6 @@ from github.GithubException import (
     RateLimitExceededException,
 )
 from github.GithubObject import NotSet
-from github.GitRef import GitRef
 from github.GitTree import GitTree
 from github.Issue import Issue
 from github.IssueComment import IssueComment
@@ -45,6 +44,7 @@ from github.Requester import Requester
 
 from chalice_ci.context import RunOrder
 from chalice_ci.errors import ForgeError, UsageError
+from chalice_ci.forge import github_heads as heads
 from chalice_ci.forge.port import (
     DEFAULT_KEY,
     Author,
@@ -64,7 +64,7 @@ from chalice_ci.forge.port import (
 )
 from chalice_ci.forge.retry import Kind, Retry, Trouble
 from chalice_ci.neutral import one_line
-from chalice_ci.state.github import Tree, TreeEntry
+from chalice_ci.state.github import Committed, Head, Tree, TreeEntry, is_made
 
 DEFAULT_API_URL = "https://api.github.com"
 TIMEOUT = 20
@@ -79,6 +79,17 @@ _SECONDARY_WAIT = 60.0
 _DESCRIPTION = 140
 _VIEWER = "query { viewer { login databaseId } }"
 _PAYLOAD = "chalice-ci"
+_STALE_STATUS = 409
+_STATUS_OF = {
+    "": 502,
+    "FORBIDDEN": 403,
+    "INSUFFICIENT_SCOPES": 403,
+    "NOT_FOUND": 404,
+    "RATE_LIMITED": 429,
+    "SERVICE_UNAVAILABLE": 503,
+    heads.STALE: _STALE_STATUS,
+}
+"""The status of the other API for a type of GraphQL's errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +185,19 @@ class GitHubApi:
     def requester(self) -> Requester:
         """PyGithub's requester, for what it has no method for."""
         return self._github.requester
+
+    def query(self, text: str, variables: Mapping[str, Any]) -> Any:
+        """What GraphQL answers; what it refuses is raised as the other API would say it."""
+        headers, data = self.requester.requestJsonAndCheck(
+            "POST", self.requester.graphql_url, input={"query": text, "variables": dict(variables)}
+        )
+        errors = data.get("errors")
+        if errors:
+            # Without a type it is a failure of the server's.
+            status = _STATUS_OF.get(str(errors[0].get("type") or ""), 422)
+            said = {"message": str(errors[0].get("message") or "")}
+            raise GithubException(status, said, headers, said["message"])
+        return data["data"]
 
     def close(self) -> None:
         """Close the connection."""
@@ -688,6 +712,42 @@ class GitHubData:
             Operation(doing="list the files of a commit", permission=_READ_CONTENTS), read
         )
 
+    def head(self, branch: str | None, files: Sequence[str]) -> Head | None:
+        """The newest commit of a branch with files of it: one request."""
+        operation = Operation(
+            doing=f"read the branch {branch}" if branch else "read the default branch",
+            permission=_READ_CONTENTS,
+        )
+        text = heads.head_query(files, branch=branch)
+        variables = heads.head_variables(self.name, files, branch=branch)
+        return self._api.call(
+            operation, lambda: heads.head_of(self._api.query(text, variables), files)
+        )
+
+    def commit_on_branch(
+        self, branch: str, *, parent: str, files: Mapping[str, bytes | None], message: str
+    ) -> Committed:
+        """A commit on the branch's head: one request, which also moves the branch."""
+        operation = Operation(doing=f"move the branch {branch}", permission=_WRITE_CONTENTS)
+        variables = heads.commit_variables(
+            self.name, branch, parent=parent, files=files, message=message
+        )
+
+        def happened() -> Committed | None:
+            now = self.head(branch, tuple(files))
+            if now is None or not is_made(now, parent=parent, files=files, message=message):
+                return None
+            return Committed(commit=now.commit, tree=now.tree)
+
+        try:
+            return self._api.call(
+                operation,
+                lambda: heads.committed(self._api.query(heads.COMMIT, variables)),
+                happened=happened,
+            )
+        except _Refused as error:
+            return Committed(refusal=error.said, raced=error.status == _STALE_STATUS)
+
     def file(self, path: str, *, branch: str, commit: str) -> str | None:
         """The text of a file of a branch, of the commit when the branch is gone; None without it.
 
@@ -754,18 +814,6 @@ class GitHubData:
         return self._moved(
             name, lambda: _oid(self._api.repo.create_git_ref(f"refs/{name}", commit).object.sha)
         )
-
-    def move_ref(self, name: str, commit: str) -> str:
-        """Fast-forward a ref; "" or why it was refused."""
-
-        def move() -> str:
-            # PyGithub would send this to the address that reading a ref has.
-            address = f"/repos/{self.name}/git/refs/{quote(name)}"
-            ref = GitRef(self._api.requester, url=address, attributes={"ref": f"refs/{name}"})
-            ref.edit(commit, force=False)
-            return _oid(ref.object.sha)
-
-        return self._moved(name, move)
 
     def _moved(self, name: str, move: Callable[[], str]) -> str:
         operation = Operation(doing=f"move the branch {_branch(name)}", permission=_WRITE_CONTENTS)

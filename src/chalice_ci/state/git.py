@@ -105,10 +105,14 @@ _SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Advance:
-    """How an attempt to move the branch ended; `reason` is why somebody else was faster."""
+    """How an attempt to move the branch ended; `reason` is why somebody else was faster.
+
+    `commit` is the new head where it is another than the one that was given: a forge makes its own.
+    """
 
     done: bool
     reason: str = ""
+    commit: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +179,11 @@ class Repository(Protocol):
         """The branch that HEAD names, None when it names none."""
         ...
 
-    def head(self, ref: str) -> str | None:
-        """The commit that `ref` ("HEAD", "refs/heads/...") names now, None if there is none."""
+    def head(self, ref: str, files: Sequence[str] = ()) -> str | None:
+        """The commit that `ref` ("HEAD", "refs/heads/...") names now, None if there is none.
+
+        `files` are those that will be looked at, for a repository where each question counts.
+        """
         ...
 
     def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
@@ -406,7 +413,7 @@ class LocalRepository:
         named = self._objects.run("symbolic-ref", "--quiet", "HEAD").out.decode().strip()
         return named.removeprefix("refs/heads/") or None
 
-    def head(self, ref: str) -> str | None:
+    def head(self, ref: str, files: Sequence[str] = ()) -> str | None:  # noqa: ARG002 - all come
         """The commit of a ref of this repository."""
         done = self._objects.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
         if done.code == 0:
@@ -521,7 +528,7 @@ class RemoteRepository:
         """Remove the clone."""
         shutil.rmtree(self._clone.parent, ignore_errors=True)
 
-    def head(self, ref: str) -> str | None:
+    def head(self, ref: str, files: Sequence[str] = ()) -> str | None:  # noqa: ARG002 - all come
         """The commit of the remote's ref, fetched; raises ForgeError when it may not be read."""
         oid = self._remote_oid(ref)
         if oid is None or self._fetched.get(ref) == oid:
@@ -678,7 +685,7 @@ class GitStore:
         def found() -> bytes | None:
             # As of the head that was read last: on a forge each question counts, and what goes
             # with a state is read after it.
-            head = self._seen or self._repository.head(self._ref)
+            head = self._seen or self._repository.head(self._ref, (file,))
             blob = self._repository.objects.blob(head, file) if head else None
             if blob is None:
                 return None
@@ -781,7 +788,8 @@ class GitStore:
 
     def _read(self, key: StateKey) -> Stored:
         objects = self._repository.objects
-        head = self._seen = self._repository.head(self._ref)
+        beside = (key.journal_file, key.snapshot_file, key.releases_file)
+        head = self._seen = self._repository.head(self._ref, (key.file, *beside))
         blob = objects.blob(head, key.file) if head else None
         journal = objects.blob(head, key.journal_file) if head else None
         kept = NO_JOURNAL
@@ -812,11 +820,9 @@ class GitStore:
                 self._sleep(self._jitter() * _window(attempt, took))
             begun = self._clock()
             guessed = attempt == 0 and seen is not None
-            head = seen if guessed else repository.head(self._ref)
-            blobs = {
-                file: repository.objects.blob(head, file) if head else None
-                for file in {*files, *before}
-            }
+            names = tuple(sorted({*files, *before}))
+            head = seen if guessed else repository.head(self._ref, names)
+            blobs = {file: repository.objects.blob(head, file) if head else None for file in names}
             changes = {file: data for file, data in files.items() if not _is(blobs[file], data)}
             as_expected = all(version == _oid(blobs[file]) for file, version in before.items())
             if guessed and not (changes and as_expected):
@@ -832,8 +838,8 @@ class GitStore:
             ours.add(commit)
             advance = repository.advance(self._ref, new=commit, old=head)
             if advance.done:
-                self._seen = commit
-                return True, commit
+                self._seen = advance.commit or commit
+                return True, self._seen
             reason, took = advance.reason, self._clock() - begun
         raise StateNotRecorded(
             f"The branch could not be moved in {self._attempts} attempts ({reason}).",
@@ -862,7 +868,7 @@ def import_from_commit(
     in Chalice.  None when there is neither; raises StateDamaged or NotOurs for what is there.
     """
     with _readable(repository):
-        head = repository.head(ref)
+        head = repository.head(ref, (key.file, key.v1_file))
         if head is None:
             return None
         for file in (key.file, key.v1_file):

@@ -1,18 +1,19 @@
-"""States on a branch of a GitHub repository, through its Git data API.
+"""States on a branch of a GitHub repository, through its APIs.
 
-The same `GitStore` on another kind of repository: no git, no clone, no worktree.  A write makes a
-tree, a commit whose only parent is the head that was read, and moves the branch without force,
-which GitHub does only as a fast-forward: compare-and-swap over the whole branch.  Author and
-committer are left out, so GitHub signs the commit as the token's account and shows it verified.
+The same `GitStore` on another kind of repository: no git, no clone, no worktree.  A write replaces
+files, makes a commit and moves the branch in one step, which GitHub does only if the branch is at
+the head that was read: compare-and-swap over the whole branch.  The commit's author is the token's
+account, and GitHub signs it.
 
-A read costs 4 requests; a write on the head that was read last costs 3, which count as writes, and
-the next one 3 again: what is in our own commit is known.
+A workflow's token has 1,000 requests and 500 writes an hour for the whole repository.  A read of a
+state with all that stands beside it is one request, a write on the head that was read last is
+one, and the next one is one again: what is in our own commit is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from chalice_ci.errors import ForgeError, StateNotRecorded
@@ -41,8 +42,40 @@ class Tree:
     truncated: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The newest commit of a branch.
+
+    `files` are those that were asked for, None for one that is not there; `contents` of some of
+    them, by the id of the content.
+    """
+
+    commit: str
+    tree: str
+    parents: tuple[str, ...] = ()
+    message: str = ""
+    files: Mapping[str, TreeEntry | None] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed:
+    """A commit that was made, or why it was refused: `commit` is empty then.
+
+    `raced` when the branch was not where it was expected.
+    """
+
+    commit: str = ""
+    tree: str = ""
+    refusal: str = ""
+    raced: bool = False
+
+
 class GitDataApi(Protocol):
-    """A forge's Git data API of one repository. Every failure is a ForgeError."""
+    """A forge's API of the branches and objects of one repository.
+
+    Every failure is a ForgeError.
+    """
 
     @property
     def name(self) -> str:
@@ -53,8 +86,11 @@ class GitDataApi(Protocol):
         """The branch that HEAD names."""
         ...
 
-    def ref(self, name: str) -> str | None:
-        """The commit of a ref such as "heads/main", None when there is no such ref."""
+    def head(self, branch: str | None, files: Sequence[str]) -> Head | None:
+        """The newest commit of a branch, of the default one for None, with the files of it.
+
+        None when there is no such branch.
+        """
         ...
 
     def tree_of(self, commit: str) -> str:
@@ -81,9 +117,22 @@ class GitDataApi(Protocol):
         """Make a ref; "" or why it was refused."""
         ...
 
-    def move_ref(self, name: str, commit: str) -> str:
-        """Fast-forward a ref; "" or why it was refused."""
+    def commit_on_branch(
+        self, branch: str, *, parent: str, files: Mapping[str, bytes | None], message: str
+    ) -> Committed:
+        """Replace files, or remove them (None), in a commit on top of `parent`, to which the
+        branch is moved: all of it or nothing, and only if `parent` is its head.
+        """
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draft:
+    """A commit that is made when the branch is moved to it."""
+
+    parent: str
+    files: Mapping[str, bytes | None]
+    message: str
 
 
 class GitHubObjects:
@@ -93,15 +142,14 @@ class GitHubObjects:
         self._api = api
         self._trees: dict[str, str] = {}
         self._listings: dict[str, Tree] = {}
+        self._files: dict[str, dict[str, TreeEntry | None]] = {}
         self._contents: dict[str, bytes] = {}
+        self._drafts: dict[str, _Draft] = {}
 
     def blob(self, commit: str, path: str) -> Blob | None:
         """The file at `path`, None if there is none; links and folders raise StateDamaged."""
-        listing = self._listing(self._tree_of(commit))
-        if listing.truncated:
-            entry = self._walk(commit, path)
-        else:
-            entry = next((e for e in listing.entries if e.path == path), None)
+        known = self._files.get(commit, {})
+        entry = known[path] if path in known else self._found(commit, path)
         if entry is None:
             return None
         if entry.mode not in _FILES:
@@ -109,6 +157,12 @@ class GitHubObjects:
                 "This is not a file.", where=path, fix="Remove what is in its place."
             )
         return Blob(oid=entry.sha, size=entry.size)
+
+    def _found(self, commit: str, path: str) -> TreeEntry | None:
+        listing = self._listing(self._tree_of(commit))
+        if listing.truncated:
+            return self._walk(commit, path)
+        return next((entry for entry in listing.entries if entry.path == path), None)
 
     def content(self, blob: Blob, path: str, *, limit: int = MAX_BYTES) -> bytes:
         """The bytes of a file; raises StateDamaged above `limit` bytes."""
@@ -142,17 +196,41 @@ class GitHubObjects:
         return tuple(entry.path for entry in listing.entries if entry.mode != "040000")
 
     def commit(self, parent: str | None, files: Mapping[str, bytes | None], message: str) -> str:
-        """A commit on top of `parent` with these files replaced; no ref is moved."""
-        base = None if parent is None else self._tree_of(parent)
-        tree = self._api.create_tree(base, files)
-        made = self._api.create_commit(message, tree=tree, parent=parent)
+        """A commit on top of `parent` with these files replaced; no ref is moved.
+
+        With a parent it is only written down, under a name of its own: GitHub makes it in the same
+        request that moves the branch.
+        """
+        if parent is not None:
+            name = f"draft-{len(self._drafts) + 1}"
+            self._drafts[name] = _Draft(parent=parent, files=dict(files), message=message)
+            return name
+        tree = self._api.create_tree(None, files)
+        made = self._api.create_commit(message, tree=tree, parent=None)
         self._trees[made] = tree
-        if base is not None:
-            self._derive_listing(base, tree, files)
         return made
 
+    def draft(self, name: str) -> _Draft | None:
+        """What was written down under that name."""
+        return self._drafts.get(name)
+
+    def learn(self, head: Head) -> None:
+        """Keep what is known of a commit."""
+        self._trees[head.commit] = head.tree
+        self._files.setdefault(head.commit, {}).update(head.files)
+        self._contents.update(head.contents)
+
+    def made(self, draft: _Draft, committed: Committed) -> None:
+        """What is in a commit that we made is known without asking."""
+        entries = dict(self._files.get(draft.parent, {}))
+        for path, data in draft.files.items():
+            entries[path] = None if data is None else _written(path, data, committed.commit)
+        self._files[committed.commit] = entries
+        self._trees[committed.commit] = committed.tree
+        if draft.parent in self._trees:
+            self._derive_listing(self._trees[draft.parent], committed.tree, draft.files)
+
     def _derive_listing(self, base: str, tree: str, files: Mapping[str, bytes | None]) -> None:
-        """What is in a tree that we made is known without asking."""
         known = self._listings.get(base)
         if known is None or known.truncated:
             return
@@ -161,8 +239,7 @@ class GitHubObjects:
             if data is None:
                 entries.pop(path, None)
             else:
-                oid = git_blob_id(data, len(tree))
-                entries[path] = TreeEntry(path=path, mode="100644", sha=oid, size=len(data))
+                entries[path] = _written(path, data, tree)
         self._listings[tree] = Tree(entries=tuple(entries.values()))
 
     def _tree_of(self, commit: str) -> str:
@@ -211,29 +288,58 @@ class GitHubRepository:
         """The branch that HEAD names."""
         return self._api.default_branch()
 
-    def head(self, ref: str) -> str | None:
+    def head(self, ref: str, files: Sequence[str] = ()) -> str | None:
         """The commit of "refs/heads/..." or of "HEAD", the default branch."""
-        if ref == "HEAD":
-            ref = f"{_HEADS}{self._api.default_branch()}"
-        return self._api.ref(ref.removeprefix("refs/"))
+        head = self._api.head(None if ref == "HEAD" else ref.removeprefix(_HEADS), files)
+        if head is None:
+            return None
+        self._objects.learn(head)
+        return head.commit
 
     def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
-        """Fast-forward or make the branch; what GitHub refuses for good is an error."""
-        name = ref.removeprefix("refs/")
-        create_or_move = self._api.create_ref if old is None else self._api.move_ref
-        refusal = create_or_move(name, new)
-        if not refusal:
-            return Advance(done=True)
+        """Make the commit and move the branch to it; what GitHub refuses for good is an error."""
+        branch, draft = ref.removeprefix(_HEADS), self._objects.draft(new)
+        if draft is None:
+            refusal = self._api.create_ref(f"heads/{branch}", new)
+            if not refusal:
+                return Advance(done=True)
+        else:
+            made = self._api.commit_on_branch(
+                branch, parent=draft.parent, files=draft.files, message=draft.message
+            )
+            if made.commit:
+                self._objects.made(draft, made)
+                return Advance(done=True, commit=made.commit)
+            refusal = made.refusal
+            if made.raced:
+                return Advance(done=False, reason=refusal)
+        now = self.head(ref)
         # Also when our own request came through and only its answer was lost.
-        now = self._api.ref(name)
         if now == new:
             return Advance(done=True)
         if now != old:
             return Advance(done=False, reason=refusal)
-        branch = ref.removeprefix(_HEADS)
         raise StateNotRecorded(
             f"GitHub does not let the branch {branch} be moved: {refusal}.",
             where=self.name,
             fix=f"Let the workflow's identity push to {branch} (a bypass in the branch's rule), or "
             "name an unprotected branch as state.branch in chalice-ci.yml.",
         )
+
+
+def is_made(head: Head, *, parent: str, files: Mapping[str, bytes | None], message: str) -> bool:
+    """Whether a head is the commit that we asked for: nobody else makes one with all of this."""
+    return (
+        head.parents == (parent,)
+        and head.message.split() == message.split()
+        and all(
+            (None if entry is None else entry.sha)
+            == (None if files[path] is None else git_blob_id(files[path] or b"", len(head.commit)))
+            for path, entry in head.files.items()
+        )
+    )
+
+
+def _written(path: str, data: bytes, like: str) -> TreeEntry:
+    """The entry of a file with this content, with ids as long as another one."""
+    return TreeEntry(path=path, mode="100644", sha=git_blob_id(data, len(like)), size=len(data))
