@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chalice_ci.state.git import GitFailed, Objects
+from chalice_ci.state.git_repository import GitFailed, Objects
 
 _SUBMODULE = "160000"
 MAX_FILES = 200_000
