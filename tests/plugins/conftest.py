@@ -11,7 +11,8 @@ import pytest
 from chalice_ci.local import EmbeddedAWS
 from plugins.bench import Bench, Door, door
 from support.awsclients import clients_of
-from support.commandline import hello
+from support.commandline import git, hello
+from support.shapes import REGION
 
 YML = """version: 1
 apps: {orders: {path: .}}
@@ -31,7 +32,11 @@ def aws() -> Iterator[EmbeddedAWS]:
 @pytest.fixture(scope="session")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = {"chalice-ci.yml": YML, ".gitignore": "chalice-ci-*\n.chalice/deployed/\n"}
-    return hello(tmp_path_factory.mktemp("begun") / "orders", **files)
+    root = hello(tmp_path_factory.mktemp("begun") / "orders", **files)
+    # As a full clone leaves it.
+    git(root, "update-ref", "refs/remotes/origin/main", "HEAD")
+    git(root, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -64,11 +69,11 @@ def bench(
 
 
 @pytest.fixture
-def functions(aws: EmbeddedAWS) -> Callable[[], list[str]]:
-    """The names of the functions that are deployed."""
+def functions(aws: EmbeddedAWS) -> Callable[..., list[str]]:
+    """The names of the functions that are deployed in a region."""
 
-    def names() -> list[str]:
-        found = clients_of(aws)("lambda").list_functions()["Functions"]
+    def names(region: str = REGION) -> list[str]:
+        found = clients_of(aws, region)("lambda").list_functions()["Functions"]
         return sorted(function["FunctionName"] for function in found)
 
     return names

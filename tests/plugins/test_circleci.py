@@ -146,7 +146,7 @@ def test_a_check_keeps_its_results_and_takes_no_role(job: Job, started: Door) ->
 
 
 def test_the_plan_that_was_approved_is_what_is_deployed(
-    job: Job, started: Door, functions: Callable[[], list[str]]
+    job: Job, started: Door, functions: Callable[..., list[str]]
 ) -> None:
     role = {"role": "arn:aws:iam::123456789012:role/chalice-deploy", "region": "us-east-1"}
     assert set(job.run("plan", {"stage": "prod", **role})) == {0}

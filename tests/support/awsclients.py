@@ -11,18 +11,18 @@ from chalice_ci.local.aws import Endpoint
 from support.shapes import REGION, Clients
 
 
-def clients_of(aws: Endpoint) -> Clients:
-    """What makes the clients, each of them once."""
-    return _clients_at(aws.endpoint_url)
+def clients_of(aws: Endpoint, region: str = REGION) -> Clients:
+    """What makes the clients of a region, each of them once."""
+    return _clients_at(aws.endpoint_url, region)
 
 
 @cache
-def _clients_at(endpoint_url: str) -> Clients:
+def _clients_at(endpoint_url: str, region: str) -> Clients:
     session = _session()
 
     @cache
     def client(service: str) -> Any:
-        return session.client(service, endpoint_url=endpoint_url)
+        return session.client(service, endpoint_url=endpoint_url, region_name=region)
 
     return client
 
