@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalice_ci.checkout import Checkout
-from chalice_ci.context import Context, RunOrder, System, parse_payload, read_context
+from chalice_ci.context import Context, RunOrder, System
 from chalice_ci.errors import UsageError
+from chalice_ci.systems.github import parse_payload
+from chalice_ci.systems.read import read_context
+from support.attempts import tried
 from support.events import SHA, payload_of, variables
 
-T = TypeVar("T")
 CHECKOUT = Checkout(root=Path("/repo"), commit="c" * 40, branch="feature", default_branch="trunk")
 
 
 def read(event: str, action: str | None = None, **circumstances: Any) -> Context:
     payload = payload_of(event, action, **circumstances)
     return read_context(variables(event, payload), payload)
-
-
-def tried(read: Callable[[], T]) -> T | UsageError:
-    """What it gives, or the error that a user can act on; any other error is a defect."""
-    try:
-        return read()
-    except UsageError as error:
-        return error
 
 
 def test_a_pull_request_is_known_with_all_that_routing_and_the_comment_need() -> None:

@@ -73,17 +73,19 @@ def _text(
         except ForgeError as error:
             refused = error
     if git is not None:
-        commit = base_commit(git, head=pull.head_sha, base=pull.base_sha)
+        commit = base_commit(git, head=pull.head_sha, base=pull.base_sha, branch=pull.base_branch)
         if commit is not None:
             return file_of(git, commit, path)
     if refused is not None:
         raise refused
+    what = f"commit {pull.base_sha[:12]}" if pull.base_sha else f"branch {pull.base_branch}"
     raise UsageError(
         f"what this pull request may do is decided by {path} of {pull.base_branch}, and that can't "
-        f"be read: the commit {pull.base_sha[:12]} was not fetched, and there is no token.",
+        f"be read: the {what} was not fetched, and there is no token.",
         where=f"{pull.base_branch}:{path}",
         fix="Give the action its `github-token` (`permissions: contents: read`), or check out with "
-        "`fetch-depth: 0`.",
+        "`fetch-depth: 0`; elsewhere let the job fetch that branch: "
+        f"`git fetch origin {pull.base_branch}:refs/remotes/origin/{pull.base_branch}`.",
     )
 
 

@@ -127,18 +127,25 @@ def _conventional_default(read: GitReader) -> str | None:
     return None
 
 
-def base_commit(read: GitReader, *, head: str, base: str) -> str | None:
+def base_commit(read: GitReader, *, head: str, base: str, branch: str) -> str | None:
     """The commit that a pull request would be merged into, None when it was not fetched.
 
     The first parent of the merge that the forge made of `head`, if that is what is checked out: it
-    is newer than `base`, what the event says.
+    is newer than `base`, what the event says. Where the event says none it is the tip of `branch`
+    as it was fetched.
     """
     made = read("rev-parse", "--verify", "--quiet", "HEAD^2") == head
     first = read("rev-parse", "--verify", "--quiet", "HEAD^1") if made else None
-    for commit in (first, base):
+    tip = None if base else read("rev-parse", "--verify", "--quiet", tip_of(branch))
+    for commit in (first, base, tip):
         if commit and read("cat-file", "-e", f"{commit}^{{commit}}") is not None:
             return commit
     return None
+
+
+def tip_of(branch: str) -> str:
+    """The revision that a branch of the remote was at when it was fetched."""
+    return f"refs/remotes/origin/{branch}^{{commit}}"
 
 
 def file_of(read: GitReader, commit: str, path: str) -> str | None:

@@ -1,44 +1,29 @@
-"""What happened: the CI system's variables and the event's payload become one `Context`. Pure.
+"""What happened, in the same words for every CI system: the model. Pure.
 
-A payload holds text that strangers wrote: names of branches and labels, a fork's repository. It is
-read field by field; what is missing or of another kind is a `UsageError` with its path in the
-payload. Addresses come from the runner's variables only, never from the payload.
+`systems/` makes it, one module for each system; whoever decides something reads it here.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from chalice_ci.checkout import Checkout
-from chalice_ci.errors import UsageError
-from chalice_ci.neutral import one_line
-
-MAX_PAYLOAD = 32 * 1024 * 1024
-"""GitHub caps payloads at 25 MB."""
-
 DEPENDABOT = "dependabot[bot]"
-PULL_REQUEST_EVENTS = ("pull_request", "pull_request_target")
-
-_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
-# git's own rules for a ref: no blank, control, or ~^:?*[\ character, no "..", no slash at an end.
-_REF = re.compile(r"(?!/)(?!.*(?:\.\.|//|@\{))[^\x00-\x20\x7f\ud800-\udfff~^:?*\[\\]{1,500}(?<!/)")
-_LINE = re.compile(r"[^\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]{0,300}")
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:\[bot\])?")
-_EVENT = re.compile(r"[a-z_]{1,50}")
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]{1,250}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
 
 
 class System(StrEnum):
     """Where we run."""
 
     GITHUB = "github"
+    GITLAB = "gitlab"
+    CIRCLECI = "circleci"
+    JENKINS = "jenkins"
+    BITBUCKET = "bitbucket"
+    AZURE = "azure"
+    CODEBUILD = "codebuild"
+    BUILDKITE = "buildkite"
     OTHER = "other"
-    """Another CI system: no event is known."""
+    """Another CI system: what happened is known as far as somebody tells (`systems/told.py`)."""
     LOCAL = "local"
 
 
@@ -60,6 +45,8 @@ class PullRequest:
 
     `fork` is true when the head's repository is not the base's, also when it was deleted since;
     `source` is the head's repository, empty when it is gone. `dependabot` says who wrote it.
+    Where a system does not tell whether the head is a fork's, `fork` is true; what else it does not
+    tell is empty (`base_sha`, `head_branch`).
     """
 
     number: int
@@ -82,6 +69,19 @@ class PullRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pages:
+    """Where below a repository's address a system shows its runs, commits and files."""
+
+    runs: str
+    commits: str
+    files: str
+
+
+GITHUB_PAGES = Pages(runs="actions/runs", commits="commit", files="blob")
+_GITLAB_PAGES = Pages(runs="-/pipelines", commits="-/commit", files="-/blob")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportedRun:
     """The run that a `workflow_run` is about: what GitHub says it ran on.
 
@@ -98,7 +98,8 @@ class ReportedRun:
 class Context:
     """What happened, to which ref, and whether it is trusted.
 
-    `event` and `action` are GitHub's names, empty without an event. `commit` is the commit that the
+    `event` and `action` are GitHub's names whatever the system, empty without an event: a merge
+    request of GitLab is a `pull_request`. `commit` is the commit that the
     event is about: a pull request's head, not the merge commit that GitHub makes of it. `branch`
     and `tag` are set for what happens to a branch or a tag, never for a pull request. `deleted`
     says that the ref is gone; `label` is the one that was just added or removed.
@@ -124,6 +125,12 @@ class Context:
     inputs: tuple[tuple[str, str], ...] = ()
     """The inputs of a `workflow_dispatch`."""
     run: RunOrder | None = None
+    run_key: str = ""
+    """What the system calls the run that several jobs are of; empty where `run` says that."""
+    attempts_told: bool = True
+    """Whether a run that was started again can be told from the first one by `run.attempt`."""
+    page: str = ""
+    """The run's address where the system tells it."""
     run_number: int | None = None
     server_url: str = ""
     api_url: str = ""
@@ -145,394 +152,16 @@ class Context:
         return f"{self.server_url}/{self.repository}" if known else ""
 
     @property
+    def pages(self) -> Pages:
+        """Where pages are below `repository_url`, which is known on GitHub and GitLab alone."""
+        return _GITLAB_PAGES if self.system is System.GITLAB else GITHUB_PAGES
+
+    @property
     def run_url(self) -> str:
         """The address of the run, where its log and summary are; empty when it is not known."""
+        if self.page:
+            return self.page
         known = self.repository_url and self.run
-        return f"{self.repository_url}/actions/runs/{self.run.id}" if known and self.run else ""
-
-
-def parse_payload(data: bytes) -> Mapping[str, object]:
-    """The event's payload from the bytes of its file. Raises UsageError when it is no object."""
-    if len(data) > MAX_PAYLOAD:
-        raise _malformed("", f"has {len(data)} bytes, more than GitHub sends")
-    try:
-        loaded = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise _malformed("", f"is not JSON: {one_line(str(error), 100)}") from error
-    if not isinstance(loaded, dict):
-        raise _malformed("", f"is {_kind(loaded)}, not an object")
-    return loaded
-
-
-def read_context(
-    env: Mapping[str, str],
-    payload: Mapping[str, object] | None = None,
-    *,
-    checkout: Checkout | None = None,
-) -> Context:
-    """What happened, from the variables, the payload and, where those say nothing, the checkout.
-
-    Raises UsageError for what does not hold together.
-    """
-    if env.get("GITHUB_ACTIONS") == "true":
-        return _github(env, payload, checkout)
-    on_ci = env.get("CI", "").lower() in ("1", "true")
-    system = System.OTHER if on_ci else System.LOCAL
-    if checkout is None:
-        return Context(system=system)
-    return Context(
-        system=system,
-        default_branch=checkout.default_branch,
-        commit=checkout.commit,
-        branch=checkout.branch,
-    )
-
-
-# -- GitHub ----------------------------------------------------------------------------------------
-
-
-def _github(
-    env: Mapping[str, str], payload: Mapping[str, object] | None, checkout: Checkout | None
-) -> Context:
-    event = _variable(env, "GITHUB_EVENT_NAME", _EVENT, "the name of an event", required=True)
-    if payload is None and event in (*PULL_REQUEST_EVENTS, "release", "merge_group"):
-        raise UsageError(
-            f"the payload of the event `{event}` is missing.",
-            where="variable GITHUB_EVENT_PATH",
-            fix="Run as a step of a workflow, where the runner writes that file.",
+        return (
+            f"{self.repository_url}/{self.pages.runs}/{self.run.id}" if known and self.run else ""
         )
-    said = _Node(payload or {}, "")
-    pull = _pull_request(said) if event in PULL_REQUEST_EVENTS else None
-    branch, tag = _ref(env, said, event)
-    actor = _actor(env, said)
-    trusted, trust = _trust(event, said, pull, actor)
-    dispatched = said.maybe("inputs") if event == "workflow_dispatch" else None
-    return Context(
-        system=System.GITHUB,
-        event=event,
-        action=said.text("action", _EVENT, "the name of an action", default=""),
-        repository=_repository(env, said),
-        default_branch=_default_branch(said, checkout),
-        commit=_commit(env, said, event, pull, checkout),
-        branch=branch,
-        tag=tag,
-        deleted=said.flag("deleted") if event == "push" else False,
-        label=_label(said) if pull else None,
-        pull_request=pull,
-        actor=actor,
-        inputs=() if dispatched is None else _inputs(dispatched),
-        run=_run(env),
-        run_number=_number(env, "GITHUB_RUN_NUMBER"),
-        server_url=_address(env, "GITHUB_SERVER_URL"),
-        api_url=_address(env, "GITHUB_API_URL"),
-        trusted=trusted,
-        trust=trust,
-        reported=_reported(said) if event == "workflow_run" else None,
-    )
-
-
-def _reported(said: _Node) -> ReportedRun | None:
-    run = said.maybe("workflow_run")
-    if run is None:
-        return None
-    head = run.maybe("head_repository")
-    return ReportedRun(
-        head_sha=run.text("head_sha", _SHA, "a commit id"),
-        head_branch=run.text("head_branch", _REF, "the name of a branch", default=""),
-        repository=""
-        if head is None
-        else head.text("full_name", _REPOSITORY, "the name of a repository", default=""),
-        event=run.text("event", _EVENT, "the name of an event", default=""),
-    )
-
-
-def _pull_request(said: _Node) -> PullRequest:
-    pull = said.node("pull_request")
-    head, base = pull.node("head"), pull.node("base")
-    source = head.maybe("repo")
-    own = base.maybe("repo") or said.maybe("repository")
-    same = source is not None and own is not None and source.number("id") == own.number("id")
-    author = pull.maybe("user")
-    state = pull.text("state", re.compile("open|closed"), "open or closed", default="open")
-    return PullRequest(
-        number=pull.number("number", most=999_999_999),
-        head_sha=head.text("sha", _SHA, "a commit id"),
-        base_sha=base.text("sha", _SHA, "a commit id"),
-        head_branch=head.text("ref", _REF, "the name of a branch"),
-        base_branch=base.text("ref", _REF, "the name of a branch"),
-        fork=not same,
-        source=""
-        if source is None
-        else source.text("full_name", _REPOSITORY, "the name of a repository", default=""),
-        labels=tuple(
-            label.text("name", _LINE, "the name of a label") for label in pull.nodes("labels")
-        ),
-        open=state == "open",
-        merged=pull.flag("merged"),
-        draft=pull.flag("draft"),
-        author=""
-        if author is None
-        else author.text("login", _NAME, "the name of a user", default=""),
-    )
-
-
-def _ref(env: Mapping[str, str], said: _Node, event: str) -> tuple[str | None, str | None]:
-    """The branch and the tag of the event; a pull request's ref is neither."""
-    if event in PULL_REQUEST_EVENTS:
-        return None, None
-    if event == "release":
-        release = said.node("release")
-        return None, release.text("tag_name", _REF, "the name of a tag")
-    ref = env.get("GITHUB_REF", "")
-    if ref and not _REF.fullmatch(ref):
-        raise _not_a("variable GITHUB_REF", "the name of a ref", ref)
-    if not ref and event in ("push", "workflow_dispatch"):
-        ref = said.text("ref", _REF, "the name of a ref", default="")
-    if ref.startswith("refs/tags/"):
-        return None, ref.removeprefix("refs/tags/")
-    if ref.startswith("refs/heads/"):
-        return ref.removeprefix("refs/heads/"), None
-    return None, None
-
-
-def _commit(
-    env: Mapping[str, str],
-    said: _Node,
-    event: str,
-    pull: PullRequest | None,
-    checkout: Checkout | None,
-) -> str | None:
-    if pull is not None:
-        return pull.head_sha
-    if event == "merge_group":
-        return said.node("merge_group").text("head_sha", _SHA, "a commit id")
-    told = _variable(env, "GITHUB_SHA", _SHA, "a commit id")
-    if told:
-        return told
-    return checkout.commit if checkout else None
-
-
-def _repository(env: Mapping[str, str], said: _Node) -> str:
-    told = _variable(env, "GITHUB_REPOSITORY", _REPOSITORY, "owner/name")
-    repository = said.maybe("repository")
-    if told or repository is None:
-        return told
-    return repository.text("full_name", _REPOSITORY, "owner/name", default="")
-
-
-def _default_branch(said: _Node, checkout: Checkout | None) -> str | None:
-    repository = said.maybe("repository")
-    told = (
-        ""
-        if repository is None
-        else repository.text("default_branch", _REF, "the name of a branch", default="")
-    )
-    return told or (checkout.default_branch if checkout else None)
-
-
-def _label(said: _Node) -> str | None:
-    label = said.maybe("label")
-    return None if label is None else label.text("name", _LINE, "the name of a label")
-
-
-def _actor(env: Mapping[str, str], said: _Node) -> str:
-    told = _variable(env, "GITHUB_ACTOR", _NAME, "the name of a user")
-    sender = said.maybe("sender")
-    if told or sender is None:
-        return told
-    return sender.text("login", _NAME, "the name of a user", default="")
-
-
-def _run(env: Mapping[str, str]) -> RunOrder | None:
-    run = _number(env, "GITHUB_RUN_ID")
-    if run is None:
-        return None
-    return RunOrder(id=run, attempt=_number(env, "GITHUB_RUN_ATTEMPT") or 1)
-
-
-def _inputs(dispatched: _Node) -> tuple[tuple[str, str], ...]:
-    """Every input as text, as `${{ inputs.x }}` would write it."""
-    return tuple((name, dispatched.scalar(name)) for name in dispatched.names())
-
-
-# -- trust -----------------------------------------------------------------------------------------
-
-
-def _trust(event: str, said: _Node, pull: PullRequest | None, actor: str) -> tuple[bool, str]:
-    if pull is not None and pull.fork:
-        who = f"the fork {pull.source}" if pull.source else "a fork that was deleted since"
-        return False, (
-            f"The pull request comes from {who}: its code gets no credential, "
-            "and nothing is done in AWS."
-        )
-    if actor == DEPENDABOT or (pull is not None and pull.dependabot):
-        return False, (
-            "This is Dependabot's: GitHub gives it a read-only token and no secrets, "
-            "and nothing is done in AWS."
-        )
-    if event == "workflow_run":
-        return _trust_in_run(said)
-    if event in ("issue_comment", "pull_request_review", "pull_request_review_comment"):
-        return False, (
-            f"Anyone can cause the event `{event}`, and which code was checked out cannot be "
-            "told: it gets no credential, and nothing is done in AWS."
-        )
-    if pull is not None:
-        return True, "The pull request comes from a branch of this repository."
-    return True, "Only who may write to this repository can cause this."
-
-
-def _trust_in_run(said: _Node) -> tuple[bool, str]:
-    run, own = said.maybe("workflow_run"), said.maybe("repository")
-    head = None if run is None else run.maybe("head_repository")
-    if head is not None and own is not None and head.number("id") == own.number("id"):
-        return True, "The workflow ran for a branch of this repository."
-    return False, (
-        "The workflow ran for a fork: its code gets no credential, and nothing is done in AWS."
-    )
-
-
-# -- reading what others wrote ---------------------------------------------------------------------
-
-
-class _Node:
-    """An object in the payload that knows its path, so that an error can name it."""
-
-    def __init__(self, value: Mapping[str, object], path: str) -> None:
-        self._value = value
-        self._path = path
-
-    def _at(self, key: str) -> str:
-        return f"{self._path}.{key}" if self._path else key
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(key for key in self._value if isinstance(key, str))
-
-    def maybe(self, key: str) -> _Node | None:
-        """The object under `key`; None when there is none."""
-        value = self._value.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, Mapping):
-            raise _malformed(self._at(key), f"is {_kind(value)}, not an object")
-        return _Node(value, self._at(key))
-
-    def node(self, key: str) -> _Node:
-        found = self.maybe(key)
-        if found is None:
-            raise _malformed(self._at(key), "is missing")
-        return found
-
-    def nodes(self, key: str) -> tuple[_Node, ...]:
-        value = self._value.get(key)
-        if value is None:
-            return ()
-        if not isinstance(value, list | tuple) or len(value) > 1000:
-            raise _malformed(self._at(key), f"is {_kind(value)}, not a short list")
-        found = []
-        for index, each in enumerate(value):
-            path = f"{self._at(key)}[{index}]"
-            if not isinstance(each, Mapping):
-                raise _malformed(path, f"is {_kind(each)}, not an object")
-            found.append(_Node(each, path))
-        return tuple(found)
-
-    def text(
-        self, key: str, pattern: re.Pattern[str], words: str, *, default: str | None = None
-    ) -> str:
-        value = self._value.get(key)
-        if value is None and default is not None:
-            return default
-        if value is None:
-            raise _malformed(self._at(key), "is missing")
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise _not_a(_place(self._at(key)), words, value)
-        return value
-
-    def number(self, key: str, *, most: int = 2**63 - 1) -> int:
-        value = self._value.get(key)
-        if value is None:
-            raise _malformed(self._at(key), "is missing")
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
-            raise _not_a(_place(self._at(key)), "a number that GitHub gives", value)
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self._value.get(key)
-        if value is None:
-            return False
-        if not isinstance(value, bool):
-            raise _not_a(_place(self._at(key)), "true or false", value)
-        return value
-
-    def scalar(self, key: str) -> str:
-        value = self._value.get(key)
-        if value is None:
-            return ""
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if not isinstance(value, str | int | float):
-            raise _not_a(_place(self._at(key)), "text, a number, true or false", value)
-        return str(value)
-
-
-def _variable(
-    env: Mapping[str, str],
-    name: str,
-    pattern: re.Pattern[str],
-    words: str,
-    *,
-    required: bool = False,
-) -> str:
-    value = env.get(name, "")
-    if not value and not required:
-        return ""
-    if not pattern.fullmatch(value):
-        raise _not_a(f"variable {name}", words, value)
-    return value
-
-
-def _address(env: Mapping[str, str], name: str) -> str:
-    return _variable(env, name, _ADDRESS, "the address of a server").rstrip("/")
-
-
-def _number(env: Mapping[str, str], name: str) -> int | None:
-    value = _variable(env, name, re.compile("[0-9]{1,18}"), "a number")
-    return int(value) if value else None
-
-
-def _place(path: str) -> str:
-    return f"event payload, {path}" if path else "event payload"
-
-
-def _malformed(path: str, what: str) -> UsageError:
-    return UsageError(
-        f"{path or 'the payload'} {what}.",
-        where=_place(path),
-        fix="GITHUB_EVENT_PATH must name the file that the runner wrote for this event, unchanged.",
-    )
-
-
-def _not_a(where: str, words: str, value: object) -> UsageError:
-    shown = one_line(repr(value) if isinstance(value, str) else _kind(value), 60)
-    return UsageError(
-        f"this should be {words}, but is {shown}.",
-        where=where,
-        fix="Leave the GITHUB_* variables and the event's file as the runner made them.",
-    )
-
-
-def _kind(value: object) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list() | tuple():
-            return "a list"
-        case None:
-            return "null"
-        case _:
-            return "an object"

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from chalice_ci.checkout import Checkout
+from chalice_ci.checkout import Checkout, tip_of
 from chalice_ci.context import Context
-from chalice_ci.state.git import LocalRepository, Objects, RemoteRepository
+from chalice_ci.state.git import RemoteRepository
+from chalice_ci.state.git_repository import LocalRepository, Objects
 from chalice_ci.state.select import open_remote
 
-DEEPER = "Let the checkout have the history: `fetch-depth: 0` at actions/checkout."
+DEEPER = "Let the checkout have the whole history: `fetch-depth: 0` at actions/checkout."
 
 
 class NoBase(Exception):
@@ -45,11 +46,20 @@ def find_merge_base(
     objects = own_objects(checkout, env=env, work_dir=work_dir)
     pull = context.pull_request
     if pull is not None:
-        found = _asked(objects, "merge-base", pull.base_sha, "HEAD")
+        base = pull.base_sha or _asked(
+            objects, "rev-parse", "--verify", "--quiet", tip_of(pull.base_branch)
+        )
+        if not base:
+            raise NoBase(
+                f"the branch {pull.base_branch}, which the pull request would be merged into, was "
+                "not fetched.",
+                DEEPER,
+            )
+        found = _asked(objects, "merge-base", base, "HEAD")
         if found and _asked(objects, "cat-file", "-t", f"{found}^{{tree}}"):
             return found, objects
         remote = _Remote(checkout, env, work_dir)
-        return remote.merge_base(objects, pull.base_sha, pull.head_sha)
+        return remote.merge_base(objects, base, pull.head_sha)
     name = context.default_branch or checkout.default_branch
     for ref in (f"refs/remotes/origin/{name}", f"refs/heads/{name}"):
         base = _asked(objects, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")

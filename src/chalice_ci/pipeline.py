@@ -22,7 +22,7 @@ from chalice_ci.cache import read_size, trim
 from chalice_ci.checkout import Checkout, GitReader, read_checkout
 from chalice_ci.ci_secrets import Secrets, take_secrets
 from chalice_ci.config import ProjectConfig, read_project_config
-from chalice_ci.context import Context, parse_payload, read_context
+from chalice_ci.context import Context
 from chalice_ci.discovery import glimpse
 from chalice_ci.errors import ExitCode, PlanRefused, UsageError, UserError
 from chalice_ci.findings import Severity
@@ -55,6 +55,8 @@ from chalice_ci.run import Cloud, Run
 from chalice_ci.scene import Scene
 from chalice_ci.scratch import scratch_folder
 from chalice_ci.signing import refuse_key_in_pull_request
+from chalice_ci.systems.github import parse_payload
+from chalice_ci.systems.read import read_context
 from chalice_ci.world import World
 
 if TYPE_CHECKING:
@@ -584,7 +586,7 @@ def _reader(world: World, work_dir: Path) -> Callable[[Path], GitReader]:
 
     def reader(git_dir: Path) -> GitReader:
         # Late: a folder that is no checkout needs no git.
-        from chalice_ci.state.git import GitFailed, LocalRepository
+        from chalice_ci.state.git_repository import GitFailed, LocalRepository
 
         objects = LocalRepository(git_dir, work_dir=work_dir, environ=world.env).objects
 

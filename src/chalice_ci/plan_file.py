@@ -24,31 +24,22 @@ from chalice_ci.run import Run
 MAGIC = b"CHALICE"
 """What an encrypted plan begins with."""
 
-_ELSEWHERE = (
-    # What other CI systems call the run that several jobs are of.
-    ("CI_PIPELINE_ID", "CI_PROJECT_PATH"),
-    ("BUILDKITE_BUILD_ID",),
-    ("CIRCLE_WORKFLOW_ID",),
-    ("BITBUCKET_PIPELINE_UUID", "BITBUCKET_REPO_FULL_NAME"),
-    ("SYSTEM_JOBID", "BUILD_BUILDID", "SYSTEM_COLLECTIONURI"),
-    ("BUILD_TAG", "JENKINS_URL"),
-)
-_UNSAFE = re.compile(r"[^A-Za-z0-9_./:-]")
+_UNSAFE = re.compile(r"[^A-Za-z0-9 _./:-]")
 
 
-def run_identity(context: Context, env: Mapping[str, str]) -> str:
+def run_identity(context: Context) -> str:
     """The attempt of the CI run that we are in; "" on a developer's machine.
 
     Raises nothing: a CI system that does not say gives "unknown", which is equal to nothing.
     """
     if context.system is System.LOCAL:
         return ""
-    if context.run is not None:
-        return f"{context.repository} run {context.run.id} attempt {context.run.attempt}"
-    for names in _ELSEWHERE:
-        if env.get(names[0]):
-            return _UNSAFE.sub("-", " ".join(env.get(name, "") for name in names))[:300]
-    return UNKNOWN_RUN
+    if context.run_key:
+        named = f"{context.system.value} {context.repository} {context.run_key}"
+        return _UNSAFE.sub("-", named)[:300]
+    if context.run is None:
+        return UNKNOWN_RUN
+    return f"{context.repository} run {context.run.id} attempt {context.run.attempt}"
 
 
 def write_plan(

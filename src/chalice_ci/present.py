@@ -19,7 +19,8 @@ def at_present(context: Context, forge: Forge | None) -> Context:
 
     A first run trusts its event, which can be newer than what the forge answers, but that a pull
     request is closed. A re-run trusts the forge alone; where that does not answer, or the pull
-    request went on, `superseded` keeps the run off the preview.
+    request went on, `superseded` keeps the run off the preview. Where a re-run can't be told from
+    the first run, the forge is believed when it answers.
     """
     pull = context.pull_request
     if pull is None or not context.trusted:
@@ -35,7 +36,7 @@ def at_present(context: Context, forge: Forge | None) -> Context:
         return _unknown(context, "there is no token to ask with.") if again else context
     if not now.is_open:
         return replace(context, pull_request=replace(pull, open=False, merged=now.merged))
-    if not again:
+    if not again and context.attempts_told:
         return context
     if not _is_open(context):
         return replace(

@@ -38,7 +38,7 @@ def promoted_package(
         *_other_code(run, job, opened),
         *not_believed(
             opened.plan,
-            run=run_identity(run.context, run.world.env),
+            run=run_identity(run.context),
             authenticated=opened.authenticated,
             now=run.world.now(),
         ),

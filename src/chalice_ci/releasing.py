@@ -51,7 +51,7 @@ def noted(
         digest=opened.digest,
         commit=plan.commit or "",
         tree=plan.tree or "",
-        run=run_identity(run.context, run.world.env),
+        run=run_identity(run.context),
         run_url=run.run_url,
         time=run.world.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
         tool=plan.tool,

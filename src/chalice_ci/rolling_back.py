@@ -91,7 +91,7 @@ def _rolled_back(run: Run, job: Job, wanted: str) -> model.Result:
                 base_version="" if recorded is None else recorded.version,
                 base_digest=state_digest(run, job, recorded),
                 secrets_unknown=(),
-                run=run_identity(run.context, run.world.env),
+                run=run_identity(run.context),
                 created=now.replace(microsecond=0),
                 expires=(now + PLAN_LIFETIME).replace(microsecond=0),
             )

@@ -118,7 +118,7 @@ def seal_stage(
         snapshot=hashlib.sha256(snapshot).hexdigest(),
         secrets=secrets,
         secrets_unknown=run.secrets.missing(secrets),
-        run=run_identity(run.context, run.world.env),
+        run=run_identity(run.context),
         created=now.replace(microsecond=0),
         expires=(now + PLAN_LIFETIME).replace(microsecond=0),
     )
@@ -227,7 +227,7 @@ def facts_of(
         base_version="" if recorded is None else recorded.version,
         base_digest=state_digest(run, job, recorded),
         now=run.world.now(),
-        run=run_identity(run.context, run.world.env),
+        run=run_identity(run.context),
         authenticated=opened.authenticated,
     )
 

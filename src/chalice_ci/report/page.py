@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 from urllib.parse import quote
 
-from chalice_ci.context import Context, RunOrder
+from chalice_ci.context import GITHUB_PAGES, Context, Pages, RunOrder
 from chalice_ci.difference.changes import Changes
 from chalice_ci.findings import Finding, Place, Severity, by_stages
 from chalice_ci.forge.port import Past
@@ -67,6 +67,7 @@ class Origin:
     run: RunOrder = field(default_factory=lambda: RunOrder(id=0))
     commit: str = ""
     repository_url: str = ""
+    pages: Pages = GITHUB_PAGES
     run_url: str = ""
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -80,6 +81,7 @@ class Origin:
             run=context.run or RunOrder(id=0),
             commit=context.commit or "",
             repository_url=context.repository_url,
+            pages=context.pages,
             run_url=context.run_url,
             notes=notes,
         )
@@ -547,12 +549,12 @@ class Page:
     def _run(self, run: RunOrder) -> str:
         name = f"{run.id}" + (f", attempt {run.attempt}" if run.attempt > 1 else "")
         url = self._origin.repository_url
-        return md.link(f"{url}/actions/runs/{run.id}", name) if url else name
+        return md.link(f"{url}/{self._origin.pages.runs}/{run.id}", name) if url else name
 
     def _commit(self, commit: str) -> str:
         url, shown = self._origin.repository_url, md.code(commit[:7])
         if url and re.fullmatch("[0-9a-f]{7,64}", commit):
-            return md.link(f"{url}/commit/{commit}", shown)
+            return md.link(f"{url}/{self._origin.pages.commits}/{commit}", shown)
         return shown
 
     def _place(self, at: Place) -> str:
@@ -566,9 +568,8 @@ class Page:
             return label
         path = quote(at.file.encode("utf-8", "replace"), safe="/")
         line = f"#L{at.line}" if at.line and at.line > 0 else ""
-        return md.link(
-            f"{self._origin.repository_url}/blob/{self._origin.commit}/{path}{line}", label
-        )
+        files = f"{self._origin.repository_url}/{self._origin.pages.files}"
+        return md.link(f"{files}/{self._origin.commit}/{path}{line}", label)
 
     # -- the last line
 
