@@ -15,13 +15,8 @@ from pathlib import Path
 import pytest
 
 from chalice_ci.errors import ForgeError, StateMoved, StateNotRecorded, UsageError
-from chalice_ci.state.git import (
-    Advance,
-    GitStore,
-    LocalRepository,
-    RemoteRepository,
-    import_from_commit,
-)
+from chalice_ci.state.git import GitStore, RemoteRepository, import_from_commit
+from chalice_ci.state.git_repository import Advance, LocalRepository
 from chalice_ci.state.schema import MAX_BYTES, StateDamaged, render
 from chalice_ci.state.store import ABSENT, StateKey
 from support.githttp import git, protect, serving

@@ -12,7 +12,7 @@ from chalice_ci.checkout import Checkout
 from chalice_ci.committed import TreeRefused, write_tree
 from chalice_ci.context import Context, PullRequest
 from chalice_ci.merge_base import NoBase, find_merge_base
-from chalice_ci.state.git import LocalRepository, Objects
+from chalice_ci.state.git_repository import LocalRepository, Objects
 from support.commandline import commit, git, write
 
 

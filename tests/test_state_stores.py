@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from chalice_ci.errors import NotOurs, StateMoved, StateNotRecorded, UsageError, UserError
-from chalice_ci.state.git import GitStore, LocalRepository, import_from_commit
+from chalice_ci.state.git import GitStore, import_from_commit
+from chalice_ci.state.git_repository import LocalRepository
 from chalice_ci.state.local import Disk, LocalStore
 from chalice_ci.state.schema import StageState, StateDamaged, render
 from chalice_ci.state.store import (

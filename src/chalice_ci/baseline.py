@@ -39,7 +39,7 @@ from chalice_ci.route import Job
 from chalice_ci.run import Run
 from chalice_ci.snapshot import Snapshot
 from chalice_ci.snapshot_document import SnapshotDamaged
-from chalice_ci.state.git import GitFailed, Objects
+from chalice_ci.state.git_repository import GitFailed, Objects
 from chalice_ci.state.store import StateKey
 from chalice_ci.upgrading import asked_chalice, upgrade_of
 

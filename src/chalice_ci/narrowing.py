@@ -22,7 +22,7 @@ from chalice_ci.releasing import read_releases
 from chalice_ci.report.report import Intent
 from chalice_ci.route import Job, Routed, Task
 from chalice_ci.run import Run
-from chalice_ci.state.git import GitFailed, Objects
+from chalice_ci.state.git_repository import GitFailed, Objects
 
 SHOWN = 12
 """How many names a note has."""

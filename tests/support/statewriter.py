@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from chalice_ci.errors import StateMoved, UserError
-from chalice_ci.state.git import GitStore, LocalRepository, RemoteRepository
+from chalice_ci.state.git import GitStore, RemoteRepository
+from chalice_ci.state.git_repository import LocalRepository
 from chalice_ci.state.local import LocalStore
 from chalice_ci.state.schema import StageState
 from chalice_ci.state.store import StateKey, StateStore, commit_message

@@ -14,7 +14,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chalice_ci.state.git import git_blob_id
+from chalice_ci.state.git_repository import git_blob_id
 from chalice_ci.state.github import Committed, Head, TreeEntry
 
 STALE = "STALE_DATA"

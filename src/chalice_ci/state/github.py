@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from chalice_ci.errors import ForgeError, StateNotRecorded
-from chalice_ci.state.git import Advance, Blob, git_blob_id
+from chalice_ci.state.git_repository import Advance, Blob, git_blob_id
 from chalice_ci.state.schema import MAX_BYTES, StateDamaged
 
 _FILES = frozenset({"100644", "100755"})

@@ -11,13 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 from chalice_ci.checkout import Checkout
 from chalice_ci.config import StateConfig
-from chalice_ci.state.git import (
-    DEFAULT_BRANCH,
-    GitStore,
-    LocalRepository,
-    RemoteRepository,
-    Repository,
-)
+from chalice_ci.state.git import DEFAULT_BRANCH, GitStore, RemoteRepository
+from chalice_ci.state.git_repository import LocalRepository, Repository
 from chalice_ci.state.local import LocalStore
 from chalice_ci.state.store import StateStore
 

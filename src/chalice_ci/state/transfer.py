@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chalice_ci.errors import UsageError
-from chalice_ci.state.git import Repository, import_from_commit
+from chalice_ci.state.git import import_from_commit
+from chalice_ci.state.git_repository import Repository
 from chalice_ci.state.local import LocalStore
 from chalice_ci.state.schema import (
     IDENTITY,
