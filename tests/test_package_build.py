@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from chalice_ci.errors import ExitCode, PackageError
-from chalice_ci.package import Package
+from chalice_ci.package.build import Package
 from chalice_ci.package.elf import read_object
 from chalice_ci.package.wheels import file_sha256
 from support import commandline, githttp

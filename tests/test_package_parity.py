@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from chalice_ci.package import Package
+from chalice_ci.package.build import Package
 from support.commandline import APPS
 from support.index import Index, serve, wheel
 from support.packages import (

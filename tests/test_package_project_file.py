@@ -14,7 +14,7 @@ from uv import find_uv_bin
 from chalice_ci.app.versions import Versions, resolve_app_versions
 from chalice_ci.config import AppConfig
 from chalice_ci.errors import PackageError
-from chalice_ci.package import Package
+from chalice_ci.package.build import Package
 from chalice_ci.package.project_file import export_requirements
 from chalice_ci.package.requirements import Requirements, read_requirements
 from chalice_ci.uv import find_uv

@@ -1,6 +1,7 @@
 """From an app in a checkout to a built stage: versions, environment, package, load, check.
 
-What the app did wrong becomes findings; what stands against building at all raises.
+What the app did wrong becomes findings; what stands against building at all raises. What is only
+needed once the app is loaded is imported while it is being loaded (`_AFTERWARDS`).
 """
 
 from __future__ import annotations
@@ -22,42 +23,39 @@ from chalice_ci.app.environment import (
 from chalice_ci.app.pythons import Interpreter
 from chalice_ci.app.versions import Versions, resolve_app_versions
 from chalice_ci.chalice_config import ChaliceConfig, check_chalice_config, read_chalice_config
-from chalice_ci.check import Checked, check, check_together
 from chalice_ci.config import AppConfig
 from chalice_ci.errors import PackageError, UsageError
 from chalice_ci.findings import Finding, Place, Severity, in_order
-from chalice_ci.graph import Loaded
 from chalice_ci.inputs import ALLOW_UNSANDBOXED, PROMOTE, PYTHON_PATH, SNAPSHOT_KEY
-from chalice_ci.package import Package, PackageRequest, build_package
 from chalice_ci.package.index import with_index
 from chalice_ci.package.variables import Variables
 from chalice_ci.report import report as model
 from chalice_ci.report.report import Failure, Result
 from chalice_ci.route import Job
 from chalice_ci.run import Run
-from chalice_ci.source import read_source
 from chalice_ci.stage_secrets import (
     refuse_misplaced,
     secret_variables,
     shown_at_load,
     snapshot_secrets,
 )
-from chalice_ci.upgrade.facts import AppFacts
-from chalice_ci.upgrade.findings import upgrade_findings
-from chalice_ci.upgrade.reading import StageAsked, read_facts
 from chalice_ci.uv import find_uv
 
 if TYPE_CHECKING:
     from chalice_ci.app.deployer import PackageFile
+    from chalice_ci.graph import Loaded
+    from chalice_ci.package.build import Package
     from chalice_ci.package.foreign import Packager
     from chalice_ci.package.source import Builder
     from chalice_ci.snapshot import Snapshot
     from chalice_ci.snapshot_of import SnapshotSecrets
+    from chalice_ci.upgrade.facts import AppFacts
 
 FALLBACK_REGION = "us-east-1"
 """Where nothing names a region: boto3 clients at import need one, and nothing is called."""
 
 _AFTERWARDS = (
+    *("app.answer", "check", "source", "upgrade.findings", "upgrade.reading"),
     *("snapshot_of", "snapshot_document", "contents", "outputs"),
     *("report.document", "report.html", "report.terminal"),
 )
@@ -179,6 +177,8 @@ def _refuse_output_in_the_package(run: Run, app_dir: Path) -> None:
 
 def check_built(run: Run, built: Iterable[Built | Result]) -> tuple[Result, ...]:
     """The results of `check`, with what is true of an app or of several stages together."""
+    from chalice_ci.check import Checked, check_together
+
     stages = tuple(built)
     settings = {app.name: config for app in run.config.apps if (config := _settings(run, app))}
     loaded = tuple(one for one in stages if isinstance(one, Built))
@@ -253,7 +253,7 @@ class _Building:
             if self.config.automatic_layer(self._settings_stage):
                 # The graph has no layer when there is nothing to put into it.
                 early = _outcome(packaging)
-                layer_is_empty = isinstance(early, Package) and early.layer is None
+                layer_is_empty = not isinstance(early, PackageError) and early.layer is None
             self._say("loading")
             loading = load_app(
                 LoadRequest(
@@ -285,7 +285,7 @@ class _Building:
         requirements = self.versions.requirements
         if self.job.app.build or requirements.references or requirements.link_folders:
             early = _outcome(packaging)
-            if isinstance(early, Package):
+            if not isinstance(early, PackageError):
                 made = (wheel.path for wheel in early.resolved.made)
                 folders = tuple(path.parent for path in made if path is not None)
                 return replace(self.versions, requirements=early.resolved.requirements), folders
@@ -351,6 +351,9 @@ class _Building:
         )
 
     def _package(self) -> Package:
+        # Late: in a thread of its own, while the app is loaded.
+        from chalice_ci.package.build import PackageRequest, build_package
+
         promoted = self.run.inputs.path(PROMOTE)
         if promoted is not None:
             # Late: most runs build.
@@ -389,6 +392,10 @@ class _Building:
     def _put_together(
         self, loading: LoadResult, package: Package | PackageError, findings: tuple[Finding, ...]
     ) -> Built | Result:
+        from chalice_ci.check import check
+        from chalice_ci.graph import Loaded
+        from chalice_ci.source import read_source
+
         answer = loading.answer
         loaded = answer if isinstance(answer, Loaded) else None
         if loaded is not None:
@@ -470,6 +477,8 @@ def _config_findings(
     run: Run, app: AppConfig, config: ChaliceConfig, stages: tuple[Built | Result, ...]
 ) -> tuple[Finding, ...]:
     """What there is to say about config.json, for these stages of one app."""
+    from chalice_ci.upgrade.findings import upgrade_findings
+
     if not stages:
         return ()
     loaded = tuple(stage.loaded for stage in stages if isinstance(stage, Built))
@@ -494,6 +503,8 @@ def facts_of(
     run: Run, app: AppConfig, config: ChaliceConfig, stages: Iterable[Built | Result]
 ) -> tuple[AppFacts, ...]:
     """What a change of the Chalice version is judged by, for these stages of one app."""
+    from chalice_ci.upgrade.reading import StageAsked, read_facts
+
     previews = run.config.preview.like if run.config.preview else None
     asked = (
         StageAsked(

@@ -98,17 +98,15 @@ def read_checkout(project_dir: Path, git: Callable[[Path], GitReader]) -> Checko
     if git_dir is None:
         return Checkout(root=root, within=within)
     read = git(git_dir)
-    head = read("symbolic-ref", "--quiet", "HEAD") or ""
-    remote_head = read("symbolic-ref", "--quiet", "refs/remotes/origin/HEAD") or ""
+    commit, tree, branch = _head(read)
     return Checkout(
         root=root,
         within=within,
         git_dir=git_dir,
-        commit=read("rev-parse", "--verify", "--quiet", "HEAD^{commit}"),
-        tree=read("rev-parse", "--verify", "--quiet", "HEAD^{tree}"),
-        branch=head.removeprefix("refs/heads/") or None,
-        default_branch=remote_head.removeprefix("refs/remotes/origin/")
-        or _conventional_default(read),
+        commit=commit,
+        tree=tree,
+        branch=branch,
+        default_branch=_default_branch(read),
         remote=_address(root, read("config", "--local", "--get", "remote.origin.url")),
     )
 
@@ -119,12 +117,25 @@ def _address(root: Path, url: str | None) -> str | None:
     return str((root / url).resolve()) if url and relative else url
 
 
-def _conventional_default(read: GitReader) -> str | None:
-    """Without a remote's HEAD: main or master, if there is such a branch."""
-    for name in ("main", "master"):
-        if read("rev-parse", "--verify", "--quiet", f"refs/heads/{name}"):
-            return name
-    return None
+def _head(read: GitReader) -> tuple[str | None, str | None, str | None]:
+    """The commit and its tree, None before the first one, and the branch, None without one."""
+    asked = ("HEAD^{commit}", "HEAD^{tree}", "--symbolic-full-name", "HEAD")
+    found = read("rev-parse", "--quiet", *asked)
+    if found is None:
+        unborn = read("symbolic-ref", "--quiet", "HEAD") or ""
+        return None, None, unborn.removeprefix("refs/heads/") or None
+    commit, tree, head = found.splitlines()
+    return commit, tree, None if head == "HEAD" else head.removeprefix("refs/heads/")
+
+
+def _default_branch(read: GitReader) -> str | None:
+    """The branch that the remote's HEAD names; without one main or master, if there is such one."""
+    origin, main, master = "refs/remotes/origin/HEAD", "refs/heads/main", "refs/heads/master"
+    listing = read("for-each-ref", "--format=%(refname) %(symref)", origin, main, master) or ""
+    found = dict(line.split(" ") for line in listing.splitlines())
+    if found.get(origin):
+        return found[origin].removeprefix("refs/remotes/origin/")
+    return next((ref.removeprefix("refs/heads/") for ref in (main, master) if ref in found), None)
 
 
 def base_commit(read: GitReader, *, head: str, base: str, branch: str) -> str | None:

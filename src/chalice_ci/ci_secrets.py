@@ -17,11 +17,13 @@ import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chalice_ci.config import SecretRef
 from chalice_ci.errors import UsageError, UserError
-from chalice_ci.graph import Graph
+
+if TYPE_CHECKING:
+    from chalice_ci.graph import Graph
 
 PREFIX = "CHALICE_CI_SECRET_"
 """What the name of an environment variable begins with that holds a secret's value."""

@@ -11,7 +11,6 @@ import secrets
 from typing import TYPE_CHECKING
 
 from chalice_ci.context import RunOrder
-from chalice_ci.conversation import history
 from chalice_ci.errors import ForgeError
 from chalice_ci.report.annotations import file_command
 
@@ -52,6 +51,8 @@ def finish_what_was_left(run: Run) -> None:
 
 
 def _end_comment(run: Run, forge: Forge, number: int, order: RunOrder) -> None:
+    # Late: few runs end for another one.
+    from chalice_ci.conversation import history
     from chalice_ci.report.comment import abandoned
 
     standing = forge.sticky_comment(number)

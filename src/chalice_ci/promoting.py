@@ -13,7 +13,7 @@ from chalice_ci import __version__, snapshot_document
 from chalice_ci.app.versions import Versions
 from chalice_ci.chalice_config import ChaliceConfig
 from chalice_ci.errors import PlanRefused
-from chalice_ci.package import Archive, Manifest, Package
+from chalice_ci.package.build import Archive, Manifest, Package
 from chalice_ci.package.manifest import Dependency, FileEntry
 from chalice_ci.package.resolve import Resolved
 from chalice_ci.plan import OpenedPlan, not_believed

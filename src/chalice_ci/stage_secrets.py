@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from chalice_ci.ci_secrets import (
     PREFIX,
@@ -13,10 +14,12 @@ from chalice_ci.ci_secrets import (
     variables_of,
 )
 from chalice_ci.errors import UsageError
-from chalice_ci.graph import Loaded
 from chalice_ci.route import Job
 from chalice_ci.run import Run
-from chalice_ci.snapshot_of import SnapshotSecrets
+
+if TYPE_CHECKING:
+    from chalice_ci.graph import Loaded
+    from chalice_ci.snapshot_of import SnapshotSecrets
 
 
 def secret_variables(job: Job) -> tuple[SecretVariable, ...]:
@@ -59,6 +62,9 @@ def shown_at_load(run: Run, job: Job) -> Mapping[str, str]:
 
 def snapshot_secrets(run: Run, job: Job) -> SnapshotSecrets:
     """What the stage's snapshot says of its secrets: digests where the signing key is here."""
+    # Late: it is asked for when the app was loaded.
+    from chalice_ci.snapshot_of import SnapshotSecrets
+
     variables = secret_variables(job)
     key = run.signing_key
     if key is None:

@@ -18,7 +18,7 @@ import pytest
 from chalice_ci.app.environment import chalice_dir, make_deployer_environment
 from chalice_ci.app.pythons import Interpreter, describe, find_python
 from chalice_ci.app.wheel_builder import SandboxedBuilder
-from chalice_ci.package import Package, PackageRequest, build_package
+from chalice_ci.package.build import Package, PackageRequest, build_package
 from chalice_ci.package.foreign import Packager
 from chalice_ci.package.index import addresses, with_index
 from chalice_ci.package.project_file import export_requirements

@@ -18,13 +18,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from chalice_ci import __version__
-from chalice_ci.contents import Group
-from chalice_ci.difference.changes import Changes
-from chalice_ci.difference.diagram import Diagram
 from chalice_ci.errors import ExitCode, UserError
 from chalice_ci.findings import Finding, Place, Severity, in_order
+
+if TYPE_CHECKING:
+    from chalice_ci.contents import Group
+    from chalice_ci.difference.changes import Changes
+    from chalice_ci.difference.diagram import Diagram
 
 
 class Verdict(StrEnum):
