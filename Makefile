@@ -38,8 +38,10 @@ bench: $(READY)  ## Paired measurements against plain Chalice
 	$(BIN)/python benchmarks/bench_package.py
 	$(BIN)/python benchmarks/bench_diff.py
 
-docs: $(READY)  ## Write the generated tables into docs/ and README.md
+docs: $(READY)  ## Write the generated tables and the pictures of the findings
 	$(BIN)/python -m chalice_ci.reference
+	$(BIN)/python -m chalice_ci.rules docs/findings.md
+	$(BIN)/python docs/pictures/findings.py
 
 build/docs/.ready: requirements/docs.txt
 	$(PYTHON) -m venv build/docs
@@ -55,14 +57,14 @@ pictures: $(READY)  ## Draw the pictures of docs/ anew: needs Chromium, ImageMag
 
 lock: $(READY)  ## Resolve the development environment anew: names, versions and hashes only
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-header --no-annotate --no-emit-index-url --upgrade --extra local setup.py requirements/dev.in \
+	  --no-header --no-annotate --no-emit-index-url --upgrade --extra gitlab --extra local setup.py requirements/dev.in \
 	  --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes \
-	  --no-header --no-annotate --no-emit-index-url --constraint requirements/dev.txt setup.py \
+	  --no-header --no-annotate --no-emit-index-url --constraint requirements/dev.txt --extra gitlab setup.py \
 	  --output-file requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --constraint requirements/dev.txt \
-	  --excludes requirements/rehearsal-excludes.txt --extra local setup.py \
+	  --excludes requirements/rehearsal-excludes.txt --extra gitlab --extra local setup.py \
 	  --output-file requirements/rehearsal.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --upgrade requirements/docs.in \

@@ -46,6 +46,7 @@ setup(
         "uv>=0.13,<0.14",
     ],
     extras_require={
+        "gitlab": ["python-gitlab>=8,<9"],
         "local": [
             "cmarkgfm>=2025.10",
             "moto[apigateway,apigatewayv2,awslambda,dynamodb,events,iam,kinesis,logs,s3,server,sns,sqs]>=5.2,<5.3",
