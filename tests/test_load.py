@@ -505,7 +505,7 @@ def test_a_message_names_installed_files_without_folders(project: Project) -> No
     "loop", ["while True:\n    pass\n", "import time\ntime.sleep(60)\n"], ids=["busy", "asleep"]
 )
 def test_an_endless_import_is_stopped_at_its_line(project: Project, loop: str) -> None:
-    failure = project.failure(HEAD + "\n" + loop, limits=Limits(wall_seconds=4))
+    failure = project.failure(HEAD + "\n" + loop, limits=Limits(wall_seconds=6))
     assert failure.kind == "timeout"
     assert str(failure.at) in ("services/orders/app.py:4", "services/orders/app.py:5")
 

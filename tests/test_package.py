@@ -180,7 +180,7 @@ def test_the_manifest_tells_every_file_and_dependency(
         cache_dir=tmp_path / "cache",
         environ=environ,
     )
-    told = json.loads(package.manifest.to_json())
+    told = json.loads(package.manifest.text)
     assert told["archives"] == {"app": package.app.sha256}
     assert [file["path"] for file in told["files"]] == list(members(package.app.path))
     by_name = {file["path"]: file for file in told["files"]}

@@ -63,7 +63,7 @@ package = build(
     chalice=Path(chalice),
 )
 print(*(archive.sha256 for archive in package.archives))
-Path(out, "manifest.json").write_text(package.manifest.to_json(), encoding="utf-8")
+Path(out, "manifest.json").write_text(package.manifest.text, encoding="utf-8")
 """
 
 

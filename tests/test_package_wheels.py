@@ -302,7 +302,7 @@ def test_an_index_with_a_password_is_used_and_never_shown(tmp_path: Path, index:
     index.add("evil-1.0-py3-none-any.whl", wheel("evil", "1.0", ("evil.py", b"x")))
     package = build_with(index, tmp_path, user="reader:canary-4711")
     assert "evil.py" in members(package.app.path)
-    assert "canary-4711" not in package.manifest.to_json()
+    assert "canary-4711" not in package.manifest.text
     for path in (tmp_path / "cache").rglob("*"):
         if path.is_file() and path.stat().st_size < 1_000_000:
             assert b"canary-4711" not in path.read_bytes(), path

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -271,11 +271,20 @@ class _Building:
                 ),
                 work_dir=self.run.work_dir,
                 standby=self.run.world.standby,
-                meanwhile=_import_ahead,
+                meanwhile=partial(self._meanwhile, packaging, template=template),
                 log=self._app_said,
             )
             package = _outcome(packaging)
         return self._put_together(loading, package, (*findings, *python.findings))
+
+    def _meanwhile(self, packaging: Future[Package], *, template: bool) -> None:
+        """What does not wait for the app, while there is somebody to wait for."""
+        for name in _AFTERWARDS:
+            importlib.import_module(f"chalice_ci.{name}")
+        # Nobody listens to the app meanwhile, so nothing is waited for.
+        if template and packaging.done() and packaging.exception() is None:
+            # It goes where the template goes: into the folder of packages.
+            _ = packaging.result().manifest.text
 
     def _as_packaged(self, packaging: Future[Package]) -> tuple[Versions, tuple[Path, ...]]:
         """What the app's environment is made of, and the folders of wheels that no index has.
@@ -439,12 +448,6 @@ class _Building:
             snapshot_key=self.run.inputs.text(SNAPSHOT_KEY),
             snapshot_secrets=snapshot_secrets(self.run, self.job),
         )
-
-
-def _import_ahead() -> None:
-    """Import what comes after a load while there is somebody to wait for."""
-    for name in _AFTERWARDS:
-        importlib.import_module(f"chalice_ci.{name}")
 
 
 def _outcome(packaging: Future[Package]) -> Package | PackageError:

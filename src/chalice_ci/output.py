@@ -173,7 +173,7 @@ def write_package(run: Run, built: Built | Result) -> Result:
         target = folder / names[archive.slot]
         _place(paths[archive.slot], target)
         archives.append(replace(archive, path=target.relative_to(run.out).as_posix()))
-    (folder / "manifest.json").write_text(built.package.manifest.to_json(), encoding="utf-8")
+    (folder / "manifest.json").write_text(built.package.manifest.text, encoding="utf-8")
     (folder / "snapshot.json").write_bytes(snapshot_document.render(built.snapshot))
     if built.loaded.template is not None:
         template = json.dumps(built.loaded.template, indent=2, sort_keys=True) + "\n"

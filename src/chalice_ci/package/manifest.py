@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 FORMAT = 1
@@ -63,7 +64,8 @@ class Manifest:
     digests: tuple[tuple[str, str], ...]
     """(slot, sha256 of the zip) pairs."""
 
-    def to_json(self) -> str:
+    @cached_property
+    def text(self) -> str:
         """The text of manifest.json: a dependency or a file each on a line of its own."""
         fields = {
             "format": _encoded(FORMAT),
