@@ -1409,6 +1409,11 @@ def document() -> str:
     return "\n".join(lines) + "\n"
 
 
+def picture_of(rule: Rule) -> str:
+    """Where `docs/pictures/findings.py` draws what is shown of a rule's example, below docs/."""
+    return f"pictures/findings/{rule.name}.svg"
+
+
 def _section(rule: Rule) -> list[str]:
     lines = [
         f"### {rule.name}",
@@ -1419,6 +1424,7 @@ def _section(rule: Rule) -> list[str]:
     ]
     if rule.before:
         lines += ["", "Before:", "", f"```{rule.language}", rule.before, "```"]
+        lines += ["", "What a terminal shows of it:", "", f"![{rule.title}]({picture_of(rule)})"]
         lines += ["", "After:", "", f"```{rule.language}", rule.after, "```"]
     return [*lines, "", f"How to allow it: {rule.allow}"]
 
