@@ -91,6 +91,18 @@ class TestEveryStoreOnGitHub(contract.TestEveryStore):
         address = github_address(running.url, repository, token)
         return contract.Place(kind="github", address=address, work_dir=tmp_path)
 
+    def test_of_many_writers_of_different_stages_none_is_lost(
+        self, place: contract.Place, running: OfflineGitHub, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """At the very same moment, and then each is read: within the budget of an hour."""
+        before, writes = running.total.total(), running.total[COMMIT]
+        super().test_of_many_writers_of_different_stages_none_is_lost(place)
+        asked, wrote = running.total.total() - before, running.total[COMMIT] - writes
+        with capsys.disabled():
+            print(f"\n{place.writers} writers at once: {asked} requests, {wrote} commits tried")
+        assert asked <= 10 * place.writers
+        assert wrote <= 5 * place.writers
+
 
 class TestOnGitHub:
     def test_a_commit_has_one_parent_no_author_and_starts_no_run(

@@ -36,6 +36,7 @@ from chalice_ci.errors import ForgeError, StateNotRecorded, UsageError
 from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
 from chalice_ci.state.git_repository import (
     GIT_SECONDS,
+    SPREAD,
     Advance,
     Blob,
     GitFailed,
@@ -141,6 +142,11 @@ class RemoteRepository:
     def name(self) -> str:
         """The address, which never holds a credential."""
         return self._url
+
+    @property
+    def spread(self) -> float:
+        """Trying costs little."""
+        return SPREAD
 
     @property
     def objects(self) -> Objects:
@@ -439,10 +445,10 @@ class GitStore:
         # The head that was read last is asked for again only if it does not do: on a forge each
         # question counts.
         seen, self._seen = self._seen, None
-        took = 0.0
+        took, compared = 0.0, False
         for attempt in range(self._attempts):
             if attempt:
-                self._sleep(self._jitter() * _window(attempt, took))
+                self._sleep(self._jitter() * _window(attempt, took, repository.spread))
             begun = self._clock()
             guessed = attempt == 0 and seen is not None
             names = tuple(sorted({*files, *before}))
@@ -457,8 +463,10 @@ class GitStore:
                 return head in ours, head or ""
             if not as_expected:
                 raise moved(key, where=repository.name)
-            if head and blobs.get(key.file) is None:
+            if head and blobs.get(key.file) is None and not compared:
+                # Once for a write: the list of all files is a question more.
                 refuse_case_collision(key, self._keys(head))
+                compared = True
             commit = repository.objects.commit(head, changes, message)
             ours.add(commit)
             advance = repository.advance(self._ref, new=commit, old=head)
@@ -510,11 +518,11 @@ def import_from_commit(
     return None
 
 
-def _window(attempt: int, took: float) -> float:
-    """How long a writer waits at most after it lost a race: twice what an attempt took, and twice
-    as much after each further loss, so that many writers find room beside each other.
+def _window(attempt: int, took: float, spread: float) -> float:
+    """How long a writer waits at most after it lost a race: `spread` times what an attempt took,
+    and twice as much after each further loss, so that many writers find room beside each other.
     """
-    return min(MAX_PAUSE_SECONDS, max(0.05, took) * 2.0 ** min(attempt, 12))
+    return min(MAX_PAUSE_SECONDS, max(0.05, took) * spread * 2.0 ** min(attempt - 1, 12))
 
 
 def _is(blob: Blob | None, data: bytes | None) -> bool:

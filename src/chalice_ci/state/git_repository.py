@@ -23,6 +23,8 @@ from chalice_ci.errors import StateNotRecorded, UsageError
 from chalice_ci.state.schema import MAX_BYTES, StateDamaged
 
 GIT_SECONDS = 120.0
+SPREAD = 4.0
+"""How many times what an attempt took a writer waits at most when the next one costs little."""
 
 _AUTHOR = ("chalice-ci", "chalice-ci@noreply.invalid")
 # What git may take from the caller's environment: how to find programs, proxies, certificates and
@@ -126,6 +128,11 @@ class Repository(Protocol):
     @property
     def objects(self) -> ObjectStore:
         """Its objects, as far as `head` has brought them here."""
+        ...
+
+    @property
+    def spread(self) -> float:
+        """How long a writer waits at most after its first lost race, in times of an attempt."""
         ...
 
     def default_branch(self) -> str | None:
@@ -355,6 +362,11 @@ class LocalRepository:
     def name(self) -> str:
         """The folder."""
         return str(self._path)
+
+    @property
+    def spread(self) -> float:
+        """Trying costs little."""
+        return SPREAD
 
     @property
     def objects(self) -> Objects:

@@ -22,6 +22,7 @@ from chalice_ci.state.schema import MAX_BYTES, StateDamaged
 
 _FILES = frozenset({"100644", "100755"})
 _HEADS = "refs/heads/"
+_SPREAD = 16.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +279,11 @@ class GitHubRepository:
     def name(self) -> str:
         """The owner and the name."""
         return self._api.name
+
+    @property
+    def spread(self) -> float:
+        """Each attempt is taken from the hour's budget of the whole repository."""
+        return _SPREAD
 
     @property
     def objects(self) -> GitHubObjects:
