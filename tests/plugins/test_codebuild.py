@@ -212,7 +212,7 @@ def test_the_stack_is_made_with_an_encrypted_bucket_that_is_not_public(aws: Embe
         name = made[role]["PhysicalResourceId"]
         document = iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
         state = "arn:aws:s3:::orders-state/*"
-        writes[role] = [s["Action"] for s in document["Statement"] if s["Resource"] == state]
+        writes[role] = [s["Action"] for s in statements(document) if s["Resource"] == state]
     assert writes == {
         "PlanRole": [],
         "DeployRole": [["s3:PutObject", "s3:DeleteObject"]],
