@@ -74,7 +74,7 @@ def pack(
         kept = folder / f"collected-{sha256[:32]}.zip"
         path.replace(kept)
     try:
-        members = tuple(inspect_wheel(kept))
+        members = inspect_wheel(kept)
         with zipfile.ZipFile(kept) as archive:
             problem = next(unfit_libraries(archive, target), "")
             found = dict(_distributions(archive, members))

@@ -277,7 +277,7 @@ def check_wheel(path: Path, target: Target, *, shown: str, where: str) -> Wheel:
             "`vendor/`.",
         )
     try:
-        members = tuple(inspect_wheel(path))
+        members = inspect_wheel(path)
         with zipfile.ZipFile(path) as archive:
             told = metadata_of(archive, {member.name for member in members})
             problem = next(unfit_libraries(archive, target), "")

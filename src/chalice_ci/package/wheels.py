@@ -11,6 +11,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import stat
@@ -18,7 +19,7 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _CHUNK = 1024 * 1024
 _PARALLEL = 8
+_LARGE = 256 * 1024
 _TRIES = 3
 _MAX_WHEEL = 300 * 1024 * 1024
 _MAX_UNPACKED = 512 * 1024 * 1024
@@ -147,7 +149,7 @@ def _have(wheel: Wheel, folder: Path, connections: _Connections) -> Fetched:
         if members is not None:
             break
         try:
-            members = tuple(inspect_wheel(path))
+            members = inspect_wheel(path)
             _remember(path, members)
             break
         except (WheelRefused, zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
@@ -303,7 +305,7 @@ def _download(wheel: Wheel, path: Path, connections: _Connections) -> str:
 # --- looking into a wheel -------------------------------------------------------------------------
 
 
-def inspect_wheel(path: Path) -> Iterator[Member]:
+def inspect_wheel(path: Path) -> tuple[Member, ...]:
     """The members of a wheel, each one inflated and compared with what the directory says.
 
     Raises WheelRefused, zipfile.BadZipFile, zlib.error or ValueError for what is not fit.
@@ -311,33 +313,51 @@ def inspect_wheel(path: Path) -> Iterator[Member]:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         _check_bounds(infos)
-        seen: set[str] = set()
-        ranges: list[tuple[int, int]] = []
+        found: dict[str, tuple[zipfile.ZipInfo, int]] = {}
         for info in infos:
             _check_entry(info)
             if info.is_dir():
                 continue
-            if info.filename in seen:
+            if info.filename in found:
                 raise WheelRefused(f"{info.filename!r} is in it twice")
-            seen.add(info.filename)
-            offset = _data_offset(file, info)
-            ranges.append((info.header_offset, offset + info.compress_size))
-            yield Member(
-                name=info.filename,
-                crc=info.CRC,
-                size=info.file_size,
-                packed=info.compress_size,
-                method=info.compress_type,
-                offset=offset,
-                executable=bool(info.external_attr >> 16 & 0o100),
-                sha256=_verify(file, offset, info),
-            )
-        ranges.sort()
+            found[info.filename] = info, _data_offset(file, info)
+        digests = _verified(file.fileno(), tuple(found.values()))
         end = archive.start_dir
-        for start, stop in reversed(ranges):
+        ranges = ((i.header_offset, offset + i.compress_size) for i, offset in found.values())
+        for start, stop in sorted(ranges, reverse=True):
             if stop > end:
                 raise WheelRefused("its entries overlap")
             end = start
+    return tuple(
+        Member(
+            name=info.filename,
+            crc=info.CRC,
+            size=info.file_size,
+            packed=info.compress_size,
+            method=info.compress_type,
+            offset=offset,
+            executable=bool(info.external_attr >> 16 & 0o100),
+            sha256=sha256,
+        )
+        for (info, offset), sha256 in zip(found.values(), digests, strict=True)
+    )
+
+
+def _verified(descriptor: int, entries: Sequence[tuple[zipfile.ZipInfo, int]]) -> tuple[str, ...]:
+    """The sha256 of each entry; large ones, whose bytes take longest, beside the others."""
+    large = [entry for entry in entries if entry[0].file_size >= _LARGE]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        beside = (
+            {info.filename: pool.submit(_verify, descriptor, at, info) for info, at in large}
+            if len(large) > 1
+            else {}
+        )
+        return tuple(
+            beside[info.filename].result()
+            if info.filename in beside
+            else _verify(descriptor, offset, info)
+            for info, offset in entries
+        )
 
 
 def _check_bounds(infos: Sequence[zipfile.ZipInfo]) -> None:
@@ -394,16 +414,16 @@ def _data_offset(file: IO[bytes], info: zipfile.ZipInfo) -> int:
     return int(info.header_offset) + _LOCAL.size + int(name_length) + int(extra_length)
 
 
-def _verify(file: IO[bytes], offset: int, info: zipfile.ZipInfo) -> str:
+def _verify(descriptor: int, offset: int, info: zipfile.ZipInfo) -> str:
     """Inflate the entry; its length and checksum must be the announced ones. Answers its sha256."""
-    file.seek(offset)
     inflater = zlib.decompressobj(-15) if info.compress_type == zipfile.ZIP_DEFLATED else None
     left, size, crc, digest = info.compress_size, 0, 0, hashlib.sha256()
     while left:
-        data = file.read(min(_CHUNK, left))
+        data = os.pread(descriptor, min(_CHUNK, left), offset)
         if not data:
             raise WheelRefused(f"{info.filename!r} is cut off")
         left -= len(data)
+        offset += len(data)
         while data:
             if inflater is None:
                 out, data = data, b""
