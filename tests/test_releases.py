@@ -10,18 +10,37 @@ import pytest
 from chalice_ci.local import EmbeddedAWS
 from chalice_ci.state.releases import Release, chosen, parse, render, with_release
 from chalice_ci.state.schema import StateDamaged
+from support.awsclients import clients_of
+from support.awslisting import list_account
 from support.commandline import commit, git, hello, write
 from support.inprocess import run_here
 from support.steps import event
 
-APP = """from chalice import Chalice
+APP = """import vendored
+from chalice import Chalice
 
 app = Chalice(app_name="hello")
+app.experimental_feature_flags.update(["WEBSOCKETS"])
 
 
 @app.route("/")
 def index():
     return {"release": 1}
+
+
+@app.on_ws_message()
+def message(event):
+    pass
+
+
+@app.on_sns_message(topic="orders")
+def ordered(event):
+    pass
+
+
+@app.on_s3_event(bucket="uploads")
+def uploaded(event):
+    pass
 
 
 @app.on_sqs_message(queue="jobs")
@@ -32,6 +51,23 @@ def worker(event):
 @app.schedule("rate(1 hour)")
 def hourly(event):
     pass
+"""
+
+
+CONFIG = """{
+  "version": "2.0",
+  "app_name": "hello",
+  "automatic_layer": true,
+  "stages": {"dev": {
+    "api_gateway_endpoint_type": "REGIONAL",
+    "api_gateway_custom_domain": {
+      "domain_name": "api.example.com", "certificate_arn": "CERTIFICATE"
+    },
+    "websocket_api_custom_domain": {
+      "domain_name": "live.example.com", "certificate_arn": "CERTIFICATE"
+    }
+  }}
+}
 """
 
 
@@ -90,8 +126,16 @@ def client(aws, service):
 @pytest.fixture(scope="module")
 def deployed(aws, tmp_path_factory):
     """Two releases of an app, the second by a job that has a key."""
-    repository = hello(tmp_path_factory.mktemp("deployed") / "r", **{"app.py": APP})
     client(aws, "sqs").create_queue(QueueName="jobs")
+    client(aws, "sns").create_topic(Name="orders")
+    client(aws, "s3").create_bucket(Bucket="uploads")
+    certificate = client(aws, "acm").request_certificate(DomainName="*.example.com")
+    files = {
+        "app.py": APP,
+        "vendor/vendored.py": "WORDS = 1\n",
+        ".chalice/config.json": CONFIG.replace("CERTIFICATE", certificate["CertificateArn"]),
+    }
+    repository = hello(tmp_path_factory.mktemp("deployed") / "r", **files)
     here = {"cwd": repository, "CHALICE_CI_SIGNING_KEY": "k" * 32, **aws.environ}
     first = run_here("deploy", **here)
     assert first.code == 0, first.out + first.err
@@ -112,6 +156,7 @@ def test_what_was_changed_or_removed_outside_is_found(aws, deployed, tmp_path):
     here, _ = deployed
     clean = run_here("plan", "--stage", "dev", "--format", "json", **here)
     assert (clean.code, found(clean)) == (0, {}), clean
+    stood = list_account(clients_of(aws)).resources
     functions, rules, iam = (client(aws, name) for name in ("lambda", "events", "iam"))
     functions.update_function_configuration(FunctionName="hello-dev", MemorySize=999)
     functions.delete_function(FunctionName="hello-dev-hourly")
@@ -129,14 +174,37 @@ def test_what_was_changed_or_removed_outside_is_found(aws, deployed, tmp_path):
     apis = client(aws, "apigateway")
     (api,) = apis.get_rest_apis()["items"]
     apis.create_deployment(restApiId=api["id"], stageName="api", description="by hand")
+    apis.delete_base_path_mapping(domainName="api.example.com", basePath="(none)")
+    sockets = client(aws, "apigatewayv2")
+    (live,) = sockets.get_apis()["Items"]
+    (route,) = sockets.get_routes(ApiId=live["ApiId"])["Items"]
+    sockets.delete_route(ApiId=live["ApiId"], RouteId=route["RouteId"])
+    domain = sockets.get_domain_name(DomainName="live.example.com")
+    sockets.delete_domain_name(DomainName=domain["DomainName"])
+    sns = client(aws, "sns")
+    (subscription,) = sns.list_subscriptions()["Subscriptions"]
+    sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+    client(aws, "s3").put_bucket_notification_configuration(
+        Bucket="uploads", NotificationConfiguration={}
+    )
+    (layer,) = functions.list_layers()["Layers"]
+    functions.delete_layer_version(
+        LayerName=layer["LayerName"], VersionNumber=layer["LatestMatchingVersion"]["Version"]
+    )
 
     ran = run_here("plan", "--stage", "dev", "--format", "json", **here)
     assert ran.code == 0, ran.out + ran.err
     drifted = found(ran)
-    assert "is not there any more" in drifted["hourly"]
-    for name in ("api_handler", "default-role", "rest_api", "hourly-event"):
-        assert "is not as it was deployed" in drifted[name], drifted
-    assert any(name.startswith("worker") for name in drifted), drifted
+    gone = {"hourly", "managed-layer", "ordered-sns-subscription", "websocket_api_custom_domain"}
+    changed = {
+        "api_gateway_custom_domain", "api_handler", "default-role", "hourly-event", "rest_api",
+        "uploaded-s3event", "websocket_api", "worker-sqs-event-source",
+    }  # fmt: skip
+    # A new version of the layer changes every function.
+    changed |= {"ordered", "uploaded", "websocket_message", "worker"}
+    assert {name for name in drifted if "is not there any more" in drifted[name]} == gone
+    assert {name for name in drifted if "is not as it was" in drifted[name]} == changed
+    assert set(drifted) == gone | changed
 
     night = event(here["cwd"], tmp_path, "schedule")
     scheduled = run_here("run", "--stage", "dev", "--format", "json", **here, **night)
@@ -145,6 +213,9 @@ def test_what_was_changed_or_removed_outside_is_found(aws, deployed, tmp_path):
 
     put_right = run_here("deploy", "--stage", "dev", **here)
     assert put_right.code == 0, put_right.out + put_right.err
+    stands = list_account(clients_of(aws)).resources
+    assert {name: stands.get(name) for name in stood} == stood
+    assert set(stands) == set(stood)
     again = run_here("plan", "--stage", "dev", "--format", "json", **here)
     assert found(again) == {}
 

@@ -27,12 +27,8 @@ from .live import BUNDLES, Live, Standing
 from .packages import Package
 
 # Methods of a REST or WebSocket API's plan that act on its domain name.
-_DOMAIN_METHODS = {
-    "create_api_mapping",
-    "create_base_path_mapping",
-    "create_domain_name",
-    "update_domain_name",
-}
+_MAPPING_METHODS = {"create_api_mapping", "create_base_path_mapping"}
+_DOMAIN_METHODS = {"create_domain_name", "update_domain_name", *_MAPPING_METHODS}
 
 # Chalice's methods that change nothing.
 READ_METHODS = {"get_rest_api", "get_websocket_integrations", "get_websocket_routes"}
@@ -506,9 +502,25 @@ class _LabellingSweeper(ResourceSweeper):
     def _determine_remaining(self, deployed: DeployedResources) -> list[str]:
         # Chalice takes some of these names from a set: without order there would be two plans.
         remaining = super()._determine_remaining(deployed)
+        # Nor does it know the key of a mapping that is to be made again because it is gone.
+        made = self._mappings_made()
+        remaining = [name for name in remaining if name not in made]
         mappings = sorted(name for name in remaining if ".api_mapping." in name)
         order = iter(mappings)
         return [next(order) if ".api_mapping." in name else name for name in remaining]
+
+    def _mappings_made(self) -> set[str]:
+        """The mappings that the plan makes, as Chalice names them."""
+        made = set()
+        for instruction in self.plan.instructions:
+            if (
+                isinstance(instruction, models.APICall)
+                and instruction.method_name in _MAPPING_METHODS
+            ):
+                domain, _ = self._planned.resource(instruction)
+                key = str(instruction.params["path_key"])
+                made.add(f"{domain}.api_mapping./{'' if key == '(none)' else key}")
+        return made
 
     def _plan_deletion(self, remaining: list[str], deployed: DeployedResources) -> None:
         for name in remaining:
