@@ -1,4 +1,4 @@
-"""One contract for every forge: a folder, and GitHub behind its official description."""
+"""One contract for every forge: a folder, GitHub behind its official description, and GitLab."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chalice_ci.context import RunOrder
-from chalice_ci.errors import ExitCode, ForgeError
+from chalice_ci.errors import ExitCode, ForgeError, UsageError
 from chalice_ci.forge.github import GitHubApi, GitHubForge
+from chalice_ci.forge.gitlab import GitLabFiles, GitLabForge
+from chalice_ci.forge.gitlab_api import GitLabApi
 from chalice_ci.forge.local import ApprovalState, LocalForge
 from chalice_ci.forge.port import (
     MAX_COMMENT,
@@ -27,6 +29,7 @@ from chalice_ci.forge.port import (
     DeploymentState,
     Forge,
     NotFound,
+    NotPermitted,
     Past,
     RawComment,
     marked,
@@ -36,6 +39,8 @@ from chalice_ci.forge.retry import Retry
 from chalice_ci.report.comment import LIMIT
 from offline_github.emulate import ADMIN, BOT, HUMAN, MALLORY, REPOSITORY
 from offline_github.gateway import OfflineGitHub, offline_github, report
+from offline_gitlab import server as gitlab_server
+from offline_gitlab.server import OfflineGitLab, offline_gitlab
 
 PAST = Past(run=RunOrder(id=2**63 - 1, attempt=99), commit="9f3c1ab", verdict="cancelled")
 FIRST, SECOND, THIRD = (RunOrder(id=100 + n) for n in range(3))
@@ -173,6 +178,65 @@ class GitHubPlace:
         )
 
 
+@dataclass(kw_only=True)
+class GitLabPlace:
+    gitlab: OfflineGitLab
+
+    def open(self) -> GitLabForge:
+        return GitLabForge(gitlab_api(self.gitlab))
+
+    def commit(self) -> str:
+        return self.gitlab.commit()
+
+    def pull_request(self) -> int:
+        return self.gitlab.merge_request()
+
+    def push(self, number: int) -> str:
+        sha = self.commit()
+        self.gitlab.requests[number]["sha"] = sha
+        return sha
+
+    def close(self, number: int, *, merged: bool) -> None:
+        self.gitlab.requests[number] |= (
+            {"state": "merged", "merge_commit_sha": self.commit()}
+            if merged
+            else {"state": "closed"}
+        )
+
+    def merged_as(self, number: int) -> str:
+        return str(self.gitlab.requests[number]["merge_commit_sha"])
+
+    def label(self, number: int, *labels: str) -> None:
+        self.gitlab.requests[number]["labels"] = list(labels)
+
+    def comment(self, number: int, body: str, *, ours: bool = False) -> int:
+        author = gitlab_server.BOT if ours else gitlab_server.HUMAN
+        return self.gitlab.note(number, body, author=author)
+
+    def bodies(self, number: int) -> list[str]:
+        return [note["body"] for note in self.gitlab.notes[number]]
+
+    def delete_comment(self, number: int, comment: int) -> None:
+        notes = self.gitlab.notes[number]
+        notes[:] = [note for note in notes if note["id"] != comment]
+
+
+def gitlab_api(
+    gitlab: OfflineGitLab, *, token: str = gitlab_server.TOKEN, job_token: str = "", **more: Any
+) -> GitLabApi:
+    """The API of the project, which never waits."""
+    retry = Retry(sleep=more.pop("sleep", lambda seconds: None), jitter=lambda: 0.0)
+    return GitLabApi(
+        str(gitlab_server.PROJECT),
+        name=gitlab_server.PATH,
+        api_url=gitlab.api_url,
+        token=token,
+        job_token=job_token,
+        retry=retry,
+        **more,
+    )
+
+
 def forge_of(github: OfflineGitHub, *, token: str = "", **settings: object) -> GitHubForge:
     """The adapter with a workflow's token, which never waits."""
     return GitHubForge(api_of(github, token=token))
@@ -197,10 +261,19 @@ def running(
         assert github.invalid == []
 
 
-@pytest.fixture(params=["folder", "github"])
+@pytest.fixture(scope="module")
+def gitlab() -> Iterator[OfflineGitLab]:
+    with offline_gitlab() as running:
+        yield running
+        assert running.invalid == []
+
+
+@pytest.fixture(params=["folder", "github", "gitlab"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "folder":
         return Folder(root=tmp_path / "forge", commits=itertools.count(1))
+    if request.param == "gitlab":
+        return GitLabPlace(gitlab=request.getfixturevalue("gitlab"))
     github: OfflineGitHub = request.getfixturevalue("running")
     if not github.emulator.permissions:
         github.emulator.workflow_token()
@@ -427,7 +500,7 @@ class TestDeployments:
     def test_a_preview_goes_up_answers_and_goes_down(self, place: Place) -> None:
         forge, sha = place.open(), place.commit()
         started = forge.start_deployment(environment="pr-1", sha=sha, run=FIRST)
-        assert started.state is DeploymentState.IN_PROGRESS
+        assert not started.state.finished
         assert forge.deployments("pr-1") == (started,)
         ended = forge.finish_deployment(
             started, DeploymentState.SUCCESS, url="https://preview.example/api"
@@ -641,6 +714,197 @@ class TestGitHubAlone:
         forge = GitHubForge(api)
         forge.upsert_comment(number, "one", run=FIRST)
         assert forge.upsert_comment(number, "two", run=SECOND).outcome is CommentOutcome.UPDATED
+
+
+class TestGitLabAlone:
+    def test_a_project_token_is_known_by_the_bots_id(self, gitlab: OfflineGitLab) -> None:
+        me = GitLabForge(gitlab_api(gitlab)).whoami()
+        assert (me.id, me.login) == (gitlab_server.BOT["id"], gitlab_server.BOT["username"])
+
+    def test_an_update_of_the_note_costs_two_requests(self, gitlab: OfflineGitLab) -> None:
+        number = gitlab.merge_request()
+        forge = GitLabForge(gitlab_api(gitlab))
+        forge.upsert_comment(number, "one", run=FIRST)
+        gitlab.seen.clear()
+        made = forge.upsert_comment(number, "two", run=SECOND)
+        notes = "/projects/:id/merge_requests/:iid/notes"
+        assert gitlab.seen == [f"GET {notes}", f"PUT {notes}/:note_id"]
+        page = f"{gitlab.url}/shop/orders/-/merge_requests/{number}#note_{made.comment.id}"
+        assert made.comment.url == page
+
+    def test_the_jobs_own_token_reads_and_deploys_but_writes_no_note(
+        self, gitlab: OfflineGitLab
+    ) -> None:
+        number = gitlab.merge_request()
+        api = gitlab_api(gitlab, token="", job_token=gitlab_server.JOB_TOKEN)
+        forge = GitLabForge(api)
+        assert forge.pull_request(number).is_open
+        assert forge.whoami().login == gitlab_server.HUMAN["username"]
+        started = forge.start_deployment(environment="pr-70", sha=gitlab.commit(), run=FIRST)
+        assert forge.deployments("pr-70") == (started,)
+        with pytest.raises(NotPermitted) as caught:
+            forge.upsert_comment(number, "text", run=FIRST)
+        assert "GITLAB_TOKEN" in caught.value.fix
+        assert "project access token" in caught.value.fix
+        assert gitlab_server.JOB_TOKEN not in str(caught.value)
+        assert gitlab.notes[number] == []
+
+    @pytest.mark.parametrize(
+        "text", ["/close", "fine\n/merge\nmore", "a\r\n/label ~x\r\n", "/approve now"]
+    )
+    def test_no_text_of_ours_is_carried_out_as_a_quick_action(
+        self, gitlab: OfflineGitLab, text: str
+    ) -> None:
+        number = gitlab.merge_request()
+        forge = GitLabForge(gitlab_api(gitlab))
+        for run in (FIRST, SECOND):
+            forge.upsert_comment(number, text, run=run)
+        assert gitlab.actions == []
+        assert gitlab.requests[number]["state"] == "opened"
+        again = forge.upsert_comment(number, text, run=SECOND)
+        assert again.outcome is CommentOutcome.UNCHANGED
+        (note,) = gitlab.notes[number]
+        assert text.rsplit(maxsplit=1)[-1].removeprefix("/") in note["body"]
+
+    def test_the_rate_limit_is_waited_for_as_long_as_it_says(self, gitlab: OfflineGitLab) -> None:
+        number, waits = gitlab.merge_request(), []
+        answers = iter([(429, {"Retry-After": "7"}), (429, {}), None])
+        gitlab.fault = lambda method, path: next(answers, None)
+        try:
+            found = GitLabForge(gitlab_api(gitlab, sleep=waits.append)).pull_request(number)
+        finally:
+            gitlab.fault = lambda method, path: None
+        assert found.number == number
+        assert waits == [7.0, 60.0]
+
+    def test_a_limit_that_lasts_too_long_is_told(self, gitlab: OfflineGitLab) -> None:
+        gitlab.fault = lambda method, path: (429, {"Retry-After": "3600"})
+        try:
+            with pytest.raises(ForgeError, match=r"rate limit.*3600 s"):
+                GitLabForge(gitlab_api(gitlab)).open_pull_requests()
+        finally:
+            gitlab.fault = lambda method, path: None
+
+    def test_a_note_whose_answer_was_lost_is_not_written_twice(self, gitlab: OfflineGitLab) -> None:
+        number = gitlab.merge_request()
+        lost = iter([True])
+        gitlab.lose = lambda method, path: method == "POST" and next(lost, False)
+        try:
+            made = GitLabForge(gitlab_api(gitlab)).upsert_comment(number, "one", run=FIRST)
+        finally:
+            gitlab.lose = lambda method, path: False
+        assert made.outcome is CommentOutcome.CREATED
+        assert len(gitlab.notes[number]) == 1
+
+    def test_a_deployment_whose_answer_was_lost_is_not_made_twice(
+        self, gitlab: OfflineGitLab
+    ) -> None:
+        lost = iter([True])
+        gitlab.lose = lambda method, path: method == "POST" and next(lost, False)
+        forge = GitLabForge(gitlab_api(gitlab))
+        try:
+            made = forge.start_deployment(environment="pr-71", sha=gitlab.commit(), run=FIRST)
+        finally:
+            gitlab.lose = lambda method, path: False
+        assert forge.deployments("pr-71") == (made,)
+        assert sum(d["sha"] == made.sha for d in gitlab.deployments.values()) == 1
+
+    @pytest.mark.parametrize("status", [500, 502, 503])
+    def test_a_servers_error_is_told_after_a_few_attempts(
+        self, gitlab: OfflineGitLab, status: int
+    ) -> None:
+        asked: list[str] = []
+
+        def fault(method: str, path: str) -> tuple[int, dict[str, str]]:
+            asked.append(path)
+            return status, {}
+
+        gitlab.fault = fault
+        try:
+            with pytest.raises(ForgeError, match=str(status)):
+                GitLabForge(gitlab_api(gitlab)).pull_request(1)
+        finally:
+            gitlab.fault = lambda method, path: None
+        assert len(asked) == 5
+
+    def test_a_redirect_is_not_followed_with_the_token(self, gitlab: OfflineGitLab) -> None:
+        gitlab.fault = lambda method, path: (302, {"Location": "http://127.0.0.1:9/elsewhere"})
+        try:
+            with pytest.raises(ForgeError, match="leads to another place"):
+                GitLabForge(gitlab_api(gitlab)).pull_request(1)
+        finally:
+            gitlab.fault = lambda method, path: None
+
+    def test_a_wrong_token_is_told_without_it(self, gitlab: OfflineGitLab) -> None:
+        with pytest.raises(NotPermitted) as caught:
+            GitLabForge(gitlab_api(gitlab, token="glpat-wrong")).pull_request(1)
+        assert "glpat-wrong" not in str(caught.value)
+        assert "scope `api`" in caught.value.fix
+
+    @pytest.mark.parametrize(
+        "url", ["", "ftp://x/api/v4", "https://u:p@x/api/v4", "https://x/", "https:///api/v4"]
+    )
+    def test_a_token_goes_to_no_odd_address(self, url: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            GitLabApi("7", api_url=url, token="t")
+        assert caught.value.where == "CI_API_V4_URL"
+
+    def test_a_fork_is_told_by_its_project(self, gitlab: OfflineGitLab) -> None:
+        found = GitLabForge(gitlab_api(gitlab)).pull_request(gitlab.merge_request(fork=True))
+        assert (found.from_fork, found.head_repository) == (True, "mallory/orders")
+
+    def test_an_environment_with_the_jobs_own_deployments_is_only_stopped(
+        self, gitlab: OfflineGitLab
+    ) -> None:
+        forge, sha = GitLabForge(gitlab_api(gitlab)), gitlab.commit()
+        forge.start_deployment(environment="pr-72", sha=sha, run=FIRST)
+        by_job = {"environment": "pr-72", "sha": sha, "ref": sha, "tag": False}
+        gitlab._deploy({**by_job, "status": "success"}, gitlab_server.HUMAN)
+        removed = forge.remove_environment("pr-72")
+        assert (removed.deployments, removed.environment) == (1, False)
+        (environment,) = (e for e in gitlab.environments.values() if e["name"] == "pr-72")
+        assert environment["state"] == "stopped"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "<!-- chalice-ci [] -->",
+            "<!-- chalice-ci {} -->",
+            '<!-- chalice-ci {"deployments":[1]} -->',
+            '<!-- chalice-ci {"deployments":{"x":[1,1,1,""]}} -->',
+            '<!-- chalice-ci {"deployments":{"1":[true,1,1,""]}} -->',
+            '<!-- chalice-ci {"deployments":{"1":[1]}} -->',
+        ],
+    )
+    def test_a_description_that_somebody_broke_is_written_anew_beside_their_words(
+        self, gitlab: OfflineGitLab, text: str
+    ) -> None:
+        forge, name = GitLabForge(gitlab_api(gitlab)), f"pr-8{len(gitlab.environments)}"
+        first = forge.start_deployment(environment=name, sha=gitlab.commit(), run=FIRST)
+        (environment,) = (e for e in gitlab.environments.values() if e["name"] == name)
+        environment["description"] = f"Ours. {text}"
+        assert forge.deployments(name) == ()
+        second = forge.start_deployment(environment=name, sha=gitlab.commit(), run=SECOND)
+        assert forge.deployments(name) == (second,)
+        assert environment["description"].startswith("Ours.")
+        assert first.id != second.id
+
+
+class TestGitLabFiles:
+    def test_a_file_is_the_branchs_else_the_commits(self, gitlab: OfflineGitLab) -> None:
+        kept = {("a/b.yml", "main"): b"one", ("a/b.yml", "c" * 40): b"two"}
+        gitlab.read_file = lambda path, ref: kept.get((path, ref))
+        gitlab.has_commit = lambda ref: ref in ("main", "c" * 40)
+        files = GitLabFiles(gitlab_api(gitlab, token="", job_token=gitlab_server.JOB_TOKEN))
+        try:
+            assert files.file("a/b.yml", branch="main", commit="") == "one"
+            assert files.file("a/b.yml", branch="gone", commit="c" * 40) == "two"
+            assert files.file("none.yml", branch="main", commit="") is None
+            with pytest.raises(NotFound):
+                files.file("a/b.yml", branch="gone", commit="")
+        finally:
+            gitlab.read_file = lambda path, ref: None
+            gitlab.has_commit = lambda ref: False
 
 
 class TestFolderAlone:

@@ -129,6 +129,8 @@ class Context:
     """What the system calls the run that several jobs are of; empty where `run` says that."""
     attempts_told: bool = True
     """Whether a run that was started again can be told from the first one by `run.attempt`."""
+    environment: str = ""
+    """The environment that the system runs this job in, where it shows the deployment itself."""
     page: str = ""
     """The run's address where the system tells it."""
     run_number: int | None = None

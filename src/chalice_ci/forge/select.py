@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalice_ci.context import Context, System
+from chalice_ci.errors import UsageError
 
 if TYPE_CHECKING:
     from chalice_ci.base_policy import Files
@@ -36,7 +37,7 @@ def connect(
     folder: Path | None,
     retells: bool = False,
 ) -> Connection:
-    """The folder that plays the forge, GitHub with a token, or nothing.
+    """The folder that plays the forge, GitHub or GitLab with a token, or nothing.
 
     A run that is not trusted only reads files: nothing of a fork's may speak for the repository.
     One that `retells` holds no code of a fork's: it tells what another run reported.
@@ -47,10 +48,17 @@ def connect(
 
         local = LocalForge(folder)
         return Connection(forge=local, approvals=local)
-    if context.system is not System.GITHUB or not token:
-        return Connection()
     if not context.trusted and context.pull_request is None and not retells:
         return Connection()
+    match context.system:
+        case System.GITHUB if token:
+            return _github(context, env, token, retells=retells)
+        case System.GITLAB if token or env.get("CI_JOB_TOKEN"):
+            return _gitlab(context, env, token)
+    return Connection()
+
+
+def _github(context: Context, env: Mapping[str, str], token: str, *, retells: bool) -> Connection:
     from chalice_ci.forge.github import GitHubData, GitHubForge, open_github
 
     api = open_github(env, token=token)
@@ -60,3 +68,25 @@ def connect(
     if not context.trusted:
         return Connection(files=files)
     return Connection(forge=GitHubForge(api), api=api, files=files)
+
+
+def _gitlab(context: Context, env: Mapping[str, str], token: str) -> Connection:
+    """With the job's own token alone everything works but the note, which says what is missing."""
+    try:
+        from chalice_ci.forge.gitlab import GitLabFiles, GitLabForge
+        from chalice_ci.forge.gitlab_api import open_gitlab
+    except ModuleNotFoundError as error:
+        if error.name != "gitlab":
+            raise
+        raise UsageError(
+            "the library that speaks to GitLab is not installed.",
+            where="GitLab",
+            fix="Install it with `pip install 'chalice-ci[gitlab]'`; the image has it.",
+        ) from error
+    api = open_gitlab(env, token=token)
+    files = GitLabFiles(api)
+    return (
+        Connection(forge=GitLabForge(api), files=files)
+        if context.trusted
+        else Connection(files=files)
+    )

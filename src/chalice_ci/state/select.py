@@ -87,7 +87,7 @@ def open_remote(
         return None
     url, given = _parted(checkout.remote)
     return RemoteRepository(
-        url, work_dir=work_dir, environ=env, authorization=given or _authorization(url, env)
+        url, work_dir=work_dir, environ=env, authorization=_authorization(url, env) or given
     )
 
 
@@ -147,13 +147,21 @@ def _home(
 
 
 def _authorization(url: str, env: Mapping[str, str]) -> str:
-    """The token of the forge that runs us, for that forge's host alone."""
-    token = env.get("GITHUB_TOKEN", "")
-    server = env.get("GITHUB_SERVER_URL", "")
-    if not token or not server or urlsplit(url).netloc != urlsplit(server).netloc:
-        return ""
-    pair = base64.b64encode(f"x-access-token:{token}".encode()).decode("ascii")
-    return f"Basic {pair}"
+    """The token of the forge that runs us, for that forge's host alone.
+
+    GitLab's own CI_JOB_TOKEN pushes where the project allows it (Settings, CI/CD, Job token
+    permissions, "Allow Git push requests to the repository").
+    """
+    for server, variable, user in (
+        ("GITHUB_SERVER_URL", "GITHUB_TOKEN", "x-access-token"),
+        ("CI_SERVER_URL", "GITLAB_TOKEN", "oauth2"),
+        ("CI_SERVER_URL", "CI_JOB_TOKEN", "gitlab-ci-token"),
+    ):
+        token, host = env.get(variable, ""), urlsplit(env.get(server, "")).netloc
+        if token and host and urlsplit(url).netloc == host:
+            pair = base64.b64encode(f"{user}:{token}".encode()).decode("ascii")
+            return f"Basic {pair}"
+    return ""
 
 
 def _parted(url: str) -> tuple[str, str]:

@@ -55,6 +55,7 @@ def read(env: Mapping[str, str]) -> Said:
         actor=variables.line(env, "GITLAB_USER_LOGIN"),
         order=None if pipeline is None else RunOrder(id=pipeline),
         attempts_told=False,
+        environment=variables.line(env, "CI_ENVIRONMENT_NAME"),
         page=variables.page(env, "CI_PIPELINE_URL"),
     )
     number = variables.number(env, "CI_MERGE_REQUEST_IID")

@@ -48,6 +48,7 @@ class Said:
     run_key: str | None = None
     page: str | None = None
     attempts_told: bool = True
+    environment: str | None = None
 
     def completed(self, other: Said) -> Said:
         """What both say; where they differ it is what `self` says."""
@@ -84,6 +85,7 @@ def context_of(system: System, said: Said, checkout: Checkout | None) -> Context
         run=said.order,
         run_key=said.run_key or "",
         attempts_told=said.attempts_told,
+        environment=said.environment or "",
         page=said.page or "",
         server_url=said.server_url or "",
         api_url=said.api_url or "",
