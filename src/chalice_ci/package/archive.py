@@ -55,10 +55,14 @@ _UNPACKED_DATA = ("purelib", "platlib")
 
 @dataclass(frozen=True, kw_only=True)
 class Dependencies:
-    """The members of all wheels as one file, sorted, each behind its local header."""
+    """The members of all wheels as one file, sorted, each behind its local header.
 
+    `table` is where that is kept; without a `sha256` it was only just written.
+    """
+
+    table: Path
     path: Path
-    sha256: str
+    sha256: str = ""
     members: tuple[Member, ...]
     origins: tuple[str, ...]
     """For each member the name of the distribution."""
@@ -212,19 +216,20 @@ def _kept(
             if len(origins) != len(members):
                 raise ValueError("the table is incomplete")
             mark_used(table, path)
-            return Dependencies(path=path, sha256=sha256, members=members, origins=origins)
-    return _spliced(fetch(wheels), prefix, folder, key)
+            return Dependencies(
+                table=table, path=path, sha256=sha256, members=members, origins=origins
+            )
+    return _spliced(fetch(wheels), prefix, table)
 
 
-def _spliced(fetched: Sequence[Fetched], prefix: str, folder: Path, key: str) -> Dependencies:
+def _spliced(fetched: Sequence[Fetched], prefix: str, table: Path) -> Dependencies:
     chosen: dict[str, tuple[Member, Fetched]] = {}
     for one in fetched:
         for member in placed(one):
             name = f"{prefix}{member.name}"
             chosen[name] = (replace(member, name=name), one)
-    draft = folder / f".{key}.{secrets.token_hex(4)}"
+    draft = table.with_name(f".{table.stem}.{secrets.token_hex(4)}")
     members: list[Member] = []
-    digest = hashlib.sha256()
     opened: dict[Path, IO[bytes]] = {}
     try:
         with contextlib.ExitStack() as files, draft.open("wb") as out:
@@ -236,23 +241,30 @@ def _spliced(fetched: Sequence[Fetched], prefix: str, folder: Path, key: str) ->
                 source = opened[one.path]
                 header = _local(member)
                 out.write(header)
-                digest.update(header)
                 position += len(header)
                 source.seek(member.offset)
                 for chunk in _read(source, member.packed):
                     out.write(chunk)
-                    digest.update(chunk)
                 members.append(replace(member, offset=position))
                 position += member.packed
                 _check_room(position, len(members))
-        sha256 = digest.hexdigest()
-        path = folder / f"{key}-{sha256}.bin"
-        draft.replace(path)
-    finally:
+    except BaseException:
         draft.unlink(missing_ok=True)
+        raise
     origins = tuple(chosen[member.name][1].wheel.name for member in members)
-    write_table(folder / f"{key}.json", members, note={"sha256": sha256, "origins": list(origins)})
-    return Dependencies(path=path, sha256=sha256, members=tuple(members), origins=origins)
+    return Dependencies(table=table, path=draft, members=tuple(members), origins=origins)
+
+
+def _settle(dependencies: Dependencies, sha256: str) -> None:
+    """Keep what was just written under its hash; raise _Corrupt when it is not what was kept."""
+    if dependencies.sha256:
+        if dependencies.sha256 != sha256:
+            raise _Corrupt
+        return
+    table = dependencies.table
+    dependencies.path.replace(table.with_name(f"{table.stem}-{sha256}.bin"))
+    note = {"sha256": sha256, "origins": list(dependencies.origins)}
+    write_table(table, dependencies.members, note=note)
 
 
 # --- the zip --------------------------------------------------------------------------------------
@@ -280,19 +292,21 @@ def _write(
             kept: IO[bytes] | None = None
             if dependencies is not None:
                 kept = stack.enter_context(dependencies.path.open("rb"))
-                # While it is copied, another thread looks whether it is what was written.
+                # While it is copied, another thread says what it is.
                 pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
                 whole = pool.submit(file_sha256, dependencies.path)
             places = list(_copied(ordered, spool, kept, out))
             _directory([member for member, _, _ in ordered], places, out)
-            if whole is not None and dependencies and whole.result() != dependencies.sha256:
-                raise _Corrupt
+            if whole is not None and dependencies is not None:
+                _settle(dependencies, whole.result())
         sha256 = out.digest.hexdigest()
         path = out_dir / f"{slot}-{sha256[:32]}.zip"
         draft.chmod(0o644)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+        if dependencies is not None and not dependencies.sha256:
+            dependencies.path.unlink(missing_ok=True)
     return Written(
         archive=Archive(
             slot=slot,
