@@ -1,0 +1,129 @@
+/**
+ * The pipeline of a Chalice app: branches are checked, or deployed as chalice-ci.yml says; a tag is
+ * planned, a person approves, and exactly that plan is applied.
+ *
+ * chalicePipeline(app: 'orders', stage: 'prod', region: 'eu-west-1', approvers: 'releasers',
+ *                 planCredentials: 'aws-read', deployCredentials: 'aws-deploy')
+ *
+ * app, stage          what a tag deploys
+ * region              the region
+ * approvers           who may approve: users and groups, with commas
+ * planCredentials     the id of AWS credentials (plugin AWS Credentials) that can read
+ * deployCredentials   the id of those that deploy; a pull request gets none
+ * signingKey          the id of a secret text; plans are encrypted with it
+ * parts               how many nodes share the apps of a branch; the default is one
+ * agent               the label of nodes with Docker
+ */
+void call(Map given) {
+  for (name in ['app', 'stage', 'deployCredentials']) {
+    if (!given[name]) {
+      error("chalicePipeline: ${name} is missing.")
+    }
+  }
+  String agent = given.agent ?: 'docker'
+  boolean isTag = env.TAG_NAME as boolean
+  if (!isTag) {
+    branch(given, agent)
+    return
+  }
+  node(agent) {
+    stage('Plan') {
+      checkout(scm)
+      credentials(given, given.planCredentials ?: given.deployCredentials) {
+        kept { chaliceCI(verb: 'plan', inputs: inputs(given) + [app: given.app, stage: given.stage]) }
+      }
+      stash(name: 'chalice-plan', includes: 'chalice-ci-out/*.plan')
+    }
+  }
+  stage('Approve') {
+    // No node waits for the person. A plan expires after 7 days.
+    timeout(time: 7, unit: 'DAYS') {
+      Map question = [message: "Deploy ${given.app} to ${given.stage}?", ok: 'Deploy']
+      if (given.approvers) {
+        question.submitter = given.approvers
+      }
+      input(question)
+    }
+  }
+  node(agent) {
+    stage('Deploy') {
+      checkout(scm)
+      unstash('chalice-plan')
+      String plan = "chalice-ci-out/${given.app}-${given.stage}.plan"
+      credentials(given, given.deployCredentials) {
+        kept { chaliceCI(verb: 'deploy', inputs: inputs(given) + [plan: plan]) }
+      }
+    }
+  }
+}
+
+/** What the event asks for, on one node or shared by several and folded into one report. */
+private void branch(Map given, String agent) {
+  int parts = (given.parts ?: 1) as int
+  // A pull request's code runs where its branch's Jenkinsfile says: it gets no credentials.
+  String id = env.CHANGE_ID ? '' : given.deployCredentials
+  if (parts == 1) {
+    node(agent) {
+      stage('Run') {
+        checkout(scm)
+        credentials(given, id) { kept { chaliceCI(verb: 'run', inputs: inputs(given)) } }
+      }
+    }
+    return
+  }
+  Map jobs = [failFast: false]
+  for (int each = 1; each <= parts; each++) {
+    int number = each
+    jobs["part ${number}"] = {
+      node(agent) {
+        checkout(scm)
+        String out = "chalice-ci-out/part-${number}"
+        Map share = [share: "${number}/${parts}", out: out, comment: 'false']
+        try {
+          credentials(given, id) { chaliceCI(verb: 'run', inputs: inputs(given) + share) }
+        } finally {
+          stash(name: "chalice-part-${number}", includes: "${out}/report.json", allowEmpty: true)
+        }
+      }
+    }
+  }
+  try {
+    stage('Parts') { parallel(jobs) }
+  } finally {
+    node(agent) {
+      stage('Report') {
+        checkout(scm)
+        for (int each = 1; each <= parts; each++) {
+          unstash("chalice-part-${each}")
+        }
+        kept { chaliceCI(verb: 'report', inputs: [reports: 'chalice-ci-out', out: 'chalice-ci-all']) }
+      }
+    }
+  }
+}
+
+private Map inputs(Map given) {
+  return given.region ? ['aws-region': given.region] : [:]
+}
+
+/** Runs the body with the AWS credentials of an id, and with the signing key if there is one. */
+private void credentials(Map given, String id, Closure body) {
+  List bindings = []
+  if (id) {
+    bindings.add([$class: 'AmazonWebServicesCredentialsBinding', credentialsId: id])
+  }
+  if (id && given.signingKey) {
+    bindings.add(string(credentialsId: given.signingKey, variable: 'CHALICE_CI_SIGNING_KEY'))
+  }
+  withCredentials(bindings) { body() }
+}
+
+/** Runs the body, and keeps test results and reports also when it fails. */
+private void kept(Closure body) {
+  try {
+    body()
+  } finally {
+    junit(testResults: 'chalice-ci-out/junit.xml', allowEmptyResults: true)
+    archiveArtifacts(artifacts: 'chalice-ci-out/**, chalice-ci-all/**', allowEmptyArchive: true)
+  }
+}
