@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Other tools' settings must not decide what this project installs or runs.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Tests wait for processes, AWS and git more than half of their time.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: demo test test-deep lint bench docs site pictures lock clean
 
@@ -19,7 +21,7 @@ demo: $(READY)  ## The whole story on the embedded AWS; no account, token or roo
 	$(BIN)/chalice-ci demo
 
 test: lint ## Lint, types and all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-deep: $(READY)  ## Every point at which a deploy can be killed, with both kinds of store; takes long
 	CRASH_DEPTH=all POLICY_DEPTH=all $(BIN)/python -m pytest -n auto --dist load -o timeout=3600 tests/crash tests/test_policy_enforced.py
