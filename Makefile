@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Other tools' settings must not decide what this project installs or runs.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-# Tests wait for processes, AWS and git more than half of their time.
+# Tests wait for processes, AWS and git for a good part of their time.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: demo test test-deep lint bench docs site pictures lock clean
