@@ -19,6 +19,7 @@ import chalice_ci
 from chalice_ci import graph
 from chalice_ci.findings import Place
 from chalice_ci.graph import Expected, Graph, Loaded, LoadFailure, read_answer
+from chalice_ci.template import TemplateRequest
 from support.apppythons import LATEST, PAIRS, RUNNING, app_python
 from support.hostile import obeyed
 
@@ -118,7 +119,7 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (project / ".chalice").mkdir()
     (project / ".chalice/config.json").write_text(json.dumps(CONFIG))
     (project / ".chalice/plain.json").write_text('{"Version": "2012-10-17", "Statement": []}')
-    return run_loader(project, app_python().executable, template=True)
+    return run_loader(project, app_python().executable, template=TemplateRequest().wire)
 
 
 def read(document: Any, path: str = ".") -> Loaded | LoadFailure:

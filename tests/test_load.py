@@ -22,6 +22,7 @@ from chalice_ci.ci_secrets import SecretVariable
 from chalice_ci.config import AppConfig
 from chalice_ci.errors import LoadError
 from chalice_ci.graph import Loaded, LoadFailure
+from chalice_ci.template import TemplateRequest
 from support.apppythons import LATEST, PAIRS, RUNNING, app_python
 
 HEAD = "from chalice import Chalice\napp = Chalice(app_name='orders')\n"
@@ -115,7 +116,7 @@ def test_every_supported_chalice_loads_and_gives_the_same_graph_twice(
         def message(event):
             pass
     """)
-    one = project.loaded(source, chalice=chalice, python=python, template=True)
+    one = project.loaded(source, chalice=chalice, python=python, template=TemplateRequest())
     two = project.loaded(source, chalice=chalice, python=python)
     assert (one.chalice_version, one.python_version) == (chalice, python)
     assert one.graph.digest == two.graph.digest
@@ -328,7 +329,7 @@ def test_an_empty_managed_layer_is_pruned(project: Project) -> None:
 
 def test_a_template_that_chalice_cannot_make_is_no_failed_load(project: Project) -> None:
     source = HEAD + "@app.on_s3_event(bucket='b')\ndef f(event):\n    pass\n"
-    app = project.loaded(source, template=True)
+    app = project.loaded(source, template=TemplateRequest())
     assert app.template is None
     assert "on_s3_event" in str(app.template_error)
 
@@ -343,7 +344,7 @@ def test_the_template_is_that_of_chalice_package(
     """Except for the statement ids of generated policies, which Chalice draws by lot."""
     python = app_python()
     shutil.copytree(Path(__file__).parent / "apps" / shape, project.root, dirs_exist_ok=True)
-    app = project.loaded(template=True, region=region)
+    app = project.loaded(template=TemplateRequest(), region=region)
     environ = {**os.environ, "AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run(
         [python.executable.with_name("chalice"), "package", tmp_path / "out"],

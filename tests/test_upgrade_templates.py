@@ -18,6 +18,7 @@ from chalice_ci.config import AppConfig
 from chalice_ci.graph import Loaded
 from chalice_ci.report.document import schema
 from chalice_ci.report.report import TemplateChange
+from chalice_ci.template import TemplateRequest
 from chalice_ci.upgrade.templates import template_changes
 from support.apppythons import app_python
 from support.commandline import APP, Ran, chalice_ci, commit, hello, write
@@ -43,7 +44,7 @@ def template(work_dir: Path, app: str, chalice: str) -> dict[str, Any]:
         stage="dev",
         region="eu-west-1",
         python=app_python(chalice, "3.10"),
-        template=True,
+        template=TemplateRequest(),
     )
     answer = load_app(request, work_dir=work_dir).answer
     assert isinstance(answer, Loaded), answer

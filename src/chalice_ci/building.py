@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from chalice_ci.package.source import Builder
     from chalice_ci.snapshot import Snapshot
     from chalice_ci.snapshot_of import SnapshotSecrets
+    from chalice_ci.template import TemplateRequest
     from chalice_ci.upgrade.facts import AppFacts
 
 FALLBACK_REGION = "us-east-1"
@@ -120,14 +121,14 @@ def build(
     run: Run,
     job: Job,
     *,
-    template: bool = False,
+    template: TemplateRequest | None = None,
     alone: bool = True,
     resolved: Callable[[Versions], None] = lambda _: None,
 ) -> Built | Result:
     """Build one stage: a `Built`, or the result that says why it did not get that far.
 
-    `alone` is false when `check_built` will look at the app's config.json for all its stages.
-    `resolved` is told the versions before the long part begins.
+    `template` asks for one as well, `alone` is false when `check_built` will look at the app's
+    config.json for all its stages. `resolved` is told the versions before the long part begins.
     Raises PackageError for what cannot be packaged and LoadError where the app must not be loaded.
     """
     base = Result(
@@ -238,7 +239,9 @@ class _Building:
     versions: Versions
     base: Result
 
-    def built(self, findings: tuple[Finding, ...], *, template: bool) -> Built | Result:
+    def built(
+        self, findings: tuple[Finding, ...], *, template: TemplateRequest | None
+    ) -> Built | Result:
         self._say(f"preparing Chalice {self.versions.chalice} on Python {self.versions.python}")
         with ThreadPoolExecutor(max_workers=1) as pool:
             packaging = pool.submit(self._package)
@@ -271,7 +274,7 @@ class _Building:
                 ),
                 work_dir=self.run.work_dir,
                 standby=self.run.world.standby,
-                meanwhile=partial(self._meanwhile, packaging, template=template),
+                meanwhile=partial(self._meanwhile, packaging, template=template is not None),
                 log=self._app_said,
             )
             package = _outcome(packaging)

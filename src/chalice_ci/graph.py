@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from chalice_ci.findings import Place
 from chalice_ci.neutral import neutralise
+from chalice_ci.template import TemplateRefused, TemplateRequest, check_template
 
 FORMAT = 1
 MAX_BYTES = 16 * 1024 * 1024
@@ -141,8 +142,8 @@ class Loaded:
 
     `app_name` is what `Chalice(...)` was given, `config_app_name` what config.json says: AWS names
     are derived from the latter. `validation` holds the texts of Chalice's own validation,
-    `withheld` the stage's variables that were kept from the loader, `template` the SAM template if
-    it was asked for, or `template_error` why there is none.
+    `withheld` the stage's variables that were kept from the loader, `template` the template if it
+    was asked for, or `template_error` why there is none, `models` what describes its REST API.
     """
 
     app_name: str
@@ -160,6 +161,7 @@ class Loaded:
     graph: Graph
     template: Mapping[str, Any] | None = None
     template_error: str | None = None
+    models: Mapping[str, Any] | None = None
     withheld: tuple[str, ...] = ()
 
 
@@ -199,13 +201,21 @@ def canonical(document: object) -> bytes:
 class Expected:
     """What zone 1 knows by itself and an answer has to agree with.
 
-    `app_name` is config.json's (None when it has none).
+    `app_name` is config.json's (None when it has none), `template` what was asked for.
     """
 
-    def __init__(self, *, stage: str, app_name: str | None, python_version: str | None) -> None:
+    def __init__(
+        self,
+        *,
+        stage: str,
+        app_name: str | None,
+        python_version: str | None,
+        template: TemplateRequest | None = None,
+    ) -> None:
         self.stage = stage
         self.app_name = app_name
         self.python_version = python_version
+        self.template = template
 
 
 def read_answer(
@@ -337,7 +347,7 @@ class _Answer:
             {
                 *("format", "chalice", "python", "stage", "app_name", "config_app_name", "flags"),
                 *("features", "other_apps", "routes", "functions", "validation", "withheld"),
-                *("graph", "template", "template_error"),
+                *("graph", "template", "template_error", "models"),
             },
         )
         expected = self._expected
@@ -354,7 +364,14 @@ class _Answer:
         flags = _record(top["flags"], "flags", {"kind", "values"})
         template = top["template"]
         if template is not None:
-            _check_template(template)
+            wanted = expected.template if expected is not None else None
+            try:
+                check_template(template, wanted or TemplateRequest())
+            except TemplateRefused as error:
+                _refuse(str(error))
+        models = top["models"]
+        if models is not None and not isinstance(models, dict):
+            _refuse("has models that are no mapping")
         names = _Names(str(config_app_name), stage, python) if expected is not None else None
         validation = tuple(
             _text(_record(item, "validation", {"message"})["message"], "validation")[:_MESSAGE]
@@ -378,6 +395,7 @@ class _Answer:
             validation=tuple(neutralise(message) for message in validation),
             graph=graph,
             template=template,
+            models=models,
             template_error=_neutral_or_none(top["template_error"]),
             withheld=tuple(_name(item, "withheld") for item in _list(top["withheld"], "withheld")),
         )
@@ -532,24 +550,6 @@ def _name(value: object, what: str, *, limit: int = MAX_NAME) -> str:
     if not text or len(text) > limit or not text.isprintable():
         _refuse(f"has a {what} that is no name")
     return text
-
-
-def _check_template(value: object) -> None:
-    """A SAM template, whose code is in the two packages and nowhere else."""
-    if not isinstance(value, dict) or not isinstance(value.get("Resources"), dict):
-        _refuse("has a template without resources")
-    code = {
-        "AWS::Serverless::Function": ("CodeUri", "./deployment.zip"),
-        "AWS::Serverless::LayerVersion": ("ContentUri", "./layer-deployment.zip"),
-    }
-    for resource in value["Resources"].values():
-        if not isinstance(resource, dict) or not isinstance(resource.get("Type"), str):
-            _refuse("has a template with a resource without type")
-        key, uri = code.get(resource["Type"], ("", ""))
-        if key:
-            properties = resource.get("Properties")
-            if not isinstance(properties, dict) or properties.get(key) != uri:
-                _refuse("has a template that takes its code from somewhere else")
 
 
 # -- the graph

@@ -189,6 +189,22 @@ PROMOTE = Input(
     verbs=("plan", "deploy", "action"),
     summary="The plan of another stage whose packages are taken as they are, instead of building.",
 )
+PKG_FORMAT = Input(
+    name="pkg-format",
+    kind=Kind.CHOICE,
+    choices=("cloudformation", "terraform"),
+    default="cloudformation",
+    verbs=("package", "action"),
+    summary="What the template that `package` writes is for, as of `chalice package`.",
+)
+MERGE_TEMPLATE = Input(
+    name="merge-template",
+    kind=Kind.PATH,
+    metavar="FILE",
+    verbs=("package", "action"),
+    summary="A template in JSON or YAML that Chalice merges into its own; it wins. CloudFormation "
+    "only.",
+)
 AWS_REGION = Input(
     name="aws-region",
     kind=Kind.TEXT,
@@ -387,6 +403,8 @@ INPUTS: tuple[Input, ...] = (
     PROMOTE,
     COMPARE,
     PERMISSIONS_BOUNDARY,
+    PKG_FORMAT,
+    MERGE_TEMPLATE,
     AWS_REGION,
     ROLE_TO_ASSUME,
     ROLE_SESSION_NAME,

@@ -22,6 +22,7 @@ from chalice_ci.scene import Scene
 if TYPE_CHECKING:
     from chalice_ci.building import Built
     from chalice_ci.run import Run
+    from chalice_ci.template import TemplateRequest
 
 _SUMMARY_BYTES = 500_000
 """GitHub drops a summary of more than 1 MiB, the report's own part included."""
@@ -157,12 +158,13 @@ def keep_in_summary(run: Scene, name: str, state: bytes) -> None:
         run.append("GITHUB_STEP_SUMMARY", f"{head}\n\n{shown}\n</details>\n\n")
 
 
-def write_package(run: Run, built: Built | Result) -> Result:
-    """One folder per app and stage: the archives, the template, the manifest and the snapshot."""
+def write_package(run: Run, built: Built | Result, wanted: TemplateRequest) -> Result:
+    """One folder per app and stage: the archives, the templates, the manifest and the snapshot."""
     if isinstance(built, Result):
         return built
     from chalice_ci import snapshot_document
     from chalice_ci.contents import contents_of
+    from chalice_ci.templating import write_templates
 
     folder = run.out / built.job.app.name / built.job.stage
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,12 +177,10 @@ def write_package(run: Run, built: Built | Result) -> Result:
         archives.append(replace(archive, path=target.relative_to(run.out).as_posix()))
     (folder / "manifest.json").write_text(built.package.manifest.text, encoding="utf-8")
     (folder / "snapshot.json").write_bytes(snapshot_document.render(built.snapshot))
-    if built.loaded.template is not None:
-        template = json.dumps(built.loaded.template, indent=2, sort_keys=True) + "\n"
-        (folder / "sam.json").write_text(template, encoding="utf-8")
+    result = replace(built.result, contents=contents_of(built.snapshot))
+    result = write_templates(folder, built.loaded, wanted, result)
     run.hand_over(run.out)
     run.progress.say(f"wrote {run.shown(folder)}", job=built.job.name)
-    result = replace(built.result, contents=contents_of(built.snapshot))
     return _with_archives(result, tuple(archives))
 
 

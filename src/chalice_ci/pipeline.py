@@ -62,6 +62,7 @@ from chalice_ci.world import World
 if TYPE_CHECKING:
     from chalice_ci.config import StateConfig
     from chalice_ci.state.select import Records
+    from chalice_ci.template import TemplateRequest
 
 
 def run_verb(verb: str, inputs: Inputs, arguments: Mapping[str, str], world: World) -> ExitCode:
@@ -168,12 +169,16 @@ def _check(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
 
 
 def _package(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
+    # Late: no other verb asks for a template.
+    from chalice_ci.templating import wanted_template
+
+    wanted = wanted_template(run)
     jobs = all_jobs(run.config, known_stages(run), _wish(run))
-    return tuple(guarded(run, job, partial(_packaged, run, job)) for job in jobs)
+    return tuple(guarded(run, job, partial(_packaged, run, job, wanted)) for job in jobs)
 
 
-def _packaged(run: Run, job: Job) -> Result:
-    return write_package(run, build(run, job, template=True))
+def _packaged(run: Run, job: Job, wanted: TemplateRequest) -> Result:
+    return write_package(run, build(run, job, template=wanted), wanted)
 
 
 def _diff(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:

@@ -20,6 +20,7 @@ from chalice_ci.package.requirements import read_requirements
 from chalice_ci.report.report import Result, Upgrade
 from chalice_ci.route import Job
 from chalice_ci.run import Run
+from chalice_ci.template import TemplateRequest
 from chalice_ci.upgrade.catalogue import is_release, upgrade_between
 from chalice_ci.upgrade.templates import template_changes
 
@@ -63,7 +64,7 @@ def _template(run: Run, job: Job, release: str) -> Mapping[str, object] | str:
     run.progress.say(f"writing the template of Chalice {release}", job=job.name)
     with_release = replace(job, app=replace(job.app, chalice=release))
     try:
-        built = build(run, with_release, template=True, alone=False)
+        built = build(run, with_release, template=TemplateRequest(), alone=False)
     except UserError as error:
         return f"With Chalice {release}: {error.what}"
     if isinstance(built, Result):

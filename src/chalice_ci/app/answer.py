@@ -41,6 +41,7 @@ def answer_of(ended: Ended, request: LoadRequest, nonce: str, output: str) -> Lo
             stage=request.stage,
             app_name=_configured_name(request.app_dir),
             python_version=request.python.version,
+            template=request.template,
         ),
     )
     if isinstance(answer, Loaded):

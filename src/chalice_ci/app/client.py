@@ -29,6 +29,7 @@ from chalice_ci.app.sandbox import (
 from chalice_ci.app.standby import Standby, loading_place
 from chalice_ci.ci_secrets import Secrets, SecretVariable
 from chalice_ci.neutral import neutralise
+from chalice_ci.template import TemplateRequest
 
 if TYPE_CHECKING:
     from chalice_ci.config import AppConfig
@@ -66,7 +67,7 @@ class LoadRequest:
     A stage that is only `like` another takes the other's settings. `secrets` are variables of the
     stage that come from secrets: a placeholder stands there, or the value where the app may have
     it. Of what the app says then, its placeholder takes the value's place. `layer_is_empty` says
-    that a managed layer would hold nothing, `template` asks for the SAM template too, `confined`
+    that a managed layer would hold nothing, `template` asks for a template too, `confined`
     refuses to load where the app could not be shut in at all. `out` is where
     the run writes, which the app never sees.
     """
@@ -79,7 +80,7 @@ class LoadRequest:
     like: str | None = None
     secrets: tuple[SecretAtLoad, ...] = ()
     layer_is_empty: bool = False
-    template: bool = False
+    template: TemplateRequest | None = None
     confined: bool = False
     out: Path | None = None
     limits: Limits = field(default_factory=Limits)
@@ -193,7 +194,7 @@ def _request(request: LoadRequest, project: Path, nonce: str) -> dict[str, objec
             for one in request.secrets
         ],
         "layer_is_empty": request.layer_is_empty,
-        "template": request.template,
+        "template": None if request.template is None else request.template.wire,
         # A little earlier than the sandbox, so that the answer can name the line.
         "seconds": max(wall - 2, wall * 0.8),
         "answer": {"fd": 3, "nonce": nonce},

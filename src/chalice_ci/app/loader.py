@@ -12,7 +12,7 @@ from pathlib import Path
 from chalice_ci.app.virtualenv import layers
 
 SOURCE = Path(__file__).parent.parent / "child" / "chalice_ci_child"
-FILES = ("__init__.py", "codec.py", "load.py")
+FILES = ("__init__.py", "codec.py", "load.py", "templates.py")
 FOLDER = "loader"
 """Below an environment; on sys.path only until the loader is imported."""
 

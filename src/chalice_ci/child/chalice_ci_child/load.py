@@ -46,8 +46,9 @@ sys.modules["chalice.cli"] = _bare
 from chalice.cli.factory import CLIFactory  # noqa: E402
 from chalice.deploy import appgraph, models, swagger, validate  # noqa: E402
 from chalice.deploy.deployer import BaseDeployStep  # noqa: E402
-from chalice.utils import UI, OSUtils, serialize_to_json  # noqa: E402
+from chalice.utils import UI, OSUtils  # noqa: E402
 
+from . import templates  # noqa: E402
 from .codec import CodecError, Slot, encode  # noqa: E402
 
 for _name in ("chalice.cli", "chalice.cli.factory"):
@@ -56,8 +57,6 @@ del _name, _bare
 
 # Patched below, so their own types are of no use here.
 chalice_app_module: Any = sys.modules["chalice.app"]
-awsclient: Any = sys.modules["chalice.awsclient"]
-chalice_package: Any = sys.modules["chalice.package"]
 deployer: Any = sys.modules["chalice.deploy.deployer"]
 
 FORMAT = 1
@@ -67,7 +66,6 @@ MAX_FRAMES = 30
 _CHALICE = str(Path(chalice.__file__).parent) + os.sep
 _OURS = str(Path(__file__).parent) + os.sep
 # Not `fips-us-east-1` and the like, which stand for another region.
-_PLAIN_REGION = re.compile(r"(?!fips)[a-z]{2,4}(-(?!fips)[a-z]+)+-[0-9]\Z")
 _RANDOM_SID = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -415,10 +413,16 @@ class _Load:
             "graph": graph,
             "template": None,
             "template_error": None,
+            "models": None,
         }
-        if self._request.get("template"):
+        wanted = self._request.get("template")
+        if wanted:
+            build = functools.partial(self._built, config)
             try:
-                found["template"] = self._template(config, factory)
+                found["models"] = templates.models(app)
+                found["template"] = templates.template(
+                    wanted, config, factory, self._stage, build=build
+                )
             except Exception as error:
                 found["template_error"] = _text(f"{type(error).__name__}: {error}")
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -485,16 +489,6 @@ class _Load:
             if isinstance(step, deployer.PolicyGenerator):
                 step._policy_gen = _OncePolicy(step._policy_gen, self._policies)
         return stage
-
-    def _template(self, config: Any, factory: Any) -> Any:
-        validate.validate_resource_policy(config)
-        application = self._built(config, swagger.CFNSwaggerGenerator())
-        resources = appgraph.DependencyBuilder().build_dependencies(application)
-        options = _package_options(factory)
-        template = chalice_package.SAMTemplateGenerator(config, options).generate(resources)
-        code = chalice_package.SAMCodeLocationPostProcessor(osutils=_CopiesNothing())
-        code.process(template, config, ".", self._stage)
-        return json.loads(serialize_to_json(template))
 
     # -- what the app registered
 
@@ -585,47 +579,6 @@ class _OncePolicy:
         if "policy" not in self._known:
             self._known["policy"] = self._generator.generate_policy(config)
         return copy.deepcopy(self._known["policy"])
-
-
-def _package_options(factory: Any) -> Any:
-    """Chalice's options of a template, with a client that is not made to be asked for its region.
-
-    Chalice makes one of API Gateway for that: reading the description of that API takes longer than
-    loading most apps. botocore gives a client the session's region, but for odd names.
-    """
-    loader = awsclient.create_loader
-    awsclient.create_loader = lambda _: _Endpoints(loader("data_loader"))
-    try:
-        options = factory.create_package_options()
-    finally:
-        awsclient.create_loader = loader
-    client = options._client
-    region = client._session.get_config_variable("region")
-    if isinstance(region, str) and _PLAIN_REGION.match(region):
-        told = types.SimpleNamespace(meta=types.SimpleNamespace(region_name=region))
-        client._client_cache["apigateway"] = told
-    return options
-
-
-class _Endpoints:
-    """Botocore's description of AWS's endpoints, read as plain dictionaries: half of the memory."""
-
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-
-    def load_data(self, name: str) -> Any:
-        """The same as botocore's loader, for those files that are not compressed."""
-        for folder in self._loader.search_paths:
-            with contextlib.suppress(FileNotFoundError):
-                return json.loads(Path(folder, f"{name}.json").read_bytes())
-        return self._loader.load_data(name)
-
-
-class _CopiesNothing:
-    """The file operations of a template's post-processor: there is no package here to copy."""
-
-    def copy(self, source: str, destination: str) -> None:
-        """Do nothing."""
 
 
 def _settle_sids(resource: Any) -> None:
