@@ -515,7 +515,7 @@ class TestFilesOfABranch:
         running.seen.clear()
         found = data.file(ORDERS.file, branch="chalice-state", commit="f" * 40)
         assert found == render(marked("größe")).decode()
-        assert len(running.seen) == 2
+        assert len(running.seen) == 1
         assert data.file("chalice-ci.yml", branch="chalice-state", commit="f" * 40) is None
 
     def test_of_a_branch_that_is_gone_the_commit_counts(
@@ -531,7 +531,7 @@ class TestFilesOfABranch:
     def test_a_token_that_may_not_read_is_told_the_permission(
         self, running: OfflineGitHub, repository: str
     ) -> None:
-        running.faults.append(Fault(failure=Failure.NO_PERMISSION, method="GET"))
+        running.faults.append(Fault(failure=Failure.NO_PERMISSION))
         data = GitHubData(api_of(running, repository))
         with pytest.raises(NotPermitted) as refused:
             data.file("chalice-ci.yml", branch="main", commit="f" * 40)

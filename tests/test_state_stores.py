@@ -135,7 +135,7 @@ class TestEveryStore:
         journal = store.keep_journal(
             DEV, JournalChange(raw=b"1", expected=ABSENT), state=ABSENT, message=message("dev")
         )
-        assert (store.keys(), store.unfinished()) == ((), (DEV,))
+        assert (store.keys(), store.known()) == ((), (DEV,))
         first = store.write(
             DEV, marked("a"), expected=ABSENT, message=message("dev"), snapshot=b"{}"
         )
@@ -153,7 +153,7 @@ class TestEveryStore:
         later = place.open()
         assert later.read(DEV) == Stored(state=None, version=ABSENT)
         assert later.snapshot(DEV) is None
-        assert (later.keys(), later.unfinished()) == ((PROD,), ())
+        assert (later.keys(), later.known()) == ((PROD,), (PROD,))
         assert not later.write(DEV, None, expected=ABSENT, message=message("dev")).changed
 
     def test_a_journal_opens_beside_a_state_and_closes_with_it(self, place: Place) -> None:

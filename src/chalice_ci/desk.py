@@ -16,7 +16,7 @@ from chalice_ci.errors import ForgeError, UserError
 from chalice_ci.forge.port import Deployment, DeploymentState, Forge
 from chalice_ci.holding import key_of
 from chalice_ci.jobs import acted, empty, fails, guarded
-from chalice_ci.previews import over_limit, unwanted
+from chalice_ci.previews import Room, room_for, unwanted
 from chalice_ci.recorded import recorded_result
 from chalice_ci.report.report import Failure, Intent, Result, Verdict
 from chalice_ci.route import Job, Task
@@ -47,10 +47,11 @@ class Desk:
         raise AssertionError(f"an event does not lead to {task.intent} alone")
 
     def _preview_up(self, job: Job) -> Result:
-        refused = self._beyond_limit(job)
+        room = room_for(self.run, job, self.forge)
+        refused = self._beyond_limit(job, room)
         if refused:
             return replace(empty(job, skipped=True, note=refused), preview=True)
-        deployment = self._started(job)
+        deployment = self._started(job, fresh=room.fresh)
         try:
             result = _answering(self.run, acted(self.run, job, deploy_stage, deploys=True))
         except BaseException:
@@ -94,10 +95,10 @@ class Desk:
         )
         return replace(result, resources=left, failure=told)
 
-    def _beyond_limit(self, job: Job) -> str:
+    def _beyond_limit(self, job: Job, room: Room) -> str:
         """Make room for a new preview; why there is none, empty when there is."""
-        tasks, left = over_limit(self.run, job, self.forge)
-        for task in tasks:
+        left = room.left
+        for task in room.tasks:
             self.run.progress.say(f"taking {task.job.name} down: {task.why}", job=job.name)
             down = self._preview_down(task.job, task.why)
             left += down.failure is not None
@@ -128,6 +129,8 @@ class Desk:
         the repository had several apps, or one.
         """
         now, other = self._environments(job)
+        if self.context.environment == now:
+            return
         try:
             forge.remove_environment(now)
             if forge.deployments(other):
@@ -143,14 +146,15 @@ class Desk:
         alone, together = job.stage, f"{job.stage}-{job.app.name}"
         return (together, alone) if len(self.run.config.apps) > 1 else (alone, together)
 
-    def _started(self, job: Job) -> Deployment | None:
-        if self.forge is None or self.context.commit is None:
+    def _started(self, job: Job, *, fresh: bool) -> Deployment | None:
+        if self.forge is None or self.context.commit is None or self.context.environment:
             return None
         try:
             return self.forge.start_deployment(
                 environment=self._environments(job)[0],
                 sha=self.context.commit,
                 run=self.said.order,
+                fresh=fresh,
                 log_url=self.context.run_url,
                 description=f"Preview of {job.app.name}",
             )

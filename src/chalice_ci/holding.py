@@ -23,7 +23,7 @@ from chalice_ci.errors import (
 from chalice_ci.inputs import LEASE_WAIT
 from chalice_ci.ownership import owner_of
 from chalice_ci.plan import Operation
-from chalice_ci.route import Job
+from chalice_ci.route import PREVIEW, Job
 from chalice_ci.run import Run
 from chalice_ci.state.journal import Intent, Journal, Lease
 from chalice_ci.state.lease import (
@@ -265,8 +265,10 @@ def _message(run: Run, job: Job, result: str) -> str:
 
 
 def _recorded(run: Run, job: Job, stored: Stored, app_name: str) -> Recorded | None:
+    # Nobody committed the state of a preview beside the code.
+    source = None if PREVIEW.fullmatch(job.stage) else run.records.source
     recorded = recorded_from(
-        stored, key_of(job), source=run.records.source, ref=run.records.ref, app_name=app_name
+        stored, key_of(job), source=source, ref=run.records.ref, app_name=app_name
     )
     if recorded is not None and recorded.imported_from:
         run.progress.say(f"first run: state taken from {recorded.imported_from}", job=job.name)

@@ -40,9 +40,7 @@ class Preview:
 
 def preview_keys(run: Run) -> tuple[StateKey, ...]:
     """Every preview that the store knows anything of, also one that a killed deploy began."""
-    store = run.records.store
-    found = {*store.keys(), *store.unfinished()}
-    return tuple(sorted((k for k in found if PREVIEW.fullmatch(k.stage)), key=lambda k: k.file))
+    return tuple(key for key in run.records.store.known() if PREVIEW.fullmatch(key.stage))
 
 
 def aged(run: Run, key: StateKey) -> Preview:
@@ -169,16 +167,30 @@ def beyond_limit(
             yield one, f"the app has {len(own)} previews, and `limit` is {preview.limit}"
 
 
-def over_limit(run: Run, job: Job, forge: Forge | None) -> tuple[tuple[Task, ...], int]:
-    """What to take down first so that a preview may come up, and how many are left then."""
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Whether there is room for a preview: what to take down first, and how many are left then.
+
+    `fresh` when nothing is recorded of the preview itself.
+    """
+
+    fresh: bool
+    tasks: tuple[Task, ...] = ()
+    left: int = 0
+
+
+def room_for(run: Run, job: Job, forge: Forge | None) -> Room:
+    """Look at the previews of the job's app."""
     preview, here = run.config.preview, job.app.path
     if preview is None:
-        return (), 0
+        return Room(fresh=False)
     own = tuple(key for key in preview_keys(run) if key.app_path == here)
-    if any(key.stage == job.stage for key in own) or len(own) < preview.limit:
-        return (), 0
+    if any(key.stage == job.stage for key in own):
+        return Room(fresh=False)
+    if len(own) < preview.limit:
+        return Room(fresh=True)
     tasks = orphans(run, forge, Wish(apps=(job.app.name,)))
-    return tasks, len(own) - len(tasks)
+    return Room(fresh=True, tasks=tasks, left=len(own) - len(tasks))
 
 
 def _is_meant(config: ProjectConfig, key: StateKey, wish: Wish) -> bool:

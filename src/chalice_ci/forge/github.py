@@ -352,6 +352,7 @@ class GitHubForge:
     def __init__(self, api: GitHubApi) -> None:
         self._api = api
         self._me: Author | None = None
+        self._earlier: dict[int, tuple[Deployment, ...]] = {}
 
     @property
     def name(self) -> str:
@@ -451,15 +452,23 @@ class GitHubForge:
         sha: str,
         run: RunOrder,
         transient: bool = True,
-        log_url: str = "",
+        fresh: bool = False,
+        log_url: str = "",  # noqa: ARG002 - it comes with the status
         description: str = "",
     ) -> Deployment:
-        """Create a deployment and say that it is in progress."""
+        """Create a deployment, which GitHub shows as pending until it is finished.
+
+        A status that says "in progress" would be a write more, of the 500 that an hour has.
+        """
         operation = Operation(
             doing=f"create a deployment to {environment}", permission=_WRITE_DEPLOYMENTS
         )
 
+        attempts = 0
+
         def create() -> Deployment:
+            nonlocal attempts
+            attempts += 1
             made = self._api.repo.create_deployment(
                 sha,
                 task="deploy",
@@ -477,14 +486,17 @@ class GitHubForge:
                 raise _Garbled
             return ours
 
-        def existing() -> Deployment | None:
-            found = self._listed(environment, sha=sha)
-            return next((d for d in found if d.run == run), None)
+        found: list[Deployment] = []
 
-        deployment = existing() or self._api.call(operation, create, happened=existing)
-        return self._say(
-            deployment, DeploymentState.IN_PROGRESS, log_url=log_url, description=description
-        )
+        def existing() -> Deployment | None:
+            found[:] = self._listed(environment)
+            return next((d for d in found if (d.run, d.sha) == (run, sha)), None)
+
+        made = None if fresh else existing()
+        made = made or self._api.call(operation, create, happened=existing)
+        if attempts < 2:
+            self._earlier[made.id] = tuple(found)
+        return made
 
     def finish_deployment(
         self,
@@ -499,7 +511,10 @@ class GitHubForge:
         ended = self._say(deployment, state, url=url, log_url=log_url, description=description)
         # GitHub does this itself for environments that are not transient.
         if state is DeploymentState.SUCCESS and deployment.transient:
-            for earlier in self._listed(deployment.environment):
+            environment = deployment.environment
+            # Known from the beginning, unless an attempt may have left one behind.
+            known = self._earlier.get(deployment.id)
+            for earlier in self._listed(environment) if known is None else known:
                 if earlier.transient and earlier.id < deployment.id:
                     self._remove(earlier)
         return ended
@@ -528,12 +543,9 @@ class GitHubForge:
     def _pages(self, number: int) -> _GitHubComments:
         return _GitHubComments(self._api, self.whoami(), number)
 
-    def _listed(self, environment: str, *, sha: str | None = None) -> tuple[Deployment, ...]:
+    def _listed(self, environment: str) -> tuple[Deployment, ...]:
         def read() -> list[Deployment]:
-            found = self._api.repo.get_deployments(
-                environment=checked_environment(environment),
-                sha=NotSet if sha is None else sha,
-            )
+            found = self._api.repo.get_deployments(environment=checked_environment(environment))
             return [ours for ours in map(_deployment, found) if ours is not None]
 
         found = self._api.call(
@@ -675,16 +687,6 @@ class GitHubData:
             lambda: _text(self._api.repo.default_branch),
         )
 
-    def ref(self, name: str) -> str | None:
-        """The commit of a ref, None when there is no such ref."""
-        operation = Operation(doing=f"read the branch {_branch(name)}", permission=_READ_CONTENTS)
-        try:
-            return self._api.call(
-                operation, lambda: _oid(self._api.repo.get_git_ref(name).object.sha)
-            )
-        except NotFound:
-            return None
-
     def tree_of(self, commit: str) -> str:
         """The id of a commit's tree."""
         return self._api.call(
@@ -692,11 +694,11 @@ class GitHubData:
             lambda: _oid(self._api.repo.get_git_commit(commit).tree.sha),
         )
 
-    def tree(self, oid: str, *, recursive: bool) -> Tree:
-        """A tree's entries."""
+    def tree(self, name: str, *, recursive: bool) -> Tree | None:
+        """A tree's entries; None when there is no such tree."""
 
         def read() -> Tree:
-            found = self._api.repo.get_git_tree(oid, recursive=recursive)
+            found = self._api.repo.get_git_tree(name, recursive=recursive)
             entries = (
                 TreeEntry(
                     path=_text(entry.path),
@@ -708,9 +710,11 @@ class GitHubData:
             )
             return Tree(entries=tuple(entries), truncated=found.truncated is True)
 
-        return self._api.call(
-            Operation(doing="list the files of a commit", permission=_READ_CONTENTS), read
-        )
+        operation = Operation(doing="list the files of a commit", permission=_READ_CONTENTS)
+        try:
+            return self._api.call(operation, read)
+        except NotFound:
+            return None
 
     def head(self, branch: str | None, files: Sequence[str]) -> Head | None:
         """The newest commit of a branch with files of it: one request."""
@@ -753,11 +757,22 @@ class GitHubData:
 
         Raises ForgeError for what is no file of text.
         """
-        # That the ref can be read shows the permission: what is not found then is not there.
-        at = self.ref(f"heads/{branch}") or commit
+        head = self.head(branch, (path,))
+        if head is not None:
+            entry = head.files[path]
+            if entry is None:
+                return None
+            if not entry.mode.startswith("100"):
+                raise ForgeError(
+                    f"{path} is not a file on {branch}.",
+                    where=self.name,
+                    fix="Put a file in its place: links and folders are not followed.",
+                )
+            data = head.contents.get(entry.sha)
+            return (self.blob(entry.sha) if data is None else data).decode("utf-8", "replace")
 
         def read() -> str:
-            found = self._api.repo.get_contents(path, ref=at)
+            found = self._api.repo.get_contents(path, ref=commit)
             if isinstance(found, list) or found.type != "file" or found.encoding != "base64":
                 raise _Garbled
             try:

@@ -172,13 +172,14 @@ class GitLabForge:
         sha: str,
         run: RunOrder,
         transient: bool = True,
-        fresh: bool = False,  # noqa: ARG002 - no budget is short here
+        fresh: bool = False,
         log_url: str = "",
         description: str = "",
     ) -> Deployment:
         """Create a deployment that is running; GitLab makes the environment with it."""
         del log_url, description  # GitLab's have none.
-        listed = self._listed(environment)
+        checked_environment(environment)
+        listed = () if fresh else self._listed(environment)
         for deployment in listed:
             if (deployment.run, deployment.sha) == (run, sha):
                 return self._say(deployment, DeploymentState.IN_PROGRESS)

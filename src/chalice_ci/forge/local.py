@@ -232,6 +232,7 @@ class LocalForge:
         sha: str,
         run: RunOrder,
         transient: bool = True,
+        fresh: bool = False,  # noqa: ARG002 - looking costs nothing
         log_url: str = "",
         description: str = "",
     ) -> Deployment:

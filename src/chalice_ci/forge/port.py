@@ -222,10 +222,14 @@ class Forge(Protocol):
         sha: str,
         run: RunOrder,
         transient: bool = True,
+        fresh: bool = False,
         log_url: str = "",
         description: str = "",
     ) -> Deployment:
-        """A deployment in progress: this run's own for the commit if there is one already."""
+        """A deployment that is not finished: this run's own for the commit if there is one already.
+
+        `fresh` when nothing was deployed to the environment before: nothing is looked for then.
+        """
         ...
 
     def finish_deployment(

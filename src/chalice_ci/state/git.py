@@ -56,6 +56,7 @@ from chalice_ci.state.store import (
     StateKey,
     Stored,
     Written,
+    keys_of,
     moved,
     refuse_case_collision,
 )
@@ -189,6 +190,11 @@ class RemoteRepository:
         )
         return "" if done.code == 0 else reason_of(done.err)
 
+    def files(self, ref: str) -> tuple[str, ...]:
+        """The paths of all files at the remote's ref."""
+        head = self.head(ref)
+        return self.objects.files(head) if head else ()
+
     def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
         """Push with the expected old value; what the remote refuses for good is an error."""
         done = self.objects.run(
@@ -285,6 +291,7 @@ class GitStore:
         self._clock = clock
         self._turn = threading.Lock()
         self._seen: str | None = None
+        self._names: tuple[StateKey, ...] | None = None
 
     @property
     def _ref(self) -> str:
@@ -396,14 +403,15 @@ class GitStore:
         """Every state on the branch."""
         return self._listed(StateKey.of_file)
 
-    def unfinished(self) -> tuple[StateKey, ...]:
-        """Every journal on the branch."""
-        return self._listed(StateKey.of_journal)
+    def known(self) -> tuple[StateKey, ...]:
+        """Every state and every journal on the branch."""
+        return self._listed(StateKey.of_either)
 
     def _listed(self, key_of: Callable[[str], StateKey | None]) -> tuple[StateKey, ...]:
         def found() -> tuple[StateKey, ...]:
-            head = self._repository.head(self._ref)
-            return self._keys(head, key_of) if head else ()
+            files = self._repository.files(self._ref)
+            self._names = keys_of(files, StateKey.of_file)
+            return keys_of(files, key_of)
 
         with self._turn, _readable(self._repository):
             return self._patiently(found)
@@ -419,8 +427,7 @@ class GitStore:
 
     def _read(self, key: StateKey) -> Stored:
         objects = self._repository.objects
-        beside = (key.journal_file, key.snapshot_file, key.releases_file)
-        head = self._seen = self._repository.head(self._ref, (key.file, *beside))
+        head = self._seen = self._repository.head(self._ref, key.files)
         blob = objects.blob(head, key.file) if head else None
         journal = objects.blob(head, key.journal_file) if head else None
         kept = NO_JOURNAL
@@ -452,7 +459,7 @@ class GitStore:
             begun = self._clock()
             guessed = attempt == 0 and seen is not None
             names = tuple(sorted({*files, *before}))
-            head = seen if guessed else repository.head(self._ref, names)
+            head = seen if guessed else repository.head(self._ref, key.files)
             blobs = {file: repository.objects.blob(head, file) if head else None for file in names}
             changes = {file: data for file, data in files.items() if not _is(blobs[file], data)}
             as_expected = all(version == _oid(blobs[file]) for file, version in before.items())
@@ -464,8 +471,11 @@ class GitStore:
             if not as_expected:
                 raise moved(key, where=repository.name)
             if head and blobs.get(key.file) is None and not compared:
-                # Once for a write: the list of all files is a question more.
-                refuse_case_collision(key, self._keys(head))
+                # Once, also with a list of a moment ago: people choose these names, and the list
+                # is a question more.
+                if self._names is None:
+                    self._names = keys_of(repository.objects.files(head), StateKey.of_file)
+                refuse_case_collision(key, self._names)
                 compared = True
             commit = repository.objects.commit(head, changes, message)
             ours.add(commit)
@@ -480,12 +490,6 @@ class GitStore:
             fix="Run again when fewer deploys record their state, or look at what else writes to "
             "the branch.",
         )
-
-    def _keys(
-        self, head: str, key_of: Callable[[str], StateKey | None] = StateKey.of_file
-    ) -> tuple[StateKey, ...]:
-        found = (key_of(file) for file in self._repository.objects.files(head))
-        return tuple(sorted((key for key in found if key), key=lambda key: key.file))
 
     def _where(self, key: StateKey) -> str:
         return f"{self._ref.removeprefix('refs/heads/')}:{key.file}"

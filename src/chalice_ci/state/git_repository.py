@@ -146,6 +146,10 @@ class Repository(Protocol):
         """
         ...
 
+    def files(self, ref: str) -> tuple[str, ...]:
+        """The paths of all files at `ref`, none when there is no such ref."""
+        ...
+
     def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
         """Move `ref` from `old` (None: it must not exist) to `new`, or leave it as it is.
 
@@ -386,6 +390,11 @@ class LocalRepository:
         if done.err:
             raise GitFailed("rev-parse", done.err)
         return None
+
+    def files(self, ref: str) -> tuple[str, ...]:
+        """The paths of all files at a ref of this repository."""
+        head = self.head(ref)
+        return self.objects.files(head) if head else ()
 
     def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
         """Move the branch by `update-ref` with the old value; a checked-out branch is refused."""

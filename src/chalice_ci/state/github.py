@@ -22,6 +22,7 @@ from chalice_ci.state.schema import MAX_BYTES, StateDamaged
 
 _FILES = frozenset({"100644", "100755"})
 _HEADS = "refs/heads/"
+_FOLDER = "040000"
 _SPREAD = 16.0
 
 
@@ -98,8 +99,10 @@ class GitDataApi(Protocol):
         """The id of a commit's tree."""
         ...
 
-    def tree(self, oid: str, *, recursive: bool) -> Tree:
-        """A tree's entries, with those of its folders when `recursive`."""
+    def tree(self, name: str, *, recursive: bool) -> Tree | None:
+        """The entries of a tree, given by its id or as that of a branch; with those of its folders
+        when `recursive`. None when there is no such tree.
+        """
         ...
 
     def blob(self, oid: str) -> bytes:
@@ -187,14 +190,7 @@ class GitHubObjects:
 
     def files(self, commit: str) -> tuple[str, ...]:
         """The paths of all files at a commit."""
-        listing = self._listing(self._tree_of(commit))
-        if listing.truncated:
-            raise ForgeError(
-                "The branch has more files than GitHub lists at once.",
-                where=self._api.name,
-                fix="Keep the state on a branch of its own (state.branch in chalice-ci.yml).",
-            )
-        return tuple(entry.path for entry in listing.entries if entry.mode != "040000")
+        return _paths(self._listing(self._tree_of(commit)), self._api.name)
 
     def commit(self, parent: str | None, files: Mapping[str, bytes | None], message: str) -> str:
         """A commit on top of `parent` with these files replaced; no ref is moved.
@@ -209,6 +205,8 @@ class GitHubObjects:
         tree = self._api.create_tree(None, files)
         made = self._api.create_commit(message, tree=tree, parent=None)
         self._trees[made] = tree
+        there = ((path, data) for path, data in files.items() if data is not None)
+        self._listings[tree] = Tree(entries=tuple(_written(p, data, tree) for p, data in there))
         return made
 
     def draft(self, name: str) -> _Draft | None:
@@ -251,7 +249,7 @@ class GitHubObjects:
     def _listing(self, oid: str, *, recursive: bool = True) -> Tree:
         key = oid if recursive else f"{oid}:"
         if key not in self._listings:
-            self._listings[key] = self._api.tree(oid, recursive=recursive)
+            self._listings[key] = self._api.tree(oid, recursive=recursive) or Tree(entries=())
         return self._listings[key]
 
     def _walk(self, commit: str, path: str) -> TreeEntry | None:
@@ -262,7 +260,7 @@ class GitHubObjects:
             entry = next((e for e in entries if e.path == part), None)
             if entry is None or depth == len(parts):
                 return entry
-            if entry.mode != "040000":
+            if entry.mode != _FOLDER:
                 return None
             oid = entry.sha
         return None
@@ -301,6 +299,11 @@ class GitHubRepository:
             return None
         self._objects.learn(head)
         return head.commit
+
+    def files(self, ref: str) -> tuple[str, ...]:
+        """The paths of all files at "refs/heads/..."."""
+        tree = self._api.tree(ref.removeprefix(_HEADS), recursive=True)
+        return () if tree is None else _paths(tree, self.name)
 
     def advance(self, ref: str, *, new: str, old: str | None) -> Advance:
         """Make the commit and move the branch to it; what GitHub refuses for good is an error."""
@@ -344,6 +347,16 @@ def is_made(head: Head, *, parent: str, files: Mapping[str, bytes | None], messa
             for path, entry in head.files.items()
         )
     )
+
+
+def _paths(tree: Tree, repository: str) -> tuple[str, ...]:
+    if tree.truncated:
+        raise ForgeError(
+            "The branch has more files than GitHub lists at once.",
+            where=repository,
+            fix="Keep the state on a branch of its own (state.branch in chalice-ci.yml).",
+        )
+    return tuple(entry.path for entry in tree.entries if entry.mode != _FOLDER)
 
 
 def _written(path: str, data: bytes, like: str) -> TreeEntry:

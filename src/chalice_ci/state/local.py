@@ -31,6 +31,7 @@ from chalice_ci.state.store import (
     StateKey,
     Stored,
     Written,
+    keys_of,
     moved,
     refuse_case_collision,
 )
@@ -180,19 +181,19 @@ class LocalStore:
         """Every state below the root; links and `.git` are not followed."""
         return self._listed(StateKey.of_file)
 
-    def unfinished(self) -> tuple[StateKey, ...]:
-        """Every journal below the root."""
-        return self._listed(StateKey.of_journal)
+    def known(self) -> tuple[StateKey, ...]:
+        """Every state and every journal below the root."""
+        return self._listed(StateKey.of_either)
 
     def _listed(self, key_of: Callable[[str], StateKey | None]) -> tuple[StateKey, ...]:
-        found = []
+        found: list[str] = []
         for folder, names, files in os.walk(self._root):
             names[:] = [n for n in names if n != ".git"]
             if Path(folder).name != "deployed" or Path(folder).parent.name != ".chalice":
                 continue
             relative = Path(folder).relative_to(self._root).as_posix()
-            found += [key_of(f"{relative}/{name}") for name in files]
-        return tuple(sorted((key for key in found if key), key=lambda key: key.file))
+            found += [f"{relative}/{name}" for name in files]
+        return keys_of(found, key_of)
 
     def _path(self, key: StateKey, file: str = "") -> Path:
         """The file of a key, or one beside it; refused when it is a link or its folder leads out of

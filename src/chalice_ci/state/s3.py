@@ -30,6 +30,7 @@ from chalice_ci.state.store import (
     StateKey,
     Stored,
     Written,
+    keys_of,
     moved,
     refuse_case_collision,
 )
@@ -154,10 +155,10 @@ class S3Store:
         with self._readable(None):
             return self._keys()
 
-    def unfinished(self) -> tuple[StateKey, ...]:
-        """Every journal in the bucket below the prefix."""
+    def known(self) -> tuple[StateKey, ...]:
+        """Every state and every journal in the bucket below the prefix."""
         with self._readable(None):
-            return self._keys(StateKey.of_journal)
+            return self._keys(StateKey.of_either)
 
     # -- objects ------------------------------------------------------------------------------
 
@@ -174,8 +175,7 @@ class S3Store:
             Bucket=self._bucket, Prefix=self._prefix
         )
         names = (item["Key"] for page in pages for item in page.get("Contents", ()))
-        found = (key_of(name.removeprefix(self._prefix)) for name in names)
-        return tuple(sorted((key for key in found if key), key=lambda key: key.file))
+        return keys_of((name.removeprefix(self._prefix) for name in names), key_of)
 
     def _get(self, file: str, limit: int) -> tuple[bytes | None, str]:
         try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,6 +77,11 @@ class StateKey:
         return f"{self.file.removesuffix('.json')}.releases.json"
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The state and all that may stand beside it."""
+        return (self.file, self.journal_file, self.snapshot_file, self.releases_file)
+
+    @property
     def v1_file(self) -> str:
         """Where Chalice before 1.2 kept all stages of the app."""
         folder = "" if self.app_path == "." else f"{self.app_path}/"
@@ -92,6 +97,11 @@ class StateKey:
             return cls(app_path=match["app"] or ".", stage=match["stage"])
         except UsageError:
             return None
+
+    @classmethod
+    def of_either(cls, file: str) -> StateKey | None:
+        """The key of a state's or a journal's path below the root, None for other files."""
+        return cls.of_file(file) or cls.of_journal(file)
 
     @classmethod
     def of_journal(cls, file: str) -> StateKey | None:
@@ -188,8 +198,8 @@ class StateStore(Protocol):
         """Every app and stage that the store has a state of, sorted by file."""
         ...
 
-    def unfinished(self) -> tuple[StateKey, ...]:
-        """Every app and stage that the store has a journal of, sorted by file."""
+    def known(self) -> tuple[StateKey, ...]:
+        """Every app and stage that the store has a state or a journal of, sorted by file."""
         ...
 
 
@@ -204,6 +214,12 @@ def commit_message(*, app: str, stage: str, commit: str, result: str, run: str =
     at = f" at {_one_line(commit)[:12]}" if commit else ""
     subject = f"{_one_line(app)}/{_one_line(stage)}: {_one_line(result)}{at} [skip ci]"
     return "\n".join([subject, "", *trailers, ""])
+
+
+def keys_of(files: Iterable[str], key_of: Callable[[str], StateKey | None]) -> tuple[StateKey, ...]:
+    """The keys that `key_of` finds in paths below the root, each once, sorted by file."""
+    found = {key for file in files if (key := key_of(file)) is not None}
+    return tuple(sorted(found, key=lambda key: key.file))
 
 
 def moved(key: StateKey, *, where: str) -> StateMoved:
