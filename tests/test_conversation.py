@@ -12,7 +12,7 @@ from chalice_ci.conversation import history
 from chalice_ci.forge.local import LocalForge
 from chalice_ci.forge.port import Comment, Past
 from chalice_ci.report.comment import comment
-from chalice_ci.report.page import Origin
+from chalice_ci.report.origin import Origin
 from chalice_ci.report.report import Report, Result
 from support.rendered import Page
 

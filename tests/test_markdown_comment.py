@@ -16,7 +16,7 @@ from chalice_ci.errors import ExitCode
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.forge.port import MAX_COMMENT, RawComment, marked, read_marker
 from chalice_ci.report.comment import LIMIT, abandoned, comment, in_progress, units
-from chalice_ci.report.page import Origin, Waiting
+from chalice_ci.report.origin import Origin, Waiting
 from chalice_ci.report.report import (
     URL,
     Dependency,

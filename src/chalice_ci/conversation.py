@@ -9,7 +9,7 @@ from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UserError
 from chalice_ci.forge.port import HISTORY, Comment, Past
 from chalice_ci.report.comment import comment, in_progress
-from chalice_ci.report.page import Origin, Waiting
+from chalice_ci.report.origin import Origin, Waiting
 from chalice_ci.report.report import Failure, Intent, Report, Result
 from chalice_ci.route import Task
 from chalice_ci.scene import Scene

@@ -81,9 +81,13 @@ def _write_files(
 
         _write(run, "junit.xml", junit.render(report))
         _write(run, "chalice-ci.sarif", sarif.render(report))
+        if run.context.system is System.GITLAB:
+            from chalice_ci.report import codequality
+
+            _write(run, codequality.FILE, codequality.render(report))
     wants_step_summary = bool(run.world.env.get("GITHUB_STEP_SUMMARY"))
     if wants_step_summary or run.context.system not in (System.LOCAL, System.GITHUB):
-        from chalice_ci.report.page import Origin
+        from chalice_ci.report.origin import Origin
         from chalice_ci.report.summary import summary
 
         page = summary(report, origin=Origin.of(run.context, notes=report.notes), fail_on=fail_on)
@@ -94,6 +98,10 @@ def _write_files(
     values = output_values(run, report, fail_on=fail_on, comment_url=comment_url)
     outputs = file_command(values, delimiter=lambda: secrets.token_hex(16))
     run.append("GITHUB_OUTPUT", outputs)
+    if run.context.system is System.GITLAB:
+        from chalice_ci.report import dotenv
+
+        _write(run, dotenv.FILE, dotenv.render(values))
 
 
 def _print(run: Run, report: Report, text: str, form: str) -> None:

@@ -12,7 +12,7 @@ from chalice_ci.difference.diagram import diagram_of
 from chalice_ci.errors import ExitCode
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.forge.port import Past
-from chalice_ci.report.page import Origin
+from chalice_ci.report.origin import Origin
 from chalice_ci.report.report import (
     URL,
     Archive,

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 
 from chalice_ci.findings import Severity
 from chalice_ci.report import markdown as md
-from chalice_ci.report.page import RUNNING, TITLE, Origin, Page, Waiting
+from chalice_ci.report.origin import Origin, Waiting
+from chalice_ci.report.page import TITLE, Page
 from chalice_ci.report.report import Report
+from chalice_ci.report.verdict_table import RUNNING
 
 LIMIT = 65_536 - 536
 """What GitHub takes, less the room for the marker: characters. We count UTF-16 units, which are

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from chalice_ci.findings import Severity
-from chalice_ci.report.page import Origin, Page
+from chalice_ci.report.origin import Origin
+from chalice_ci.report.page import Page
 from chalice_ci.report.report import Report
 
 LIMIT = 1024 * 1024
