@@ -1,8 +1,11 @@
-"""The token with which a job of GitHub Actions proves to others who it is.
+"""The token with which a job proves to others who it is.
 
-A job that has `permissions: id-token: write` finds an address and a secret for it in its
-environment; the token names the repository, the ref, the environment and the workflow, and is good
-for some minutes. Source: GitHub's documentation, "OpenID Connect reference".
+A job of GitHub Actions that has `permissions: id-token: write` finds an address and a secret for it
+in its environment; the token names the repository, the ref, the environment and the workflow, and
+is good for some minutes. Source: GitHub's documentation, "OpenID Connect reference".
+
+Other systems hand the token over itself, made for AWS: it is given on as CHALICE_CI_ID_TOKEN (in
+GitLab by `id_tokens: {CHALICE_CI_ID_TOKEN: {aud: sts.amazonaws.com}}`). AWS looks at its audience.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable, Mapping
 
 from chalice_ci.errors import AWSError
 
+GIVEN = "CHALICE_CI_ID_TOKEN"
 ADDRESS, SECRET = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 20.0
@@ -31,8 +35,8 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 def may_ask(env: Mapping[str, str]) -> bool:
-    """Whether the job was given what it takes to ask for a token."""
-    return bool(env.get(ADDRESS) and env.get(SECRET))
+    """Whether the job was given a token, or what it takes to ask for one."""
+    return bool(env.get(GIVEN) or (env.get(ADDRESS) and env.get(SECRET)))
 
 
 def fetch_token(
@@ -47,8 +51,11 @@ def fetch_token(
             "the job may not ask GitHub for an OIDC token.",
             where=ADDRESS,
             fix="Give the job `permissions: id-token: write` (and `contents: read` beside it: what "
-            "is not named is taken away). A called workflow's caller has to give it too.",
+            "is not named is taken away). A called workflow's caller has to give it too. Elsewhere "
+            f"set {GIVEN} to a token of the job's for the audience {audience}.",
         )
+    if given := env.get(GIVEN):
+        return given
     address = urllib.parse.urlsplit(env[ADDRESS])
     if address.scheme != "https" and address.hostname not in _LOOPBACK:
         raise AWSError(

@@ -89,7 +89,7 @@ def _result(
     where = "/".join(part for part in (finding.app, named) if part)
     parts = [finding.what, finding.detail, f"Fix: {finding.fix}" if finding.fix else ""]
     text = "\n\n".join(part for part in parts if part)
-    at = finding.at or _fallback(finding, paths)
+    at = place_of(finding, paths)
     return {
         "ruleId": finding.rule,
         "ruleIndex": index,
@@ -97,11 +97,17 @@ def _result(
         "message": {"text": f"{where}: {text}" if where else text},
         "locations": [{"physicalLocation": _location(at)}],
         # Not of the line: what stands above a finding may grow.
-        "partialFingerprints": {"chaliceCi/v1": _fingerprint(finding, at)},
+        "partialFingerprints": {"chaliceCi/v1": fingerprint(finding, at)},
     }
 
 
-def _fallback(finding: Finding, paths: dict[str, str]) -> Place:
+def place_of(finding: Finding, paths: dict[str, str]) -> Place:
+    """Where a finding is shown: without a place of its own at its app's configuration.
+
+    `paths` are the apps' folders by name.
+    """
+    if finding.at is not None:
+        return finding.at
     path = paths.get(finding.app, "")
     folder = "" if path in ("", ".") else f"{path}/"
     return Place(file=f"{folder}.chalice/config.json", line=1)
@@ -114,14 +120,19 @@ def _location(at: Place) -> dict[str, Any]:
     return {"artifactLocation": {"uri": _uri(at.file), "uriBaseId": "%SRCROOT%"}, "region": region}
 
 
-def _uri(file: str) -> str:
-    """A path as a relative reference, which no part of it can lead elsewhere."""
-    # `main:chalice-ci.yml` is a file of another commit: a colon would make it an address.
+def inside(file: str) -> str:
+    """A path relative to the repository's root, which no part of it can lead elsewhere."""
     parts = [part for part in file.split("/") if part not in ("", ".", "..")]
-    return quote("/".join(parts).encode("utf-8", "replace"), safe="/") or ".chalice/config.json"
+    return "/".join(parts) or ".chalice/config.json"
 
 
-def _fingerprint(finding: Finding, at: Place) -> str:
+def _uri(file: str) -> str:
+    # `main:chalice-ci.yml` is a file of another commit: a colon would make it an address.
+    return quote(inside(file).encode("utf-8", "replace"), safe="/")
+
+
+def fingerprint(finding: Finding, at: Place) -> str:
+    """What a finding stays known by from run to run: 64 hexadecimal digits."""
     facts = (finding.rule, finding.subject, finding.app, at.file, finding.what)
     return hashlib.sha256("\0".join(facts).encode("utf-8", "replace")).hexdigest()
 
