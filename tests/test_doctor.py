@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 from chalice_ci.doctor.repository import Unseen, Wanted, repository_findings
+from chalice_ci.doctor.roles import RoleUnknown, RoleUse, RoleVariable, roles_of
 from chalice_ci.doctor.rules import DOCTOR
 from chalice_ci.doctor.trust import PROVIDER, trust_findings
-from chalice_ci.doctor.workflows import roles_of, workflow_findings
+from chalice_ci.doctor.workflows import workflow_findings
 from chalice_ci.findings import Finding
 from chalice_ci.forge.local_settings import FILE, LocalSettings
 from chalice_ci.local import EmbeddedAWS
@@ -340,8 +342,67 @@ def test_what_a_token_is_not_shown_is_said(tmp_path: Path) -> None:
 def test_roles_are_found_where_they_are_written() -> None:
     node, _ = read_yaml(workflow("minimal"), "minimal.yml")
     (use,) = roles_of([node])
+    assert isinstance(use, RoleUse)
     assert use.arn == ROLE
     assert use.at.line
+
+
+def steps(role: str, **job: str) -> str:
+    """A workflow whose job assumes a role."""
+    more = "".join(f"    {key}: {value}\n" for key, value in job.items())
+    step = f"      - {{uses: aws-actions/configure-aws-credentials@v6, with: {role}}}\n"
+    return f"on: push\njobs:\n  deploy:\n{more}    steps:\n{step}"
+
+
+CALLED = steps('{role-to-assume: "${{ inputs.role }}"}').replace(
+    "on: push", "on: {workflow_call: {inputs: {role: {type: string}}}}"
+)
+CALLER = "on: push\njobs:\n  a:\n    uses: ./.github/workflows/called.yml\n    with: {role: %s}\n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "wanted"),
+    [
+        (
+            {"one": steps('{role-to-assume: "${{ vars.ROLE }}"}')},
+            [("ROLE", "")],
+        ),
+        (
+            {"one": steps('{role-to-assume: "${{ vars.ROLE }}"}', environment="production")},
+            [("ROLE", "production")],
+        ),
+        (
+            {"one": steps('{role-to-assume: "${{ vars.A || vars.B }}"}')},
+            [("A", ""), ("B", "")],
+        ),
+        ({"one": steps('{role-to-assume: "${{ env.R }}"}', env=f'{{R: "{ROLE}"}}')}, [ROLE]),
+        (
+            {"one": steps('{role-to-assume: "${{ env.R }}"}', env='{R: "${{ vars.ROLE }}"}')},
+            [("ROLE", "")],
+        ),
+        ({"called": CALLED, "caller": CALLER % f'"{ROLE}"'}, [ROLE]),
+        ({"called": CALLED, "caller": CALLER % '"${{ vars.ROLE }}"'}, [("ROLE", "")]),
+        ({"called": CALLED}, ["the input `role`"]),
+        ({"one": steps('{role-to-assume: "${{ secrets.ROLE }}"}')}, ["the secret ROLE"]),
+        ({"one": steps('{role-to-assume: "${{ env.R }}"}', env='{R: "${{ env.R }}"}')}, ["env.R"]),
+        ({"one": steps('{role-to-assume: "deploy"}')}, ["not understood"]),
+        ({"one": steps("{aws-region: eu-west-1}")}, []),
+    ],
+)
+def test_a_role_is_followed_through_variables_and_inputs(
+    texts: dict[str, str], wanted: list[Any]
+) -> None:
+    nodes = [read_yaml(text, f".github/workflows/{name}.yml")[0] for name, text in texts.items()]
+    found = roles_of(nodes)
+    assert len(found) == len(wanted)
+    for role, expected in zip(found, wanted, strict=True):
+        match role:
+            case RoleUse(arn=arn):
+                assert arn == expected
+            case RoleVariable(name=name, environment=environment):
+                assert (name, environment) == expected
+            case RoleUnknown(why=why):
+                assert expected in why
 
 
 # -- whole runs -----------------------------------------------------------------------------------
@@ -439,6 +500,31 @@ def test_what_is_wrong_with_apps_and_roles_is_found(place: Path, aws: EmbeddedAW
     assert of["wheel"] & {"wheels-missing", "dependency-not-found"}
     assert "chalice-unsupported" in of["old"] or of["old"]
     assert ran.code == 1
+
+
+def test_roles_of_variables_and_of_stages_are_looked_at(place: Path, aws: EmbeddedAWS) -> None:
+    it = SetUp()
+    for name, variable in (("minimal", "DEPLOY"), ("gated-production", "PLAN")):
+        text = it.workflows[name].replace("arn:aws:iam::123456789012:role/chalice-", "@")
+        it.workflows[name] = re.sub(r"@\w+", f"${{{{ vars.{variable} }}}}", text)
+    it.settings["variables"] = {"DEPLOY": "arn:aws:iam::123456789012:role/of-a-variable"}
+    role = "arn:aws:iam::210987654321:role/of-a-stage"
+    files = {
+        "app.py": APP,
+        ".chalice/config.json": CHALICE,
+        "requirements.txt": "",
+        "chalice-ci.yml": CONFIGURATION.replace("account:", f'role: "{role}", account:'),
+    }
+    root = repository(place / "variables", it, files)
+    found = {(one["rule"], one["subject"]) for one in doctor(root, aws).report["findings"]}
+    assert ("role-missing", "arn:aws:iam::123456789012:role/of-a-variable") in found
+    assert ("role-missing", "PLAN") in found
+    assert ("role-of-another-account", role) in found
+    # The environment's variable comes first.
+    it.settings["environments"]["production"]["variables"] = {"PLAN": "no role", "DEPLOY": "none"}
+    write(root, {"forge/settings.json": json.dumps(it.settings)})
+    told = [one["what"] for one in doctor(root, aws).report["findings"]]
+    assert any("PLAN, which does not hold the ARN" in what for what in told), told
 
 
 def test_without_token_and_credentials_it_says_what_was_not_looked_at(place: Path) -> None:

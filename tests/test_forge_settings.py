@@ -31,6 +31,7 @@ class Place(Protocol):
         environments: Mapping[str, Any] | None = None,
         branches: Mapping[str, Any] | None = None,
         jobs_may_write: bool = False,
+        variables: Mapping[str, str] | None = None,
     ) -> Settings: ...
 
 
@@ -54,8 +55,10 @@ class GitHubPlace:
         environments: Mapping[str, Any] | None = None,
         branches: Mapping[str, Any] | None = None,
         jobs_may_write: bool = False,
+        variables: Mapping[str, str] | None = None,
     ) -> Settings:
         kept = self.github.settings
+        kept.variables, kept.shared = dict(variables or {}), {"SHARED": "by all"}
         kept.environments, kept.branches = dict(environments or {}), dict(branches or {"x": {}})
         kept.classic, kept.jobs_may_write = self.classic, jobs_may_write
         return settings_of(self.github, self.github.emulator.token_of(ADMIN))
@@ -127,6 +130,30 @@ def test_a_branch_that_nothing_protects(place: Place) -> None:
 @pytest.mark.parametrize("write", [True, False])
 def test_the_default_of_the_jobs_token(place: Place, write: bool) -> None:
     assert place.set(jobs_may_write=write).jobs_may_write() is write
+
+
+def test_a_variable_is_the_environments_own_before_the_repositorys(place: Place) -> None:
+    own = {"reviewers": 0, "self_review_prevented": False, "branches_restricted": False}
+    settings = place.set(
+        environments={"production": {**own, "variables": {"ROLE": "of production"}}},
+        branches={"main": {}},
+        variables={"ROLE": "of all", "OTHER": "one"},
+    )
+    assert settings.variable("ROLE") == "of all"
+    assert settings.variable("ROLE", environment="production") == "of production"
+    assert settings.variable("OTHER", environment="production") == "one"
+    assert settings.variable("ROLE", environment="staging") == "of all"
+    assert settings.variable("NONE", environment="production") is None
+    if isinstance(place, GitHubPlace):
+        assert settings.variable("SHARED") == "by all"
+
+
+def test_a_workflows_token_is_not_shown_variables(running: OfflineGitHub) -> None:
+    GitHubPlace(running, classic=False).set(branches={"main": {}})
+    with pytest.raises(NotPermitted) as refused:
+        settings_of(running, running.emulator.workflow_token()).variable("ROLE")
+    assert refused.value.permission == "variables: read"
+    running.forget()
 
 
 def test_a_workflows_token_is_not_shown_branch_protection(running: OfflineGitHub) -> None:

@@ -10,8 +10,17 @@ from chalice_ci import rules
 from chalice_ci.building import Built, build, known_stages
 from chalice_ci.context import System
 from chalice_ci.doctor.repository import Unseen, Wanted, repository_findings
+from chalice_ci.doctor.roles import (
+    Role,
+    RoleUnknown,
+    RoleUse,
+    RoleVariable,
+    is_role,
+    roles_of,
+    stage_roles,
+)
 from chalice_ci.doctor.trust import trust_findings
-from chalice_ci.doctor.workflows import RoleUse, roles_of, workflow_findings
+from chalice_ci.doctor.workflows import workflow_findings
 from chalice_ci.errors import AWSError, ExitCode, ForgeError, UsageError
 from chalice_ci.findings import Finding, Place, in_order
 from chalice_ci.forge.settings import Settings
@@ -52,8 +61,9 @@ def examine(run: Run, wish: Wish) -> Reaction:
     )
     workflows = tuple(_workflows(run, unseen))
     findings = [*workflow_findings(workflows, environments=environments)]
-    findings += _repository(run, environments, unseen)
-    findings += _roles(run, roles_of(workflows), unseen)
+    settings = _settings_or_note(run, unseen)
+    findings += _repository(run, settings, environments, unseen)
+    findings += _roles(run, _known_roles(run, settings, roles_of(workflows), unseen), unseen)
     return Reaction(results=results, findings=in_order(tuple(findings)), notes=tuple(unseen.notes))
 
 
@@ -121,27 +131,35 @@ def _workflows(run: Run, unseen: Unseen) -> Iterator[MapNode]:
 
 
 def _repository(
-    run: Run, environments: tuple[tuple[str, str], ...], unseen: Unseen
+    run: Run,
+    settings: Settings | None,
+    environments: tuple[tuple[str, str], ...],
+    unseen: Unseen,
 ) -> Sequence[Finding]:
+    if settings is None:
+        return ()
     state = run.config.state
     wanted = Wanted(
         environments=environments,
         default_branch=run.context.default_branch or run.checkout.default_branch or "main",
         state_branch=state.branch if state.store == "git" and state.branch != "source" else "",
     )
+    return tuple(repository_findings(settings, wanted, unseen))
+
+
+def _settings_or_note(run: Run, unseen: Unseen) -> Settings | None:
     try:
         settings = _settings(run)
     except (UsageError, ForgeError) as error:
         unseen.notes.append(f"the repository's settings could not be looked at: {error.what}")
-        return ()
+        return None
     if settings is None:
         unseen.notes.append(
             "environments, branch rules and the permissions of workflows were not looked at: give "
             "a token (--github-token, best one with `administration: read`) in a checkout of a "
             "repository on GitHub."
         )
-        return ()
-    return tuple(repository_findings(settings, wanted, unseen))
+    return settings
 
 
 def _settings(run: Run) -> Settings | None:
@@ -176,13 +194,65 @@ def repository_name(run: Run) -> str:
 # -- roles ----------------------------------------------------------------------------------------
 
 
-def _roles(run: Run, uses: Sequence[RoleUse], unseen: Unseen) -> Sequence[Finding]:
+def _known_roles(
+    run: Run, settings: Settings | None, roles: Sequence[Role], unseen: Unseen
+) -> Sequence[RoleUse | Finding]:
+    """The roles that are written out, in workflows, variables and chalice-ci.yml, each once."""
+    config = run.config
+    stages = [(stage.name, stage.role or "", stage.account or "") for stage in config.stages]
+    found: dict[object, RoleUse | Finding] = {
+        (use.arn, use.account): use
+        for use in stage_roles(stages, config.places, config.file or "chalice-ci.yml")
+    }
+    for role in roles:
+        known = role if isinstance(role, RoleUse) else _looked_up(settings, role, unseen)
+        if isinstance(known, RoleUse):
+            if not any(key[0] == known.arn for key in found if isinstance(key, tuple)):
+                found[known.arn, ""] = known
+        elif known is not None:
+            found[known] = known
+    return tuple(found.values())
+
+
+def _looked_up(
+    settings: Settings | None, role: RoleVariable | RoleUnknown, unseen: Unseen
+) -> RoleUse | Finding | None:
+    """The role that a variable holds, or what is wrong with it; None: it stands in the notes."""
+    if isinstance(role, RoleUnknown):
+        unseen.notes.append(f"the role at {role.at} was not looked at: it comes from {role.why}.")
+        return None
+    named = f"the variable {role.name}"
+    if settings is None:
+        unseen.notes.append(f"the role at {role.at} was not looked at: it comes from {named}.")
+        return None
+    try:
+        value = settings.variable(role.name, environment=role.environment)
+    except ForgeError as error:
+        unseen.notes.append(f"the role at {role.at} was not looked at: {error.what}")
+        return None
+    if value is not None and is_role(value):
+        return RoleUse(arn=value.strip(), at=role.at)
+    what = "is set nowhere" if value is None else "does not hold the ARN of a role"
+    return rules.finding(
+        "role-missing",
+        what=f"the role comes from {named}, which {what}.",
+        fix=f"Settings → Secrets and variables → Actions → Variables: set {role.name} to the ARN "
+        "of the role that deploys.",
+        subject=role.name,
+        at=role.at,
+    )
+
+
+def _roles(run: Run, known: Sequence[RoleUse | Finding], unseen: Unseen) -> Sequence[Finding]:
+    found = [one for one in known if isinstance(one, Finding)]
+    uses = [one for one in known if isinstance(one, RoleUse)]
     if not uses:
-        return ()
-    found: list[Finding] = []
-    accounts = {stage.account for stage in run.config.stages if stage.account}
+        return found
+    configured = {stage.account for stage in run.config.stages if stage.account}
     for use in uses:
         account = use.arn.split(":")[4]
+        # The role of a stage has to be of that stage's account.
+        accounts = {use.account} if use.account else configured
         if accounts and account not in accounts:
             found.append(
                 rules.finding(
@@ -192,6 +262,7 @@ def _roles(run: Run, uses: Sequence[RoleUse], unseen: Unseen) -> Sequence[Findin
                     fix="Assume a role of the stage's account, or change `account` in "
                     "chalice-ci.yml.",
                     subject=use.arn,
+                    stage=use.stage,
                     at=use.at,
                 )
             )

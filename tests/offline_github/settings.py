@@ -17,7 +17,9 @@ _PATH = re.compile(
     r"/repos/[^/]+/[^/]+/(?:(?P<rules>rules/branches/(?P<ruled>[^/]+))"
     r"|branches/(?P<branch>[^/]+)(?P<protection>/protection)?"
     r"|environments/(?P<environment>[^/]+)|(?P<actions>actions/permissions/workflow)"
-    r"|actions/runs/(?P<run>[0-9]+)/approvals)"
+    r"|actions/runs/(?P<run>[0-9]+)/approvals"
+    r"|(?:environments/(?P<of>[^/]+)|actions)/variables/(?P<variable>[^/]+)"
+    r"|(?P<shared>actions/organization-variables))"
 )
 
 
@@ -33,6 +35,9 @@ class KeptSettings:
     jobs_may_write: bool = False
     approvals: dict[int, list[tuple[str, str, str]]] = field(default_factory=dict)
     """Reviews of a run's jobs: (state, environment, login)."""
+    variables: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    """Variables of the repository, and those that its organisation shares with it."""
 
     def answer(self, method: str, path: str, *, may: Callable[[str, str], bool]) -> Answer | None:
         """An answer and its document; None for what is not kept here."""
@@ -43,6 +48,10 @@ class KeptSettings:
             return 200, list(self._approvals(int(found["run"])))
         if method != "GET" or found is None or not (self.branches or self.environments):
             return None
+        if found["variable"] or found["shared"]:
+            if not may("administration", "read"):
+                return _forbidden()
+            return self._variables(found)
         if found["environment"]:
             return self._environment(found["environment"])
         if found["rules"]:
@@ -66,6 +75,22 @@ class KeptSettings:
         if not self.classic:
             return 404, {"message": "Branch not protected"}
         return 200, self._protection(kept)
+
+    def _variables(self, found: re.Match[str]) -> Answer:
+        if found["shared"]:
+            example = self._example("organization-variables")
+            times = {key: example["variables"][0][key] for key in ("created_at", "updated_at")}
+            listed = [
+                {"name": name, "value": value, **times} for name, value in self.shared.items()
+            ]
+            return 200, {"total_count": len(listed), "variables": listed}
+        kept = self.variables
+        if found["of"]:
+            kept = dict(self.environments.get(found["of"], {}).get("variables", {}))
+        name = found["variable"]
+        if name not in kept:
+            return 404, {"message": "Not Found"}
+        return 200, {**self._example("actions-variable"), "name": name, "value": kept[name]}
 
     def _environment(self, name: str) -> Answer:
         kept = self.environments.get(name)

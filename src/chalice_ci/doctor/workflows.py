@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from chalice_ci import rules
-from chalice_ci.findings import Finding, Place
+from chalice_ci.findings import Finding
 from chalice_ci.positions import ListNode, MapNode, Node, ScalarNode
 
 _OURS = re.compile(r"(?:^|/)chalice-action(?:/[\w-]+)*(?:@|$)")
@@ -20,20 +20,11 @@ _CREDENTIALS = "aws-actions/configure-aws-credentials"
 _PINNED = re.compile(r"[^@]+@[0-9a-f]{40}|\./.*|docker://[^@]+@sha256:[0-9a-f]{64}")
 _HEAD = re.compile(r"pull_request\.head|github\.head_ref|workflow_run\.head")
 _KEYS = re.compile(r"AWS_SECRET_ACCESS_KEY|aws-secret-access-key")
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 
 WRITES = frozenset(
     {"checks", "contents", "deployments", "id-token", "pull-requests", "security-events"}
 )
 """What a job of ours may have to write."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoleUse:
-    """A role that a workflow assumes, and where it says so."""
-
-    arn: str
-    at: Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,20 +64,6 @@ def jobs_of(workflow: Node | None) -> tuple[Job, ...]:
     )
 
 
-def roles_of(workflows: Iterable[Node | None]) -> tuple[RoleUse, ...]:
-    """Every role that is written out; one that comes from a variable is not known here."""
-    found: dict[str, Place] = {}
-    for workflow in workflows:
-        for job in jobs_of(workflow):
-            for step in job.steps:
-                given = _value(step, "with")
-                role = given.entry("role-to-assume") if isinstance(given, MapNode) else None
-                match = _ROLE.fullmatch(_scalar(role.value).strip()) if role else None
-                if match and role:
-                    found.setdefault(match.group(), role.at)
-    return tuple(RoleUse(arn=arn, at=at) for arn, at in found.items())
-
-
 def workflow_findings(
     workflows: Sequence[MapNode], *, environments: Iterable[tuple[str, str]] = ()
 ) -> Iterator[Finding]:
@@ -108,7 +85,7 @@ def workflow_findings(
         yield from _concurrency(workflow, jobs)
         for job in jobs:
             yield from _steps(job)
-    gates = {_gate(job) for workflow in deploying for job in jobs_of(workflow)}
+    gates = {gate_of(job) for workflow in deploying for job in jobs_of(workflow)}
     for name, stage in environments:
         if name not in gates:
             yield rules.finding(
@@ -281,7 +258,8 @@ def _steps(job: Job) -> Iterator[Finding]:
         )
 
 
-def _gate(job: Job) -> str:
+def gate_of(job: Job) -> str:
+    """The environment that a job names; empty: none."""
     found = _value(job.body, "environment")
     return _text(found, "name") if isinstance(found, MapNode) else _scalar(found)
 

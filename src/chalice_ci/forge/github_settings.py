@@ -88,6 +88,26 @@ class GitHubSettings:
             )
         return level == "write"
 
+    def variable(self, name: str, *, environment: str = "") -> str | None:
+        """The environment's own, else the repository's, else one that its organisation shares."""
+        doing, one = f"read variable {name}", quote(name, safe="")
+        if environment:
+            place = quote(checked_environment(environment), safe="")
+            path = f"environments/{place}/variables/{one}"
+            found = self._get(path, doing, "environments: read", _value)
+            if found is not None:
+                return found
+        found = self._get(f"actions/variables/{one}", doing, "variables: read", _value)
+        if found is not None:
+            return found
+        shared = self._get(
+            "actions/organization-variables?per_page=100",
+            "read the organisation's variables",
+            "variables: read",
+            lambda listed: {str(each["name"]): str(each["value"]) for each in listed["variables"]},
+        )
+        return (shared or {}).get(name)
+
     def _get(self, path: str, doing: str, permission: str, read: Callable[[Any], _T]) -> _T | None:
         """What `read` makes of the document there; None when GitHub has nothing there."""
 
@@ -100,6 +120,10 @@ class GitHubSettings:
             return self._api.call(Operation(doing=doing, permission=permission), ask)
         except NotFound:
             return None
+
+
+def _value(found: Any) -> str:
+    return str(found["value"])
 
 
 @dataclass(frozen=True, kw_only=True)

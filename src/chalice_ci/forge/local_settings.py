@@ -3,7 +3,10 @@
 {"environments": {"production": {"reviewers": 2, "self_review_prevented": true,
 "branches_restricted": true}},
 "branches": {"main": {"reviews": 1, "deletion_blocked": true, "force_push_blocked": true}},
-"jobs_may_write": false}
+"jobs_may_write": false,
+"variables": {"AWS_REGION": "eu-west-1"}}
+
+An environment can have `variables` of its own.
 """
 
 from __future__ import annotations
@@ -58,6 +61,15 @@ class LocalSettings:
     def jobs_may_write(self) -> bool:
         """What the file says."""
         return self._document().get("jobs_may_write") is True
+
+    def variable(self, name: str, *, environment: str = "") -> str | None:
+        """The environment's own, else the repository's."""
+        own = self._entry("environments", environment) if environment else None
+        for place in (own or {}, self._document()):
+            found = place.get("variables")
+            if isinstance(found, dict) and isinstance(found.get(name), str):
+                return str(found[name])
+        return None
 
     def _entry(self, kind: str, name: str) -> Mapping[str, Any] | None:
         found = self._document().get(kind)

@@ -53,3 +53,7 @@ class Settings(Protocol):
     def jobs_may_write(self) -> bool:
         """Whether the token of a job may write unless its workflow says otherwise."""
         ...
+
+    def variable(self, name: str, *, environment: str = "") -> str | None:
+        """What a job of that environment gets for `vars.<name>`; None when it is set nowhere."""
+        ...
