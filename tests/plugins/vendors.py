@@ -21,7 +21,11 @@ def complaints(name: str, document: Any) -> str:
 
     `name` is `circle-ci`, `buildkite`, `azure-pipelines` or `bitbucket-pipelines`.
     """
-    return _complaints(["--builtin-schema", f"vendor.{name}"], document)
+    # The patterns of some are not for regular expressions with the flag u.
+    variant = ["--regex-variant", "nonunicode"]
+    if name == "azure-pipelines":
+        document = _as_text(document)
+    return _complaints(["--builtin-schema", f"vendor.{name}", *variant], document)
 
 
 def store_complaints(path: str, document: Any) -> str:
@@ -33,6 +37,19 @@ def store_complaints(path: str, document: Any) -> str:
 def load(path: Path) -> Any:
     """A YAML document."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _as_text(value: Any) -> Any:
+    """A document whose numbers and truths are text, as Azure's schema wants them."""
+    match value:
+        case dict():
+            # The inputs of tasks have kinds of their own.
+            return {k: inner if k == "inputs" else _as_text(inner) for k, inner in value.items()}
+        case list():
+            return [_as_text(inner) for inner in value]
+        case bool() | int():
+            return json.dumps(value)
+    return value
 
 
 def _complaints(options: list[str], document: Any) -> str:

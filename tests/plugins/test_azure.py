@@ -1,0 +1,187 @@
+"""The Azure templates: expanded as Azure does, valid for its schema, their scripts run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.azure import expanded, macros
+from plugins.bench import Bench, Door
+from plugins.vendors import complaints
+from support.commandline import Ran, git
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = ROOT / "plugins/azure"
+KEY = "a-signing-key-of-more-than-thirty-two-characters"
+
+
+def find(name: str) -> Path:
+    """A template of our repository, as another one or as a user names it."""
+    return PLUGIN / Path(name.removesuffix("@chalice")).name
+
+
+def pipeline() -> dict[str, Any]:
+    whole: dict[str, Any] = expanded(PLUGIN / "azure-pipelines.yml", {}, find)
+    return whole
+
+
+def steps_of(stage: str) -> list[dict[str, Any]]:
+    (found,) = [one for one in pipeline()["stages"] if one["stage"] == stage]
+    (job,) = found["jobs"]
+    if "deployment" in job:
+        listed: list[dict[str, Any]] = job["strategy"]["runOnce"]["deploy"]["steps"]
+        return listed
+    return list(job["steps"])
+
+
+class Agent:
+    """Runs the steps of a job; artifacts are kept between jobs, commands are read from the log."""
+
+    def __init__(self, bench: Bench, tmp_path: Path) -> None:
+        self.bench, self.kept = bench, tmp_path / "artifacts"
+        self.variables = {"CHALICE_CI_SIGNING_KEY": KEY}
+        self.variables |= {n: bench.env[n] for n in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        self.summaries: list[str] = []
+        self.results: list[Path] = []
+
+    def run(self, listed: list[dict[str, Any]], **env: str) -> list[Ran]:
+        shutil.rmtree(self.bench.workspace / "chalice-ci-out", ignore_errors=True)
+        done: list[Ran] = []
+        for step in listed:
+            if any(ran.code for ran in done) and "condition" not in step:
+                continue
+            done += self._step(step, env)
+        return done
+
+    def _step(self, step: dict[str, Any], env: dict[str, str]) -> list[Ran]:
+        here = self.bench.workspace
+        names = {
+            "Build.SourcesDirectory": str(here),
+            "Pipeline.Workspace": str(self.kept),
+            **self.variables,
+        }
+        match step:
+            case {"checkout": "self", "fetchDepth": 0, "persistCredentials": False}:
+                pass
+            case {"bash": script}:
+                own = {n: macros(str(v), names) for n, v in step.get("env", {}).items()}
+                cwd = Path(macros(step["workingDirectory"], names))
+                hidden = {"AWS_SECRET_ACCESS_KEY": "", **self.said(), **env, **own}
+                ran = self.bench.step(macros(script, names), shell=("bash",), cwd=cwd, **hidden)
+                for line in ran.out.splitlines():
+                    if line.startswith("##vso[task.uploadsummary]"):
+                        self.summaries.append(Path(line.partition("]")[2]).read_text())
+                return [ran]
+            case {"publish": path}:
+                source, target = here / path, self.kept / macros(step["artifact"], env)
+                target.mkdir(parents=True)
+                shutil.copy(source, target) if source.is_file() else shutil.copytree(
+                    source, target, dirs_exist_ok=True
+                )
+            case {"download": "current", "artifact": name}:
+                assert (self.kept / name).is_dir()
+            case {"task": "PublishTestResults@2"}:
+                path = here / step["inputs"]["testResultsFiles"]
+                self.results += [path] if path.exists() else []
+            case {"task": "DownloadPipelineArtifact@2"}:
+                target = Path(macros(step["inputs"]["targetPath"], names))
+                for found in self.kept.glob(step["inputs"]["itemPattern"]):
+                    place = target / found.relative_to(self.kept)
+                    place.parent.mkdir(parents=True)
+                    shutil.copy(found, place)
+            case _:
+                raise AssertionError(f"what does Azure do at {step}?")
+        return []
+
+    def said(self) -> dict[str, str]:
+        return {
+            "TF_BUILD": "True",
+            "BUILD_REASON": "IndividualCI",
+            "BUILD_BUILDID": "7",
+            "BUILD_SOURCEBRANCH": "refs/heads/feature",
+            "BUILD_SOURCEVERSION": git(self.bench.workspace, "rev-parse", "HEAD"),
+            "BUILD_REPOSITORY_NAME": "octo/orders",
+            "SYSTEM_COLLECTIONURI": "https://dev.azure.com/octo/",
+            "SYSTEM_TEAMPROJECT": "orders",
+            "SYSTEM_ACCESSTOKEN": "token-of-the-agent",
+            "CI": "",
+        }
+
+
+@pytest.fixture
+def agent(bench: Bench, tmp_path: Path) -> Agent:
+    return Agent(bench, tmp_path)
+
+
+def test_the_expanded_pipelines_fit_the_schema() -> None:
+    assert not complaints("azure-pipelines", pipeline())
+    parts = expanded(PLUGIN / "many-apps.yml", {}, find)
+    assert not complaints("azure-pipelines", parts)
+    assert complaints("azure-pipelines", {"stages": [{"stage": "x", "jobs": [{"jobb": "y"}]}]})
+
+
+def test_production_is_a_deployment_to_an_environment_after_its_plan() -> None:
+    stages = {stage["stage"]: stage for stage in pipeline()["stages"]}
+    (job,) = stages["deploy_prod"]["jobs"]
+    assert (job["deployment"], job["environment"]) == ("deploy", "production")
+    assert stages["deploy_prod"]["dependsOn"] == "plan_prod"
+    # Its own group of variables: a plan can't deploy.
+    assert stages["plan_prod"]["variables"] == [{"group": "aws-read"}]
+    assert stages["deploy_prod"]["variables"] == [{"group": "aws-deploy"}]
+
+
+def test_a_check_has_no_credentials_and_shows_its_findings(agent: Agent, started: Door) -> None:
+    app = agent.bench.workspace / "app.py"
+    app.write_text(app.read_text() + "\n@app.route('/')\ndef again():\n    pass\n")
+    first, shown = agent.run(steps_of("check"), AWS_SECRET_ACCESS_KEY="")
+    assert (first.code, shown.code) == (1, 0)
+    (asked,) = started.asked
+    assert not asked.env.get("AWS_SECRET_ACCESS_KEY")
+    assert "token-of-the-agent" not in json.dumps([asked.env, agent.bench.calls])
+    assert "##vso[task.logissue type=error;sourcepath=app.py;linenumber=" in first.out
+    assert "##vso[task.setvariable variable=failure_reason;isOutput=true]findings" in first.out
+    assert "orders" in agent.summaries[0]
+    assert len(agent.results) == 1
+
+
+def test_the_plan_that_was_approved_is_what_is_deployed(
+    agent: Agent, functions: Callable[..., list[str]]
+) -> None:
+    tag = {"BUILD_SOURCEBRANCH": "refs/tags/v1"}
+    assert [ran.code for ran in agent.run(steps_of("plan_prod"), **tag)] == [0, 0]
+    assert functions("eu-west-1") == []
+    done = agent.run(steps_of("deploy_prod"), **tag)
+    assert [ran.code for ran in done] == [0, 0, 0], done
+    assert functions("eu-west-1") == ["hello-prod"]
+    assert "##vso[task.setvariable variable=url;isOutput=true]https://" in done[1].out
+
+
+def test_the_container_knows_all_that_the_product_reads_and_no_unset_macro(
+    agent: Agent, started: Door
+) -> None:
+    text = (ROOT / "src/chalice_ci/systems/azure.py").read_text()
+    read = set(re.findall(r'env, "([A-Z_]+)"', text))
+    assert len(read) > 8
+    (step, *_) = expanded(PLUGIN / "steps.yml", {"verb": "url"}, find)["steps"]
+    unset = {"CHALICE_CI_SIGNING_KEY": "$(CHALICE_CI_SIGNING_KEY)"}
+    agent.run([step], **dict.fromkeys(read, ""), **unset)
+    (asked,) = started.asked
+    assert read <= asked.env.keys()
+    assert "CHALICE_CI_SIGNING_KEY" not in asked.env
+
+
+def test_equal_jobs_share_a_run_and_are_folded(agent: Agent) -> None:
+    part, report = expanded(PLUGIN / "many-apps.yml", {"jobs": 2}, find)["jobs"]
+    for position in ("1", "2"):
+        numbers = {"SYSTEM_JOBPOSITIONINPHASE": position, "SYSTEM_TOTALJOBSINPHASE": "2"}
+        macro = {"System.JobPositionInPhase": position, "System.JobAttempt": "1"}
+        assert {ran.code for ran in agent.run(part["steps"], **numbers, **macro)} == {0}
+    assert {ran.code for ran in agent.run(report["steps"])} == {0}
+    folded = json.loads((agent.bench.workspace / "chalice-ci-out/report.json").read_text())
+    assert sorted(result["stage"] for result in folded["results"]) == ["dev", "prod"]
