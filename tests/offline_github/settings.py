@@ -78,11 +78,8 @@ class KeptSettings:
 
     def _variables(self, found: re.Match[str]) -> Answer:
         if found["shared"]:
-            example = self._example("organization-variables")
-            times = {key: example["variables"][0][key] for key in ("created_at", "updated_at")}
-            listed = [
-                {"name": name, "value": value, **times} for name, value in self.shared.items()
-            ]
+            example = self._example("actions-variable")
+            listed = [{**example, "name": name, "value": self.shared[name]} for name in self.shared]
             return 200, {"total_count": len(listed), "variables": listed}
         kept = self.variables
         if found["of"]:
