@@ -22,7 +22,7 @@ from chalice_ci.cache import read_size, trim
 from chalice_ci.checkout import Checkout, GitReader, read_checkout
 from chalice_ci.ci_secrets import Secrets, take_secrets
 from chalice_ci.config import ProjectConfig, read_project_config
-from chalice_ci.context import Context
+from chalice_ci.context import Context, System
 from chalice_ci.discovery import glimpse
 from chalice_ci.errors import ExitCode, PlanRefused, UsageError, UserError
 from chalice_ci.findings import Severity
@@ -482,7 +482,7 @@ def _arrived(scene: Scene, work_dir: Path, verb: str) -> _Arrival:
     connection = connect(
         context,
         env=world.env,
-        token=inputs.text(GITHUB_TOKEN) or world.env.get("GITHUB_TOKEN", ""),
+        token=inputs.text(GITHUB_TOKEN) or _token(context, world.env),
         folder=_absolute(world, inputs.path(LOCAL_FORGE)),
         retells=verb == "report" and context.reported is not None,
     )
@@ -492,6 +492,11 @@ def _arrived(scene: Scene, work_dir: Path, verb: str) -> _Arrival:
         connection=connection,
         git=None if checkout.git_dir is None else reader(checkout.git_dir),
     )
+
+
+def _token(context: Context, env: Mapping[str, str]) -> str:
+    """The forge's token where no input gives one."""
+    return env.get("GITLAB_TOKEN" if context.system is System.GITLAB else "GITHUB_TOKEN", "")
 
 
 def _configured(arrival: _Arrival, work_dir: Path) -> Run:
