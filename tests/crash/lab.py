@@ -288,8 +288,7 @@ class Stage:
         else:
             stored = LocalStore(states).read(KEY)
             assert stored.journal.raw is None
-            assert stored.state is not None
-            resources = stored.state.resources
+            resources = () if stored.state is None else stored.state.resources
         return sorted((str(r["resource_type"]), str(r["name"])) for r in resources)
 
     def unrecorded(self) -> set[str]:

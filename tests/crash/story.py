@@ -15,6 +15,12 @@ from support.shapes import BY_NAME
 ALL = os.environ.get("CRASH_DEPTH") == "all"
 """Whether everything is tried (`make test-deep`), or a sample."""
 
+KINDS: Mapping[str, dict[str, Any]] = {
+    "killed before": {"when": "before", "action": "kill"},
+    "killed after": {"when": "after", "action": "kill"},
+    "answer lost": {"when": "after", "action": "drop"},
+}
+
 Stories = Callable[[str, str], "Story"]
 """The story of a shape and a store."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
@@ -24,7 +24,7 @@ import pytest
 
 from crash.counts import Count
 from crash.lab import OPERATIONS, Ended, Stage
-from crash.story import ALL, Beginning, Stories, Story, at
+from crash.story import ALL, KINDS, Beginning, Stories, Story, at
 
 DEEP = (
     "rest sqs automatic_layer schedule sns s3_event kinesis dynamodb websockets authorizers "
@@ -33,11 +33,6 @@ DEEP = (
 # One app with all of it has a hundred calls: too many for every point.
 SHAPES = os.environ.get("CRASH_SHAPES", DEEP if ALL else f"{DEEP} everything").split()
 STORES = ("local", "git")
-KINDS: Mapping[str, dict[str, Any]] = {
-    "killed before": {"when": "before", "action": "kill"},
-    "killed after": {"when": "after", "action": "kill"},
-    "answer lost": {"when": "after", "action": "drop"},
-}
 DOUBLE = "killed twice"
 
 
