@@ -33,7 +33,7 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
         *("docs/deploying.md", "docs/state.md", "docs/aws-access.md", "docs/policy.md"),
         *("docs/doctor.md", "docs/secrets.md"),
     ),
-    PLUGINS: (),
+    PLUGINS: ("docs/systems.md", "docs/gitlab.md"),
     "Reading": ("docs/comment.md", "docs/report.md", "docs/diff.md"),
     "Reference": (
         *("docs/inputs.md", "docs/configuration.md", "docs/findings.md", "docs/upgrades.md"),

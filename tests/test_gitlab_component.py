@@ -246,6 +246,9 @@ def test_the_story_of_a_change_from_its_merge_request_to_production(story: Story
     stopping = {"CI_ENVIRONMENT_NAME": f"pr-{number}", "CI_ENVIRONMENT_ACTION": "stop"}
     story.job("chalice-preview-stop", **story.request(number), **stopping)
     assert story.functions() == []
+    (told,) = story.notes(number)
+    assert "removed" in told["body"]
+    assert variables["CHALICE_URL"] not in told["body"]
 
     # On main: dev is deployed, prod is planned, and a person applies exactly that plan.
     git(clone, "switch", "--quiet", "main")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.attempts import tried
 
 from chalice_ci.checkout import Checkout
 from chalice_ci.context import Context, RunOrder, System
@@ -18,6 +17,7 @@ from chalice_ci.plan import UNKNOWN_RUN
 from chalice_ci.plan_file import run_identity
 from chalice_ci.systems.detect import detect
 from chalice_ci.systems.read import read_context
+from support.attempts import tried
 
 SHA, BASE, MERGE = "a" * 40, "b" * 40, "c" * 40
 CHECKOUT = Checkout(root=Path("/repo"), commit="d" * 40, branch=None, default_branch=None)
@@ -313,6 +313,16 @@ EVENTS: list[tuple[str, Env, dict[str, Any]]] = [
         "gitlab fork that was deleted",
         {k: v for k, v in GITLAB_MR.items() if "SOURCE_PROJECT" not in k},
         pull(base_sha=BASE, trusted=False, trust="from a fork"),
+    ),
+    (
+        "gitlab environment to stop",
+        {**GITLAB_MR, "CI_ENVIRONMENT_ACTION": "stop", "CI_ENVIRONMENT_NAME": "pr-42"},
+        pull(base_sha=BASE, action="closed", open=False, environment="pr-42"),
+    ),
+    (
+        "gitlab environment to start",
+        {**GITLAB_MR, "CI_ENVIRONMENT_ACTION": "start"},
+        pull(base_sha=BASE, action="", open=True),
     ),
     (
         "gitlab draft",

@@ -24,7 +24,7 @@ from chalice_ci.route import Job
 from chalice_ci.run import Run
 from chalice_ci.state.releases import Release
 
-_GITHUB_RUN = re.compile(r"(?P<repository>\S+) run (?P<run>[0-9]+) attempt [0-9]+")
+_RUN = re.compile(r"(?P<repository>\S+) run (?P<run>[0-9]+) attempt [0-9]+")
 
 
 def verified(run: Run, job: Job, result: Result) -> Result:
@@ -72,7 +72,7 @@ def _approved(run: Run, job: Job, release: Release) -> str:
     if run.approvals is not None and environment is not None:
         found = run.approvals.approval(environment, release.rolled_back_to or release.digest)
         return f"approved by {found.by}" if found is not None and found.by else "not approved"
-    at = _GITHUB_RUN.fullmatch(release.run)
+    at = _RUN.fullmatch(release.run)
     if at is None or run.forge is None:
         return ""
     if at["repository"] != run.context.repository:

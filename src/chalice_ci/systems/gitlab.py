@@ -5,9 +5,10 @@ rules, CI_PIPELINE_SOURCE".
 
 The pipeline's id grows over the whole server, and every job of a pipeline has it, also one that was
 started again: a retry can't be told from the first run. No pipeline says that a merge request was
-closed; GitLab starts the `on_stop` job of its environment then (`preview down`). The base that it
-names is the merge base as it was when the commit was pushed, the branch's tip only in a pipeline
-for merged results. A pipeline of a merge train tests what is about to be merged: `merge_group`.
+closed; GitLab starts the job that stops its environment then (also when the environment's time is
+over), and such a job is told as `closed`. The base that it names is the merge base as it was when
+the commit was pushed, the branch's tip only in a pipeline for merged results. A pipeline of a merge
+train tests what is about to be merged: `merge_group`.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def _merge_request(env: Mapping[str, str], said: Said, number: int) -> Said:
     return replace(
         request,
         number=number,
+        action="closed" if env.get("CI_ENVIRONMENT_ACTION") == "stop" else None,
         # In a pipeline for merged results CI_COMMIT_SHA is the merge that GitLab made.
         commit=variables.commit(env, "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or said.commit,
         head_branch=variables.branch(env, "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME"),
