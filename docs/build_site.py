@@ -102,7 +102,7 @@ def page_of(document: str) -> str:
 def navigation() -> Mapping[str, tuple[str, ...]]:
     """The pages by their sections, each with its document; raises SiteBroken for one without."""
     plugins = tuple(name for name in documents() if name.startswith("plugins/"))
-    sections = {**NAVIGATION, PLUGINS: plugins}
+    sections = {**NAVIGATION, PLUGINS: (*NAVIGATION[PLUGINS], *plugins)}
     listed = [name for names in sections.values() for name in names]
     missing = sorted(set(documents()) ^ set(listed))
     if missing or len(listed) != len(set(listed)):

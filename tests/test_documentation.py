@@ -13,9 +13,11 @@ from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
+import boto3
 import click
 import pytest
 import yaml
+from botocore import xform_name
 
 from chalice_ci.cli import VERBS, command_line
 from chalice_ci.config import read_project_config
@@ -116,6 +118,19 @@ def pip(words: tuple[str, ...]) -> str:
     return ""
 
 
+def aws(words: tuple[str, ...]) -> str:
+    """By botocore's description of the service, as the AWS CLI makes its commands."""
+    service, operation, *rest = words[1:]
+    model = boto3.Session("x", "x", region_name="us-east-1").client(service).meta.service_model
+    known = {xform_name(name, "-"): name for name in model.operation_names}
+    if operation not in known:
+        return f"{service} has no {operation}"
+    shape = model.operation_model(known[operation]).input_shape
+    options = {f"--{xform_name(name, '-')}" for name in (shape.members if shape else ())}
+    wrong = [word for word in rest if word.startswith("--") and word not in options]
+    return f"no options: {wrong}" if wrong else ""
+
+
 def file_of_ours(words: tuple[str, ...]) -> str:
     there = (ROOT / words[0]).is_file() and os.access(ROOT / words[0], os.X_OK)
     return "" if there else f"there is no {words[0]}"
@@ -143,6 +158,7 @@ IMAGES = ("IMAGE", "chalice-ci", "localhost/chalice-ci")
 PROGRAMS: Mapping[str, Callable[[tuple[str, ...]], str]] = {
     ".ci/image": file_of_ours,
     ".venv/bin/python": python,
+    "aws": aws,
     "cd": others,
     "chalice": plain_chalice,
     "chalice-ci": ours,
@@ -220,6 +236,8 @@ def test_a_wrong_command_line_would_be_found() -> None:
     assert "Missing argument" in parsed(("state", "import"))
     assert plain_chalice(("chalice", "deploy", "--sage", "dev"))
     assert make(("make", "nothing"))
+    assert aws(("aws", "cloudformation", "forget-stack"))
+    assert aws(("aws", "cloudformation", "delete-stack", "--stack"))
     assert docker(("docker", "run", "IMAGE", "chekc"))
     assert pip(("pip", "install", "chalice-ci[nothing]"))
 
@@ -254,6 +272,8 @@ def kind_of(found: Any) -> str:
         return "configuration"
     if keys <= {"steps", "permissions", "env", "environment", "concurrency", "if", "with"}:
         return "workflow"
+    if keys <= {"include", "workflow"}:
+        return "pipeline of GitLab"
     return ""
 
 
@@ -287,6 +307,13 @@ def test_every_yaml_snippet_is_of_a_kind_that_is_looked_at() -> None:
     ]
     assert not strange
     assert len(SNIPPETS) > 15
+
+
+def test_a_pipeline_of_gitlab_is_a_part_of_the_one_that_is_tested() -> None:
+    tested = (ROOT / "plugins" / "gitlab" / ".gitlab-ci.yml").read_text(encoding="utf-8")
+    pipelines = [one for one in SNIPPETS if kind_of(loaded(one.text)) == "pipeline of GitLab"]
+    assert pipelines
+    assert not [one.at for one in pipelines if one.text.strip() not in tested]
 
 
 def test_every_workflow_in_the_documentation_is_one(tmp_path: Path) -> None:
