@@ -44,7 +44,9 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
         "CONTRIBUTING.md",
     ),
 }
-"""Every page by its document, in the order of the site; what `plugins/` has comes by itself."""
+"""Every page by its document, in the order of the site. What is named nowhere is about one of the
+other CI systems, each of which has pages in `docs/` or `plugins/`.
+"""
 
 _FENCE = re.compile(r"^( *)(```+).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?P<head>\]\()(?P<target>[^)\s]+)(?P<tail>\))")

@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.validate import ParamValidator
 
 from chalice_ci.local.aws import EmbeddedAWS
+from chalice_ci.state.schema import StateDamaged
+from chalice_ci.state.stack import is_stack, parse_stack
 from support.chalicecli import PlainChalice
 from support.commandline import commit, git, write
 from support.inprocess import run_here
@@ -102,13 +106,21 @@ class Stage:
         mappings = self.client("lambda").list_event_source_mappings()["EventSourceMappings"]
         return {**found, "mappings": frozenset(one["UUID"] for one in mappings)}
 
-    def follow(self, *names: str) -> list[str]:
-        """Run the guide's own command lines; what was called at AWS that changes something."""
+    def follow(
+        self, *names: str, aws: Callable[[tuple[str, ...]], None] | None = None
+    ) -> list[str]:
+        """Run the guide's own command lines; what was called at AWS that changes something.
+
+        `aws` does what the command of that name would do.
+        """
         self.aws.forget_calls()
         for name in names:
             for head, *arguments in commands(name):
                 if head == "git":
                     git(self.repository, *arguments)
+                    continue
+                if head == "aws" and aws is not None:
+                    aws(tuple(arguments))
                     continue
                 assert head == "chalice-ci", f"the guide starts {head}"
                 ran = run_here(*arguments, cwd=self.repository, **self.environ)
@@ -143,26 +155,224 @@ def stage(aws: EmbeddedAWS, chalice: PlainChalice) -> Iterator[Stage]:
     aws.reset()
     with tempfile.TemporaryDirectory(prefix="chalice-ci-migrating-") as folder:
         Path(folder).chmod(0o755)
-        made = Stage(Path(folder), aws)
-        files = {
-            "app.py": APP,
-            "requirements.txt": "",
-            ".chalice/config.json": json.dumps(CONFIG),
-            ".github/workflows/deploy.yml": SHELL_STEP,
-            ".gitignore": ".chalice/deployments/\n",
-        }
-        write(made.repository, files)
-        git(Path(folder), "init", "--quiet", "--bare", "--initial-branch=main", str(made.origin))
-        git(made.repository, "init", "--quiet", "--initial-branch=main")
-        git(made.repository, "remote", "add", "origin", str(made.origin))
-        commit(made.repository, "Begin")
-        git(made.repository, "push", "--quiet", "origin", "main")
+        made = repository(Path(folder), aws)
         attributes = {"VisibilityTimeout": "360"}
         made.client("sqs").create_queue(QueueName="orders-incoming", Attributes=attributes)
         region = {"AWS_DEFAULT_REGION": REGION}
         said = chalice.run(made.repository, ["deploy", "--stage", "dev"], environ=region)
         assert said.code == 0, said.text
         yield made
+
+
+def repository(root: Path, aws: EmbeddedAWS) -> Stage:
+    """A repository with its remote, before anything is deployed."""
+    made = Stage(root, aws)
+    files = {
+        "app.py": APP,
+        "requirements.txt": "",
+        ".chalice/config.json": json.dumps(CONFIG),
+        ".github/workflows/deploy.yml": SHELL_STEP,
+        ".gitignore": ".chalice/deployments/\n",
+    }
+    write(made.repository, files)
+    git(root, "init", "--quiet", "--bare", "--initial-branch=main", str(made.origin))
+    git(made.repository, "init", "--quiet", "--initial-branch=main")
+    git(made.repository, "remote", "add", "origin", str(made.origin))
+    commit(made.repository, "Begin")
+    git(made.repository, "push", "--quiet", "origin", "main")
+    return made
+
+
+FILES = re.compile(r"<!-- file: (?P<name>[\w./-]+) -->\n```json\n(?P<text>.*?)```", re.DOTALL)
+STACK = "ordersBetaStack"
+
+
+class Stack:
+    """What CloudFormation makes of the template that `chalice package` writes, as it does it.
+
+    The embedded AWS has no CloudFormation. Names are made up, everything else is the template's.
+    """
+
+    def __init__(self, stage: Stage, template: Any) -> None:
+        self.stage = stage
+        self.template = template
+        resources = template["Resources"]
+        trust = json.dumps(resources["DefaultRole"]["Properties"]["AssumeRolePolicyDocument"])
+        self.role = f"{STACK}-DefaultRole-4D5E6F"
+        iam, functions = stage.client("iam"), stage.client("lambda")
+        role = iam.create_role(RoleName=self.role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        handler = resources["APIHandler"]["Properties"]
+        self.function = f"{STACK}-APIHandler-1A2B3C"
+        arn = functions.create_function(
+            FunctionName=self.function,
+            Runtime=handler["Runtime"],
+            Handler=handler["Handler"],
+            Role=role,
+            Tags=handler["Tags"],
+            Code={"ZipFile": (stage.repository / "packaged/deployment.zip").read_bytes()},
+        )["FunctionArn"]
+        uri = f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{arn}/invocations"
+        body = resources["RestAPI"]["Properties"]["DefinitionBody"]
+        for methods in body["paths"].values():
+            for method in methods.values():
+                method["x-amazon-apigateway-integration"]["uri"] = uri
+        apis = stage.client("apigateway")
+        self.api = apis.import_rest_api(body=json.dumps(body).encode())["id"]
+        apis.create_deployment(restApiId=self.api, stageName="api")
+
+    def described(self) -> Any:
+        """What DescribeStackResources answers, checked against botocore's description of it."""
+        arn = f"arn:aws:cloudformation:{REGION}:123456789012:stack/{STACK}/0a1b2c3d"
+        types = {
+            "DefaultRole": ("AWS::IAM::Role", self.role),
+            "APIHandler": ("AWS::Lambda::Function", self.function),
+            "RestAPI": ("AWS::ApiGateway::RestApi", self.api),
+            "RestAPIapiStage": ("AWS::ApiGateway::Stage", "api"),
+        }
+        answer = {
+            "StackResources": [
+                {
+                    "StackName": STACK,
+                    "StackId": arn,
+                    "LogicalResourceId": name,
+                    "PhysicalResourceId": physical,
+                    "ResourceType": kind,
+                    "Timestamp": "2026-01-01T00:00:00+00:00",
+                    "ResourceStatus": "UPDATE_COMPLETE",
+                }
+                for name, (kind, physical) in types.items()
+            ]
+        }
+        service = self.stage.client("cloudformation").meta.service_model
+        shape = service.operation_model("DescribeStackResources").output_shape
+        assert not ParamValidator().validate(answer, shape).has_errors()
+        return answer
+
+    def command(self, arguments: tuple[str, ...]) -> None:
+        """What the guide's commands of the AWS CLI do."""
+        match arguments:
+            case ("cloudformation", "describe-stack-resources", "--stack-name", name, ">", file):
+                assert name == STACK
+                (self.stage.repository / file).write_text(json.dumps(self.described()))
+            case ("cloudformation", "delete-stack", "--stack-name", name):
+                assert name == STACK
+                self.stage.client("lambda").delete_function(FunctionName=self.function)
+            case ("codepipeline", "disable-stage-transition", *_):
+                pass
+            case _:
+                raise AssertionError(arguments)
+
+
+@pytest.fixture
+def stack(aws: EmbeddedAWS, chalice: PlainChalice) -> Iterator[Stack]:
+    """A repository as `chalice generate-pipeline` leaves it, its stack deployed."""
+    aws.reset()
+    with tempfile.TemporaryDirectory(prefix="chalice-ci-migrating-") as folder:
+        Path(folder).chmod(0o755)
+        made = repository(Path(folder), aws)
+        # Without what has to be there before: the stack is about names.
+        (made.repository / "app.py").write_text(APP.partition("@app.schedule")[0].rstrip() + "\n")
+        region = {"AWS_DEFAULT_REGION": REGION}
+        # Chalice knows no image of its own for today's Pythons.
+        image = ["--codebuild-image", "aws/codebuild/amazonlinux-x86_64-standard:5.0"]
+        pipeline = ["generate-pipeline", "--buildspec-file", "buildspec.yml", *image, "p.json"]
+        for arguments in (pipeline, ["package", "packaged"]):
+            said = chalice.run(made.repository, arguments, environ=region)
+            assert said.code == 0, said.text
+        files = {found["name"]: found["text"] for found in FILES.finditer(GUIDE.read_text())}
+        (made.repository / "retain.json").write_text(files["retain.json"])
+        retained = ["package", "--merge-template", "retain.json", "retained"]
+        assert chalice.run(made.repository, retained, environ=region).code == 0
+        template = json.loads((made.repository / "retained/sam.json").read_text())
+        plain = json.loads((made.repository / "packaged/sam.json").read_text())
+        for name in ("RestAPI", "DefaultRole"):
+            assert template["Resources"][name].pop("DeletionPolicy") == "Retain"
+        assert template["Resources"].keys() == plain["Resources"].keys()
+        found = Stack(made, template)
+        for name in ("packaged", "retained"):
+            shutil.rmtree(made.repository / name)
+        (made.repository / ".gitignore").write_text("stack.json\n")
+        commit(made.repository, "As the pipeline deploys it")
+        yield found
+
+
+def test_from_a_pipeline_of_chalice(stack: Stack) -> None:
+    stage, api = stack.stage, stack.api
+    before = stage.identities()
+    calls = stage.follow("pipeline", aws=stack.command)
+    assert calls == []
+    (recorded,) = stage.recorded()["resources"]
+    assert recorded["rest_api_id"] == api
+    assert recorded["rest_api_url"] == f"https://{api}.execute-api.{REGION}.amazonaws.com/api/"
+    files = {found["name"]: found["text"] for found in FILES.finditer(GUIDE.read_text())}
+    (stage.repository / ".chalice/config.json").write_text(files[".chalice/config.json"])
+    commit(stage.repository, "Keep the role")
+    calls = stage.follow("pipeline-deploy")
+    # A function can't be renamed: it is the only thing that is made.
+    assert [name for name in calls if name.startswith(("Create", "Delete", "Import"))] == [
+        "CreateFunction",
+        "CreateDeployment",
+    ]
+    after = stage.identities()
+    assert {key: after[key] for key in ("iam", "apigateway", "events")} == {
+        key: before[key] for key in ("iam", "apigateway", "events")
+    }
+    assert before["lambda"] < after["lambda"]
+    stage.follow("pipeline-done", aws=stack.command)
+    uris = json.dumps(
+        stage.client("apigateway").get_resources(restApiId=api, embed=["methods"])["items"],
+        default=str,
+    )
+    assert "function:orders-dev/" in uris
+    assert STACK not in uris
+    stage.aws.forget_calls()
+    again = run_here("deploy", "--stage", "dev", cwd=stage.repository, **stage.environ)
+    assert again.code == 0, again.out + again.err
+    assert [call for call in stage.aws.calls() if call["mutating"]] == []
+    assert by_name(stage.recorded())["rest_api"]["rest_api_id"] == api
+
+
+def test_an_api_of_somebody_elses_stack_is_not_taken_over(stack: Stack) -> None:
+    stage = stack.stage
+    arn = f"arn:aws:lambda:{REGION}:123456789012:function:{stack.function}"
+    tag = {"aws-chalice": "version=1.34.0:stage=prod:app=orders"}
+    stage.client("lambda").tag_resource(Resource=arn, Tags=tag)
+    stage.follow("pipeline", aws=stack.command)
+    refused = run_here("deploy", "--stage", "dev", cwd=stage.repository, **stage.environ)
+    assert refused.code == 18
+    assert stack.function in refused.out + refused.err
+
+
+@pytest.mark.parametrize(
+    ("listed", "told"),
+    [
+        ({"StackResources": 7}, "no list"),
+        ({"StackResources": [{"ResourceType": "AWS::IAM::Role"}]}, "has no API"),
+        ({"StackResources": [{"ResourceType": "AWS::ApiGateway::RestApi"}]}, "has no id"),
+        (
+            {
+                "StackResourceSummaries": [
+                    {"ResourceType": "AWS::ApiGateway::RestApi", "PhysicalResourceId": one}
+                    for one in ("a", "b")
+                ]
+            },
+            "two resources",
+        ),
+        (
+            {
+                "StackResources": [
+                    {"ResourceType": "AWS::ApiGateway::RestApi", "PhysicalResourceId": "../a"}
+                ]
+            },
+            "has no id",
+        ),
+    ],
+)
+def test_a_listing_that_cannot_be_taken_over_says_why(listed: Any, told: str) -> None:
+    raw = json.dumps(listed).encode()
+    assert is_stack(raw)
+    with pytest.raises(StateDamaged, match=told):
+        parse_stack(raw, where="stack.json")
 
 
 def committed(stage: Stage) -> None:

@@ -597,6 +597,9 @@ class Guard:
             return None
         if named and self._may_be_invoked_by(subject.name):
             return None
+        # A stack of CloudFormation calls its functions as it likes; Chalice's template tags them.
+        if named and functions and all(map(self._is_tagged, functions)):
+            return None
         behind = ", ".join(sorted({f.rpartition(":")[2] for f in functions})) or "no function"
         return self._foreign(
             subject,
@@ -619,6 +622,20 @@ class Guard:
             if not page.get("position"):
                 return
             position = {"position": page["position"]}
+
+    def _is_tagged(self, arn: str) -> bool:
+        """Whether a function of this account and region, of whatever name, is tagged as ours."""
+        found = _FUNCTION_IN_URI.fullmatch(arn)
+        place = self._owner.region, self._owner.account
+        if found is None or (found["region"], found["account"]) != place:
+            return False
+        try:
+            tags = self._clients("lambda").get_function(FunctionName=found["name"]).get("Tags")
+        except ClientError as error:
+            if error.response["Error"].get("Code") in _MISSING:
+                return False
+            raise
+        return str((tags or {}).get(TAG, "")).endswith(self._owner.tag)
 
     def _may_be_invoked_by(self, api_id: str) -> bool:
         client = self._clients("lambda")

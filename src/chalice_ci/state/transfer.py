@@ -23,6 +23,7 @@ from chalice_ci.state.schema import (
     parse_v1,
     parse_v2,
 )
+from chalice_ci.state.stack import is_stack, parse_stack
 from chalice_ci.state.store import ABSENT, StateKey, StateStore, Stored, Written
 
 
@@ -130,12 +131,15 @@ def import_file(
     message: str,
     force: bool = False,
 ) -> Written:
-    """Record a file of Chalice's, `<stage>.json` or the `deployed.json` of Chalice 1.1 and older.
+    """Record a file of Chalice's, `<stage>.json` or the `deployed.json` of Chalice 1.1 and older,
+    or the listing of a CloudFormation stack.
 
     The same state again writes nothing; another recorded state is replaced only by `force`.
     Raises StateDamaged or NotOurs for what the file holds and UsageError if it lacks the stage.
     """
-    if is_v1(raw, where=where):
+    if is_stack(raw):
+        state = parse_stack(raw, where=where)
+    elif is_v1(raw, where=where):
         state = parse_v1(raw, key.stage, app_name=app_name, where=where)
         if state is None:
             raise UsageError(
