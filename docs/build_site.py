@@ -160,8 +160,8 @@ def _moved(text: str, document: str, taken: set[str], problems: list[str]) -> st
 def _copy_of(name: str) -> str:
     if name.startswith("docs/"):
         return name.removeprefix("docs/")
-    # Without the dot a folder such as .github is part of the site.
-    return f"files/{name.lstrip('.')}"
+    # Files and folders with a dot in front are no part of a site.
+    return "/".join(("files", *(part.lstrip(".") for part in PurePosixPath(name).parts)))
 
 
 class _Page(HTMLParser):
