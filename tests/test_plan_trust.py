@@ -13,6 +13,7 @@ import requests
 
 from chalice_ci.local import EmbeddedAWS
 from chalice_ci.plan import canonical, not_believed, open_plan
+from support.awsclients import clients_of
 from support.commandline import commit, git, hello, write
 from support.inprocess import run_here
 from support.steps import event, pull_request
@@ -244,3 +245,22 @@ def test_without_credentials_a_plan_says_that_the_live_state_was_not_read(planne
     refused = run_here("deploy", "--plan", plan, cwd=repository, **ci, **nobody)
     assert refused.code == 16
     assert "made without reading the live state" in refused.out
+
+
+def test_a_plan_names_the_bucket_of_its_packages(aws, tmp_path):
+    """Where it is applied there may be no chalice-ci.yml."""
+    yml = FILES["chalice-ci.yml"].replace("}}}", "}, package-bucket: our-packages}}")
+    repository = hello(tmp_path / "r", **{**FILES, "chalice-ci.yml": yml})
+    aws.reset()
+    s3 = clients_of(aws)("s3")
+    s3.create_bucket(Bucket="our-packages")
+    here = {**aws.environ, "CHALICE_CI_SIGNING_KEY": KEY}
+    made = run_here("plan", "--format", "json", cwd=repository, **here)
+    assert made.code == 0, made.out + made.err
+    elsewhere = tmp_path / "elsewhere"
+    write(elsewhere, {name: text for name, text in FILES.items() if name != "chalice-ci.yml"})
+    plan = repository / made.result["plan"]["path"]
+    ran = run_here("deploy", "--plan", plan, cwd=elsewhere, **here)
+    assert ran.code == 0, ran.out + ran.err
+    (package,) = s3.list_objects_v2(Bucket="our-packages")["Contents"]
+    assert package["Key"].startswith("chalice-ci/packages/")

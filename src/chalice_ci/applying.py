@@ -275,13 +275,7 @@ def apply_release(
     rolled_back_to: str = "",
 ) -> model.Result:
     """Apply a plan, record what stands and that it was deployed, and ask whether it works."""
-    target = target_of(
-        sealed.opened.plan,
-        run.secrets,
-        _package_files(sealed),
-        sealed.recorded,
-        package_bucket=run.package_bucket(job),
-    )
+    target = target_of(sealed.opened.plan, run.secrets, _package_files(sealed), sealed.recorded)
     what = Work(
         target=target,
         operations=sealed.operations or (),

@@ -148,7 +148,8 @@ class Plan:
     is in the file ("" for none). `destructive` are clauses that say which addresses or data are
     lost, `destruction_allowed` whether that was allowed when the plan was made. `secrets` are the
     variables that come from CI secrets, placeholders in the graph; `secrets_unknown` the secrets
-    whose values were not there when the plan was made. `run` is the CI run that made it, with its
+    whose values were not there when the plan was made. `package_bucket` is where packages are
+    uploaded to, None for Lambda itself. `run` is the CI run that made it, with its
     attempt, "" outside CI. `account` is None
     when it was not known. Times are UTC, in whole seconds.
     """
@@ -176,6 +177,7 @@ class Plan:
     destruction_allowed: bool = False
     secrets: tuple[SecretVariable, ...] = ()
     secrets_unknown: tuple[str, ...] = ()
+    package_bucket: str | None = None
     run: str = ""
     created: datetime
     expires: datetime
@@ -445,6 +447,7 @@ def _document(plan: Plan) -> dict[str, object]:
             for one in plan.secrets
         ],
         "secrets_unknown": list(plan.secrets_unknown),
+        "package_bucket": plan.package_bucket,
         "run": plan.run,
         "created": _time(plan.created),
         "expires": _time(plan.expires),
@@ -540,7 +543,7 @@ def _plan(document: object) -> Plan:
         "format", "app", "app_path", "app_name", "stage", "account", "region", "commit", "tree",
         "chalice", "python", "tool", "config_digest", "base", "graph", "packages", "operations",
         "findings", "snapshot", "destructive", "destruction_allowed", "secrets",
-        "secrets_unknown", "run", "created", "expires",
+        "secrets_unknown", "package_bucket", "run", "created", "expires",
     }  # fmt: skip
     if top.get("format") != FORMAT or type(top["format"]) is not int:
         raise ValueError(f"its format is {top.get('format')!r}, this version reads {FORMAT}")
@@ -572,6 +575,7 @@ def _plan(document: object) -> Plan:
         destruction_allowed=_truth(top["destruction_allowed"], "destruction_allowed"),
         secrets=tuple(_secrets(top["secrets"])),
         secrets_unknown=_texts(top["secrets_unknown"], "secrets_unknown"),
+        package_bucket=_text_or_none(top, "package_bucket"),
         run=_text(top, "run"),
         created=_moment(_text(top, "created")),
         expires=_moment(_text(top, "expires")),

@@ -91,15 +91,12 @@ def _rolled_back(run: Run, job: Job, wanted: str) -> model.Result:
                 base_version="" if recorded is None else recorded.version,
                 base_digest=state_digest(run, job, recorded),
                 secrets_unknown=(),
+                package_bucket=run.package_bucket(job),
                 run=run_identity(run.context),
                 created=now.replace(microsecond=0),
                 expires=(now + PLAN_LIFETIME).replace(microsecond=0),
             )
-            operations = deployer.plan(
-                target_of(
-                    plan, run.secrets, packages, recorded, package_bucket=run.package_bucket(job)
-                )
-            )
+            operations = deployer.plan(target_of(plan, run.secrets, packages, recorded))
             resources = () if recorded is None else recorded.state.resources
             lost = destruction.destructions(operations, resources, None)
             plan = replace(

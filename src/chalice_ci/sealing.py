@@ -118,21 +118,14 @@ def seal_stage(
         snapshot=hashlib.sha256(snapshot).hexdigest(),
         secrets=secrets,
         secrets_unknown=run.secrets.missing(secrets),
+        package_bucket=run.package_bucket(job),
         run=run_identity(run.context),
         created=now.replace(microsecond=0),
         expires=(now + PLAN_LIFETIME).replace(microsecond=0),
     )
     operations: tuple[Operation, ...] | None = None
     if live is not None:
-        operations = live.deployer.plan(
-            target_of(
-                plan,
-                run.secrets,
-                built.packages,
-                recorded,
-                package_bucket=run.package_bucket(built.job),
-            )
-        )
+        operations = live.deployer.plan(target_of(plan, run.secrets, built.packages, recorded))
     lost = destruction.destructions(
         operations or (),
         () if recorded is None else recorded.state.resources,
@@ -219,7 +212,7 @@ def facts_of(
         stage=job.stage,
         account=identity.account,
         region=identity.region,
-        commit=run.checkout.commit if moved else plan.commit,
+        commit=run.checkout.commit if moved else _commit_of(run, plan, inside=inside),
         tree=run.checkout.tree if moved else plan.tree,
         chalice=plan.chalice,
         tool=__version__,
@@ -230,6 +223,14 @@ def facts_of(
         run=run_identity(run.context),
         authenticated=opened.authenticated,
     )
+
+
+def _commit_of(run: Run, plan: Plan, *, inside: bool) -> str | None:
+    """Without a checkout, the commit that the CI system says the run is of, if it says one."""
+    context = run.context
+    if inside or not context.commit or context.pull_request is not None:
+        return plan.commit
+    return context.commit
 
 
 def _is_same_code(run: Run, plan: Plan) -> bool:
@@ -263,8 +264,6 @@ def target_of(
     secrets: Secrets,
     packages: Mapping[str, PackageFile],
     recorded: Recorded | None,
-    *,
-    package_bucket: str | None,
 ) -> Target:
     """What the deployer is to plan or to make, with the secrets that are here."""
     return Target(
@@ -274,5 +273,5 @@ def target_of(
         packages=packages,
         resources=() if recorded is None else recorded.state.resources,
         secrets=secrets.injected(plan.secrets, unknown=plan.secrets_unknown),
-        package_bucket=package_bucket,
+        package_bucket=plan.package_bucket,
     )
