@@ -37,6 +37,17 @@ class Files(Protocol):
         """
 
 
+class Branches(Protocol):
+    """The branches of a repository as the forge has them."""
+
+    def changed_since(self, branch: str, commit: str) -> tuple[str, ...] | None:
+        """The files in which a branch differs from a commit; None when there is no such branch.
+
+        Raises ForgeError.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Governed:
     """The configuration that holds; `notes` say what of the pull request's own does not yet."""

@@ -124,7 +124,9 @@ def _head(read: GitReader) -> tuple[str | None, str | None, str | None]:
     if found is None:
         unborn = read("symbolic-ref", "--quiet", "HEAD") or ""
         return None, None, unborn.removeprefix("refs/heads/") or None
-    commit, tree, head = found.splitlines()
+    commit, tree, *named = found.splitlines()
+    # A branch or tag that is called HEAD makes the name ambiguous, and then git names none.
+    head = named[0] if named else read("symbolic-ref", "--quiet", "HEAD") or "HEAD"
     return commit, tree, None if head == "HEAD" else head.removeprefix("refs/heads/")
 
 
@@ -186,6 +188,11 @@ def differ_in_states_only(read: GitReader, old: str, new: str) -> bool:
     listing = read("diff-tree", "-r", "-z", "--no-renames", "--name-only", old, new)
     names = [] if listing is None else [name for name in listing.split("\0") if name]
     return listing is not None and all(_STATE_FILE.fullmatch(name) for name in names)
+
+
+def is_state_file(path: str) -> bool:
+    """Whether a path of a repository is that of a recorded state, or stands beside one."""
+    return _STATE_FILE.fullmatch(path) is not None
 
 
 def changed_files(checkout: Checkout, read: GitReader, path: str) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from chalice_ci.inputs import (
     LOCAL,
     LOCAL_FORGE,
     OUT,
+    PLAN,
     PROJECT_DIR,
     QUIET,
     SIGNING_KEY,
@@ -48,6 +49,7 @@ from chalice_ci.inputs import (
 from chalice_ci.jobs import Reaction, acted, checked, empty, guarded, stopped_by
 from chalice_ci.lifetime import finish_what_was_left, note_the_beginning, note_the_end
 from chalice_ci.output import write_failure, write_package, write_report
+from chalice_ci.plan_place import config_for, config_of_run, refuse_after_push
 from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Intent, Report, Result, exit_code
 from chalice_ci.route import Job, Wish, all_jobs, deploy_jobs, named_jobs, refuse_foreign_code
@@ -225,8 +227,13 @@ def _deploy_plan(run: Run, path: Path) -> Result:
                 where=str(path),
                 fix=f"Leave --{item.name} out, or give the plan of {', '.join(wanted)}.",
             )
-    (job,) = named_jobs(run.config, Wish(apps=(plan.app,), stages=(plan.stage,)))
-    return guarded(run, job, partial(deploy_plan, run, job, opened))
+    (job,) = named_jobs(config_for(run, plan), Wish(apps=(plan.app,), stages=(plan.stage,)))
+
+    def apply() -> Result:
+        refuse_after_push(run, run.branches, plan)
+        return deploy_plan(run, job, opened)
+
+    return guarded(run, job, apply)
 
 
 def _rollback(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
@@ -504,6 +511,8 @@ def _configured(arrival: _Arrival, work_dir: Path) -> Run:
     world, inputs = scene.world, scene.inputs
     given = inputs.path(CONFIG)
     own = read_project_config(checkout.root, None if given is None else world.cwd / given)
+    if checkout.git_dir is None and not own.apps and own.file is None and _in_ci_with_plan(scene):
+        own = config_of_run(scene.context, connection.files)
     policy = _governed(own, scene.context, checkout, files=connection.files, git=arrival.git)
     for note in policy.notes:
         scene.progress.say(note)
@@ -525,10 +534,16 @@ def _configured(arrival: _Arrival, work_dir: Path) -> Run:
         git=arrival.git,
         notes=policy.notes,
         approvals=connection.approvals,
+        branches=connection.branches,
         cache_dir=cache_dir,
         work_dir=work_dir,
         cloud=_cloud(checkout, cache_dir, world) if rehearsal else None,
     )
+
+
+def _in_ci_with_plan(scene: Scene) -> bool:
+    """Whether a job of a CI system is to apply a plan: it needs no code."""
+    return bool(scene.inputs.path(PLAN)) and scene.context.system is not System.LOCAL
 
 
 def _records(

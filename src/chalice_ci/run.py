@@ -33,6 +33,7 @@ _KINDS = {"rest_api": "rest", "websocket_api": "websocket"}
 if TYPE_CHECKING:
     from chalice_ci.app.deployers import Deployers
     from chalice_ci.aws_access import Access, Role
+    from chalice_ci.base_policy import Branches
     from chalice_ci.forge.local import LocalForge
     from chalice_ci.ownership import Clients
     from chalice_ci.signing import SigningKey
@@ -65,6 +66,7 @@ class Run(Scene):
     cache_dir: Path
     work_dir: Path
     approvals: LocalForge | None = None
+    branches: Branches | None = None
     git: GitReader | None = None
     notes: tuple[str, ...] = ()
     """What of the configuration does not hold yet, in sentences."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from offline_github import webhooks
-from offline_github.emulate import REPOSITORY
+from offline_github.emulate import ADMIN, REPOSITORY
 from offline_github.gateway import OfflineGitHub
 from support.commandline import git
 
@@ -29,6 +30,52 @@ class Twin:
         names = git(self.root, "ls-files").splitlines()
         files = {name: (self.root / name).read_text() for name in names}
         return self.github.emulator.push(branch, files)
+
+    def mirrored(self, branch: str) -> str:
+        """The branch as it is here at GitHub, with the same commits; its head."""
+        emulator, where = self.github.emulator, f"/repos/{REPOSITORY}/git"
+        for commit in git(self.root, "rev-list", "--reverse", branch).splitlines():
+            if emulator.ask("GET", f"{where}/commits/{commit}")[0] == 200:
+                continue
+            entries = [
+                {
+                    "path": path,
+                    "mode": "100644",
+                    "type": "blob",
+                    "content": self._text(commit, path),
+                }
+                for path in git(self.root, "ls-tree", "-r", "--name-only", commit).splitlines()
+            ]
+            tree = emulator.post(f"{where}/trees", {"tree": entries})["sha"]
+            name, mail, date, *parents = git(
+                self.root, "log", "-1", "--format=%an%n%ae%n%aI%n%P", commit
+            ).split()
+            who = {"name": name, "email": mail, "date": date}
+            document = {
+                "message": git(self.root, "log", "-1", "--format=%B", commit),
+                "tree": tree,
+                "parents": parents,
+                "author": who,
+                "committer": who,
+            }
+            assert emulator.post(f"{where}/commits", document)["sha"] == commit
+        head = git(self.root, "rev-parse", branch)
+        ref = f"{where}/refs/heads/{branch}"
+        if (
+            emulator.ask(
+                "PATCH", ref, {"sha": head, "force": True}, token=emulator.token_of(ADMIN)
+            )[0]
+            != 200
+        ):
+            emulator.post(f"{where}/refs", {"ref": f"refs/heads/{branch}", "sha": head})
+        return head
+
+    def _text(self, commit: str, path: str) -> str:
+        # As it is: what git() gives has no line feed at its end.
+        done = subprocess.run(
+            ["git", "show", f"{commit}:{path}"], cwd=self.root, capture_output=True, check=True
+        )
+        return done.stdout.decode("utf-8")
 
     def pull_request(
         self, action: str, number: int, sha: str, *, branch: str = "change"

@@ -47,6 +47,7 @@ from chalice_ci.errors import ForgeError, UsageError
 from chalice_ci.forge import github_heads as heads
 from chalice_ci.forge.port import (
     DEFAULT_KEY,
+    MAX_COMMENT,
     Author,
     Comment,
     Deployment,
@@ -348,6 +349,8 @@ class _Refused(ForgeError):
 
 class GitHubForge:
     """Pull requests, comments and deployments of a repository on GitHub."""
+
+    largest_comment = MAX_COMMENT
 
     def __init__(self, api: GitHubApi) -> None:
         self._api = api
@@ -771,6 +774,9 @@ class GitHubData:
             data = head.contents.get(entry.sha)
             return (self.blob(entry.sha) if data is None else data).decode("utf-8", "replace")
 
+        # That the commit can be read shows the permission: what is not found then is not there.
+        self.tree_of(commit)
+
         def read() -> str:
             found = self._api.repo.get_contents(path, ref=commit)
             if isinstance(found, list) or found.type != "file" or found.encoding != "base64":
@@ -786,6 +792,20 @@ class GitHubData:
             )
         except NotFound:
             return None
+
+    def changed_since(self, branch: str, commit: str) -> tuple[str, ...] | None:
+        """The files in which a branch differs from a commit, None when there is no such branch."""
+        head = self.head(branch, ())
+        if head is None:
+            return None
+        if head.commit == commit:
+            return ()
+        return self._api.call(
+            Operation(doing=f"compare {branch} with a commit", permission=_READ_CONTENTS),
+            lambda: tuple(
+                _text(file.filename) for file in self._api.repo.compare(commit, head.commit).files
+            ),
+        )
 
     def blob(self, oid: str) -> bytes:
         """A file's content."""

@@ -11,7 +11,7 @@ from chalice_ci.context import Context, System
 from chalice_ci.errors import UsageError
 
 if TYPE_CHECKING:
-    from chalice_ci.base_policy import Files
+    from chalice_ci.base_policy import Branches, Files
     from chalice_ci.forge.github import GitHubApi
     from chalice_ci.forge.local import LocalForge
     from chalice_ci.forge.port import Forge
@@ -27,6 +27,7 @@ class Connection:
     approvals: LocalForge | None = None
     api: GitHubApi | None = None
     files: Files | None = None
+    branches: Branches | None = None
 
 
 def connect(
@@ -37,7 +38,7 @@ def connect(
     folder: Path | None,
     retells: bool = False,
 ) -> Connection:
-    """The folder that plays the forge, GitHub or GitLab with a token, or nothing.
+    """The folder that plays the forge, GitHub, GitLab or Bitbucket with a token, or nothing.
 
     A run that is not trusted only reads files: nothing of a fork's may speak for the repository.
     One that `retells` holds no code of a fork's: it tells what another run reported.
@@ -55,7 +56,17 @@ def connect(
             return _github(context, env, token, retells=retells)
         case System.GITLAB if token or env.get("CI_JOB_TOKEN"):
             return _gitlab(context, env, token)
+        case System.BITBUCKET if secret := token or env.get("BITBUCKET_TOKEN", ""):
+            return _bitbucket(context, secret)
     return Connection()
+
+
+def _bitbucket(context: Context, token: str) -> Connection:
+    from chalice_ci.forge.bitbucket import BitbucketApi, BitbucketForge
+
+    if not context.trusted:
+        return Connection()
+    return Connection(forge=BitbucketForge(BitbucketApi(context.repository, token=token)))
 
 
 def _github(context: Context, env: Mapping[str, str], token: str, *, retells: bool) -> Connection:
@@ -67,7 +78,7 @@ def _github(context: Context, env: Mapping[str, str], token: str, *, retells: bo
         return Connection(forge=GitHubForge(api))
     if not context.trusted:
         return Connection(files=files)
-    return Connection(forge=GitHubForge(api), api=api, files=files)
+    return Connection(forge=GitHubForge(api), api=api, files=files, branches=files)
 
 
 def _gitlab(context: Context, env: Mapping[str, str], token: str) -> Connection:
