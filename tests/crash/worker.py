@@ -43,7 +43,8 @@ from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Result
 from chalice_ci.route import Job
 from chalice_ci.run import Run
-from chalice_ci.state.git import GitStore, LocalRepository
+from chalice_ci.state.git import GitStore
+from chalice_ci.state.git_repository import LocalRepository
 from chalice_ci.state.local import LocalStore
 from chalice_ci.state.select import Records
 from chalice_ci.world import World
