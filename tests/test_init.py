@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from chalice_ci.access.document import LIMIT, Document, read
 from chalice_ci.config import read_project_config
@@ -25,7 +26,7 @@ from chalice_ci.scaffold import workflows
 from chalice_ci.yaml_source import read_yaml
 from support.commandline import APP, commit, environ, git, write
 from support.inprocess import run_here
-from test_examples import actionlint, schema, yamllint, zizmor
+from test_examples import actionlint, schema, tool, yamllint, zizmor
 
 ROOT = Path(__file__).parents[1]
 ACCOUNT = "123456789012"
@@ -278,12 +279,91 @@ def test_an_app_that_does_not_load_gets_roles_without_policies(place: Path) -> N
 
 def test_another_ci_system_is_told_what_is_not_written(place: Path) -> None:
     root = new_project(place)
-    write(root, {".gitlab-ci.yml": "test: {script: [make]}\n"})
+    write(root, {"Jenkinsfile": "pipeline {}\n"})
     commit(root)
     ran = run_here("init", cwd=root)
     assert ran.code == 0
-    assert "GitLab" in ran.out
+    assert "Jenkins" in ran.out
     assert written(root) == {".gitignore", "chalice-ci.yml"}
+
+
+def on_gitlab(place: Path) -> Path:
+    root = new_project(place)
+    git(root, "remote", "add", "origin", "git@gitlab.example:shop/back/orders.git")
+    config = json.loads((root / ".chalice/config.json").read_text())
+    config["stages"]["prod"] = {}
+    write(root, {".chalice/config.json": json.dumps(config)})
+    return root
+
+
+def gitlab_schema(path: Path) -> None:
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", path)
+    assert done.returncode == 0, done.stdout
+    assert yamllint(path).returncode == 0, yamllint(path).stdout
+
+
+def test_a_project_on_gitlab_gets_its_pipeline_and_roles(place: Path) -> None:
+    root = on_gitlab(place)
+    commit(root)
+    given = ("--previews", "--allowed-account", ACCOUNT, "--aws-region", "eu-west-1")
+    ran = run_here("init", *given, cwd=root)
+    assert ran.code == 0, ran.err
+    assert written(root) == {
+        ".gitlab-ci.yml",
+        ".gitignore",
+        "chalice-ci.yml",
+        "chalice-roles.json",
+    }
+    assert "GITLAB_TOKEN" in ran.out, "what is left to do is said"
+    gitlab_schema(root / ".gitlab-ci.yml")
+    (include,) = yaml.safe_load((root / ".gitlab-ci.yml").read_text())["include"]
+    deploying, previewing = (f"orders-{kind}" for kind in ("chalice-deploy", "chalice-preview"))
+    assert include["inputs"] == {
+        "preview": True,
+        "preview-role": f"arn:aws:iam::{ACCOUNT}:role/{previewing}",
+        "apply": "prod",
+        "environment": "production",
+    }
+    component = (ROOT / "plugins/gitlab/templates/chalice.yml").read_text().split("\n---\n")[0]
+    assert include["inputs"].keys() <= yaml.safe_load(component)["spec"]["inputs"].keys()
+    stages = {stage.name: stage for stage in read_project_config(root).stages}
+    assert stages["prod"].role == f"arn:aws:iam::{ACCOUNT}:role/{deploying}"
+    assert stages["prod"].environment == "production"
+    found = roles(root)
+    assert found.keys() == {deploying, previewing}
+    project = "project_path:shop/back/orders:ref_type"
+    for name, operator, subjects in (
+        (deploying, "StringLike", [f"{project}:branch:ref:main", f"{project}:tag:ref:v*"]),
+        (previewing, "StringLike", [f"{project}:branch:ref:*"]),
+    ):
+        (statement,) = found[name][0]["Statement"]
+        assert statement["Condition"][operator] == {"gitlab.example:sub": subjects}
+        assert statement["Condition"]["StringEquals"] == {"gitlab.example:aud": "sts.amazonaws.com"}
+        assert found[name][1], "policies"
+    commit(root, "Set up")
+    again = run_here("init", *given, cwd=root)
+    assert again.code == 0, again.err
+    assert written(root) == set()
+
+
+def test_a_pipeline_of_gitlab_that_is_there_stays_and_is_told_what_to_include(place: Path) -> None:
+    root = on_gitlab(place)
+    own = "test: {script: [make]}\n"
+    # No app that loads: what is written does not depend on it, and nothing is built.
+    write(root, {".gitlab-ci.yml": own, "app.py": "import nothing_of_that_name\n"})
+    commit(root)
+    ran = run_here("init", cwd=root)
+    assert ran.code == 0, ran.err
+    assert (root / ".gitlab-ci.yml").read_text() == own
+    part = root / ".gitlab/chalice.gitlab-ci.yml"
+    assert f"include: [{{local: {part.relative_to(root)}}}]" in ran.out
+    assert "CHALICE_CI_ROLE_TO_ASSUME" in ran.out
+    assert "workflow:" not in part.read_text()
+    gitlab_schema(part)
+    write(root, {".gitlab-ci.yml": f"include: [{{local: {part.relative_to(root)}}}]\n{own}"})
+    part.unlink()
+    assert run_here("init", cwd=root).code == 0
+    assert not part.exists()
 
 
 def test_the_package_carries_the_examples_as_they_are() -> None:

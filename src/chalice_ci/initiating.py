@@ -17,6 +17,7 @@ from chalice_ci.inputs import ALLOWED_ACCOUNT, AWS_REGION
 from chalice_ci.jobs import Reaction
 from chalice_ci.route import Job
 from chalice_ci.run import Run
+from chalice_ci.scaffold import gitlab
 from chalice_ci.scaffold.configuration import configuration
 from chalice_ci.scaffold.role import (
     ACCOUNT,
@@ -24,16 +25,21 @@ from chalice_ci.scaffold.role import (
     PREVIEW_ROLE,
     REGION,
     ROLE,
+    role_name,
     roles,
     template,
 )
-from chalice_ci.scaffold.setting import App, Setting, joined, systems
-from chalice_ci.scaffold.workflows import role_name, variables, workflows
+from chalice_ci.scaffold.setting import App, Setting, environment_of, joined, systems
+from chalice_ci.scaffold.workflows import variables, workflows
 
 CONFIGURATION = "chalice-ci.yml"
 TEMPLATE = "chalice-roles.json"
 IGNORE = ".gitignore"
 OUTPUT = "chalice-ci-out/"
+_REMOTE = re.compile(
+    r"(?:https?://(?:[^/@]*@)?|git@|ssh://git@)(?P<host>[A-Za-z0-9.-]+)(?::\d+)?[/:]"
+    r"(?P<path>[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+?)+?)(?:\.git)?/?"
+)
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _READS = re.compile(r"[a-z0-9]+:(?:Get|List|Describe)[A-Za-z]*|apigateway:GET")
@@ -88,6 +94,12 @@ def _next(setting: Setting) -> Iterator[str]:
     yield f"make the roles: aws cloudformation deploy --template-file {TEMPLATE} --stack-name " + (
         "chalice-roles --capabilities CAPABILITY_NAMED_IAM"
     )
+    if setting.gitlab:
+        for name, what in gitlab.left_open(setting).items():
+            yield f"set the variable {name} of the project on GitLab: {what}."
+        for stage in setting.gated[:1]:
+            yield f"protect the environment {environment_of(stage)} on GitLab."
+        return
     missing = variables(setting)
     if missing:
         yield f"set these variables of the repository on GitHub: {joined(missing)}."
@@ -111,15 +123,29 @@ def _setting(run: Run, wanted: Wanted) -> Setting:
             where=run.shown(run.root),
             fix="Begin in the repository of one: chalice new-project NAME makes it.",
         )
+    server, project = _project(run)
     setting = Setting(
         apps=apps,
         branch=run.checkout.default_branch or run.checkout.branch or "main",
-        repository=repository_name(run),
+        repository=project if server else repository_name(run),
+        gitlab=server,
         account=run.inputs.text(ALLOWED_ACCOUNT),
         region=run.inputs.text(AWS_REGION) or run.world.region or "",
         previews=wanted.previews,
     )
     return _checked(_asked(run, setting))
+
+
+def _project(run: Run) -> tuple[str, str]:
+    """The server and the path of a project on GitLab; a server without a path where only the
+    pipeline's file is there, and nothing where nothing speaks for GitLab.
+    """
+    found = _REMOTE.fullmatch(run.checkout.remote or "")
+    if found is not None and "gitlab" in found["host"]:
+        return found["host"], found["path"]
+    if "GitLab" not in systems(run.root) or repository_name(run):
+        return "", ""
+    return (found["host"], found["path"]) if found is not None else ("gitlab.com", "")
 
 
 def _asked(run: Run, setting: Setting) -> Setting:
@@ -178,10 +204,11 @@ def _files(run: Run, setting: Setting, notes: list[str]) -> Iterator[tuple[str, 
     if OUTPUT not in ignored.splitlines():
         end = "" if not ignored or ignored.endswith("\n") else "\n"
         yield IGNORE, f"{ignored}{end}{OUTPUT}\n"
-    others = [name for name in systems(run.root) if name != "GitHub"]
+    written = {"GitLab"} if setting.gitlab else {"GitHub"}
+    others = [name for name in systems(run.root) if name not in {"GitHub", *written}]
     on_github = bool(setting.repository) or "GitHub" in systems(run.root) or not others
-    if on_github:
-        yield from workflows(setting).items()
+    if on_github or setting.gitlab:
+        yield from _pipeline(run, setting, notes)
         names = {role: role_name(setting, role) for role in roles(setting)}
         yield TEMPLATE, template(setting, _policies(run, setting, notes), names)
     if others:
@@ -189,6 +216,24 @@ def _files(run: Run, setting: Setting, notes: list[str]) -> Iterator[tuple[str, 
             f"for {joined(others)} nothing is written: call the command or the image there, as "
             "the workflows of GitHub do (docs/image.md)."
         )
+
+
+def _pipeline(run: Run, setting: Setting, notes: list[str]) -> Iterator[tuple[str, str]]:
+    """What the CI system runs. A pipeline of GitLab that is there stays, and includes ours."""
+    if not setting.gitlab:
+        yield from workflows(setting).items()
+        return
+    for stage in setting.gated[1:]:
+        notes.append(f"the pipeline applies {setting.gated[0]} by hand, {stage} it only plans.")
+    there = _old(run.root / gitlab.PIPELINE)
+    if there is None or there == gitlab.pipeline(setting):
+        yield gitlab.PIPELINE, gitlab.pipeline(setting)
+        return
+    if gitlab.includes(there):
+        notes.append(f"{gitlab.PIPELINE} has the component and stays as it is.")
+        return
+    yield gitlab.INCLUDED, gitlab.part(setting)
+    notes.append(f"add to {gitlab.PIPELINE}: include: [{{local: {gitlab.INCLUDED}}}]")
 
 
 def _policies(run: Run, setting: Setting, notes: list[str]) -> Mapping[str, tuple[Document, ...]]:

@@ -91,8 +91,10 @@ def documents(root: Path) -> tuple[Path, ...]:
 def scaffold_files(root: Path) -> Mapping[str, str]:
     """The examples that `chalice-ci init` writes from, as the package carries them."""
     examples = root / "workflows-examples"
+    gitlab = root / "plugins" / "gitlab" / ".gitlab-ci.yml"
     return {
-        f"{name}.yml": (examples / f"{name}.yml").read_text(encoding="utf-8") for name in SOURCES
+        **{f"{name}.yml": (examples / f"{name}.yml").read_text("utf-8") for name in SOURCES},
+        "gitlab-ci.yml": gitlab.read_text("utf-8"),
     }
 
 

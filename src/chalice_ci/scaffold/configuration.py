@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from chalice_ci.scaffold.role import ROLE, role_name
 from chalice_ci.scaffold.setting import Setting, environment_of
 
 
@@ -33,6 +34,8 @@ def _lines(setting: Setting) -> Iterator[str]:
             yield f"    needs: {before} # the same package has to be live there"
         if setting.account:
             yield f'    account: "{setting.account}"'
+        if setting.gitlab and setting.account:
+            yield f"    role: arn:aws:iam::{setting.account}:role/{role_name(setting, ROLE)}"
         if setting.region:
             yield f"    region: {setting.region}"
         before = stage

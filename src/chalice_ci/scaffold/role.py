@@ -3,11 +3,17 @@
 Each role trusts GitHub's OIDC provider for this repository alone: the deploy role for the default
 branch and the environments, the plan role for version tags, the preview role for pull requests. The
 policies are those of `chalice-ci policy`, with the stack's own account and region.
+
+On GitLab the server is the provider, and its subject names no environment: the deploy role trusts
+the default branch and, where there is production, version tags, the preview role any branch. Its
+form is `project_path:GROUP/PROJECT:ref_type:TYPE:ref:NAME` (GitLab's documentation, "OpenID Connect
+(OIDC) Authentication Using ID Tokens").
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,8 +33,10 @@ def template(
     setting: Setting, policies: Mapping[str, Sequence[Document]], names: Mapping[str, str]
 ) -> str:
     """The template as JSON. `policies` are the documents by role, `names` the roles' names."""
-    resources: dict[str, Any] = {"Provider": _PROVIDER}
+    provider = setting.gitlab or PROVIDER
+    resources: dict[str, Any] = {"Provider": _provider(provider)}
     outputs: dict[str, Any] = {}
+    kind = "project_path" if setting.gitlab else "repo"
     for role, subjects in _subjects(setting).items():
         key = _key(role)
         attached = []
@@ -44,7 +52,8 @@ def template(
             "Properties": {
                 "RoleName": names[role],
                 "AssumeRolePolicyDocument": _trust(
-                    [f"repo:{setting.repository or '${Repository}'}:{one}" for one in subjects]
+                    [f"{kind}:{setting.repository or '${Repository}'}:{one}" for one in subjects],
+                    provider,
                 ),
                 "ManagedPolicyArns": attached,
             },
@@ -56,18 +65,24 @@ def template(
     whole = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"Roles of the workflows of {setting.repository or 'this repository'}",
-        "Parameters": _PARAMETERS,
+        "Parameters": _parameters(provider),
         "Conditions": {"MakeProvider": {"Fn::Equals": [{"Ref": "ExistingProvider"}, ""]}},
         "Resources": resources,
         "Outputs": outputs,
     }
     if not setting.repository:
-        whole["Parameters"] = {**_PARAMETERS, **_REPOSITORY}
+        whole["Parameters"] = {**_parameters(provider), **_REPOSITORY}
     return json.dumps(whole, indent=2) + "\n"
 
 
 def _subjects(setting: Setting) -> Mapping[str, tuple[str, ...]]:
-    """Role -> what stands behind `repo:OWNER/NAME:` in the tokens that may assume it."""
+    """Role -> what stands behind the repository's name in the tokens that may assume it."""
+    if setting.gitlab:
+        branch = f"ref_type:branch:ref:{setting.branch}"
+        on_gitlab = {ROLE: (branch, "ref_type:tag:ref:v*") if setting.gated else (branch,)}
+        if setting.previews:
+            on_gitlab[PREVIEW_ROLE] = ("ref_type:branch:ref:*",)
+        return on_gitlab
     found = {
         ROLE: (
             f"ref:refs/heads/{setting.branch}",
@@ -86,7 +101,13 @@ def roles(setting: Setting) -> tuple[str, ...]:
     return tuple(_subjects(setting))
 
 
-def _trust(subjects: Sequence[str]) -> dict[str, Any]:
+def role_name(setting: Setting, role: str) -> str:
+    """How a role is called in the account: roles of several repositories stand side by side."""
+    name = setting.repository.rpartition("/")[2] or setting.apps[0].name
+    return f"{re.sub('[^A-Za-z0-9_-]', '-', name)}-{role}"[:64]
+
+
+def _trust(subjects: Sequence[str], provider: str) -> dict[str, Any]:
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -94,17 +115,17 @@ def _trust(subjects: Sequence[str]) -> dict[str, Any]:
                 "Effect": "Allow",
                 "Principal": {"Federated": _PROVIDER_ARN},
                 "Action": "sts:AssumeRoleWithWebIdentity",
-                "Condition": _tests(subjects),
+                "Condition": _tests(subjects, provider),
             }
         ],
     }
 
 
-def _tests(subjects: Sequence[str]) -> dict[str, Any]:
+def _tests(subjects: Sequence[str], provider: str) -> dict[str, Any]:
     wanted: list[Any] = [
         {"Fn::Sub": subject} if "${" in subject else subject for subject in subjects
     ]
-    audience, subject = {f"{PROVIDER}:aud": AUDIENCE}, {f"{PROVIDER}:sub": wanted}
+    audience, subject = {f"{provider}:aud": AUDIENCE}, {f"{provider}:sub": wanted}
     if any("*" in one for one in subjects):
         return {"StringEquals": audience, "StringLike": subject}
     return {"StringEquals": {**audience, **subject}}
@@ -125,22 +146,25 @@ def _key(role: str) -> str:
     return "".join(word.capitalize() for word in role.split("-"))
 
 
-_PARAMETERS = {
-    "ExistingProvider": {
-        "Type": "String",
-        "Default": "",
-        "Description": f"The ARN of the account's OIDC provider for {PROVIDER}; empty: make it.",
+def _parameters(provider: str) -> dict[str, Any]:
+    return {
+        "ExistingProvider": {
+            "Type": "String",
+            "Default": "",
+            "Description": f"The account's OIDC provider for {provider}, its ARN; empty: make it.",
+        }
     }
-}
+
+
+def _provider(name: str) -> dict[str, Any]:
+    return {
+        "Type": "AWS::IAM::OIDCProvider",
+        "Condition": "MakeProvider",
+        "Properties": {"Url": f"https://{name}", "ClientIdList": [AUDIENCE]},
+    }
+
+
 _REPOSITORY = {
-    "Repository": {"Type": "String", "Description": "The repository on GitHub: owner/name."}
-}
-_PROVIDER = {
-    "Type": "AWS::IAM::OIDCProvider",
-    "Condition": "MakeProvider",
-    "Properties": {
-        "Url": f"https://{PROVIDER}",
-        "ClientIdList": [AUDIENCE],
-    },
+    "Repository": {"Type": "String", "Description": "The repository: owner/name, or its path."}
 }
 _PROVIDER_ARN = {"Fn::If": ["MakeProvider", {"Ref": "Provider"}, {"Ref": "ExistingProvider"}]}

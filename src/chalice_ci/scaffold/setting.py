@@ -34,7 +34,8 @@ class Setting:
     """What is there, and what was chosen.
 
     `repository` is "owner/name" on GitHub, empty where that is not known; so are `account` and
-    `region`, which then come from the repository's variables.
+    `region`, which then come from the repository's variables. Of a project on GitLab it is the
+    path, and `gitlab` the server's name.
     """
 
     apps: tuple[App, ...]
@@ -43,6 +44,7 @@ class Setting:
     account: str = ""
     region: str = ""
     previews: bool = False
+    gitlab: str = ""
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
-from chalice_ci.scaffold.role import PLAN_ROLE, PREVIEW_ROLE, ROLE
+from chalice_ci.scaffold.role import PLAN_ROLE, PREVIEW_ROLE, ROLE, role_name
 from chalice_ci.scaffold.setting import Setting, environment_of
 
 SOURCES = ("minimal", "previews", "gated-production")
@@ -43,11 +43,11 @@ def _files(setting: Setting) -> Iterator[tuple[str, str]]:
     for stage in setting.gated:
         text = _placed(_source("gated-production"), setting)
         environment = environment_of(stage)
-        text = _replaced(text, "environment: production\n", f"environment: {environment}\n")
-        text = _replaced(text, "stage: prod\n", f"stage: {stage}\n")
-        text = _replaced(text, "name: production-plan\n", f"name: {stage}-plan\n")
-        text = _replaced(text, "name: Chalice production\n", f"name: Chalice {stage}\n")
-        text = _replaced(text, "group: chalice-production\n", f"group: chalice-{stage}\n")
+        text = replaced(text, "environment: production\n", f"environment: {environment}\n")
+        text = replaced(text, "stage: prod\n", f"stage: {stage}\n")
+        text = replaced(text, "name: production-plan\n", f"name: {stage}-plan\n")
+        text = replaced(text, "name: Chalice production\n", f"name: Chalice {stage}\n")
+        text = replaced(text, "group: chalice-production\n", f"group: chalice-{stage}\n")
         about = (
             f"# Plans {stage} for a version tag; a person approves, and exactly that plan is "
             f"applied.\n# The repository needs an environment `{environment}` with required "
@@ -60,15 +60,15 @@ def _minimal(setting: Setting) -> str:
     text = _placed(_source("minimal"), setting)
     if setting.previews:
         # Pull requests are the other workflow's.
-        text = _replaced(text, "  pull_request:\n", "")
+        text = replaced(text, "  pull_request:\n", "")
         begin, end = text.index("  check:\n"), text.index("  deploy:\n")
         text = text[:begin] + text[end:]
-        text = _replaced(text, "    if: github.event_name != 'pull_request'\n", "")
+        text = replaced(text, "    if: github.event_name != 'pull_request'\n", "")
         about = f"# Deploys what reaches {setting.branch}."
     else:
         about = f"# Checks pull requests and deploys what reaches {setting.branch}."
     branch = "[main]" if setting.branch == "main" else f'["{setting.branch}"]'
-    return _headed(_replaced(text, "branches: [main]", f"branches: {branch}"), about)
+    return _headed(replaced(text, "branches: [main]", f"branches: {branch}"), about)
 
 
 def _placed(text: str, setting: Setting) -> str:
@@ -81,13 +81,7 @@ def _placed(text: str, setting: Setting) -> str:
 
     text = _EXAMPLE_ROLE.sub(role, text)
     region = setting.region or "${{ vars.AWS_REGION }}"
-    return _replaced(text, "aws-region: eu-west-1", f"aws-region: {region}")
-
-
-def role_name(setting: Setting, role: str) -> str:
-    """How a role is called in the account: roles of several repositories stand side by side."""
-    name = setting.repository.rpartition("/")[2] or setting.apps[0].name
-    return f"{re.sub('[^A-Za-z0-9_-]', '-', name)}-{role}"[:64]
+    return replaced(text, "aws-region: eu-west-1", f"aws-region: {region}")
 
 
 def _headed(text: str, about: str) -> str:
@@ -98,7 +92,7 @@ def _source(name: str) -> str:
     return (files("chalice_ci.scaffold") / f"{name}.yml").read_text(encoding="utf-8")
 
 
-def _replaced(text: str, old: str, new: str) -> str:
+def replaced(text: str, old: str, new: str) -> str:
     """Replace what an example has; KeyError when it has that no more."""
     if old not in text:
         raise KeyError(old)
