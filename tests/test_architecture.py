@@ -30,6 +30,7 @@ ADAPTERS = {
     "chalice_ci.state.recover": {"botocore"},
     "chalice_ci.state.s3": {"botocore"},
     "chalice_ci.demo": {"boto3", "cmarkgfm"},
+    "chalice_ci.forge.bitbucket": {"requests"},
     "chalice_ci.forge.github": {"github"},
     "chalice_ci.forge.gitlab_api": {"gitlab"},
     "chalice_ci.uv": {"uv"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UsageError
+from chalice_ci.forge.bitbucket import BitbucketApi, BitbucketForge, hidden, shown
 from chalice_ci.forge.github import GitHubApi, GitHubForge
 from chalice_ci.forge.gitlab import GitLabFiles, GitLabForge
 from chalice_ci.forge.gitlab_api import GitLabApi
@@ -37,10 +39,13 @@ from chalice_ci.forge.port import (
 )
 from chalice_ci.forge.retry import Retry
 from chalice_ci.report.comment import LIMIT
+from offline_bitbucket import server as bitbucket_server
+from offline_bitbucket.server import OfflineBitbucket, offline_bitbucket
 from offline_github.emulate import ADMIN, BOT, HUMAN, MALLORY, REPOSITORY
 from offline_github.gateway import OfflineGitHub, offline_github, report
 from offline_gitlab import server as gitlab_server
 from offline_gitlab.server import OfflineGitLab, offline_gitlab
+from support.reports import FULL
 
 PAST = Past(run=RunOrder(id=2**63 - 1, attempt=99), commit="9f3c1ab", verdict="cancelled")
 FIRST, SECOND, THIRD = (RunOrder(id=100 + n) for n in range(3))
@@ -268,10 +273,72 @@ def gitlab() -> Iterator[OfflineGitLab]:
         assert running.invalid == []
 
 
-@pytest.fixture(params=["folder", "github", "gitlab"])
+@dataclass(kw_only=True)
+class BitbucketPlace:
+    bitbucket: OfflineBitbucket
+
+    def open(self) -> BitbucketForge:
+        retry = Retry(sleep=lambda seconds: None, jitter=lambda: 0.0)
+        token = bitbucket_server.TOKEN
+        name = bitbucket_server.REPOSITORY
+        api = BitbucketApi(name, token=token, api_url=self.bitbucket.url, retry=retry)
+        return BitbucketForge(api)
+
+    def commit(self) -> str:
+        return self.bitbucket.commit()
+
+    def pull_request(self) -> int:
+        return self.bitbucket.pull_request()
+
+    def push(self, number: int) -> str:
+        sha = self.commit()
+        self.bitbucket.pulls[number]["source"] = self.bitbucket.end(sha, "change")
+        return sha
+
+    def close(self, number: int, *, merged: bool) -> None:
+        pull = self.bitbucket.pulls[number]
+        pull["state"] = "MERGED" if merged else "DECLINED"
+        if merged:
+            pull["merge_commit"] = {"hash": self.commit()[:12]}
+
+    def merged_as(self, number: int) -> str:
+        short = self.bitbucket.pulls[number]["merge_commit"]["hash"]
+        (whole,) = [one for one in self.bitbucket.commits if one.startswith(short)]
+        return whole
+
+    def label(self, number: int, *labels: str) -> None:
+        words = "".join(f"[{label}] " for label in labels)
+        self.bitbucket.pulls[number]["title"] = f"{words}Faster search"
+
+    def comment(self, number: int, body: str, *, ours: bool = False) -> int:
+        who = bitbucket_server.BOT if ours else HUMAN
+        found: int = self.bitbucket.comment(number, hidden(body), who)["id"]
+        return found
+
+    def bodies(self, number: int) -> list[str]:
+        listed = self.bitbucket.comments[number]
+        return [shown(one["content"]["raw"]) for one in listed if not one["deleted"]]
+
+    def delete_comment(self, number: int, comment: int) -> None:
+        for one in self.bitbucket.comments[number]:
+            one["deleted"] |= one["id"] == comment
+
+
+@pytest.fixture(scope="module")
+def bitbucket() -> Iterator[OfflineBitbucket]:
+    with offline_bitbucket() as place:
+        yield place
+        assert place.invalid == []
+
+
+@pytest.fixture(params=["folder", "github", "gitlab", "bitbucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "folder":
         return Folder(root=tmp_path / "forge", commits=itertools.count(1))
+    if request.param == "bitbucket":
+        if request.cls is TestDeployments:
+            pytest.skip("Bitbucket's deployments are made by its steps: TestBitbucketAlone")
+        return BitbucketPlace(bitbucket=request.getfixturevalue("bitbucket"))
     if request.param == "gitlab":
         return GitLabPlace(gitlab=request.getfixturevalue("gitlab"))
     github: OfflineGitHub = request.getfixturevalue("running")
@@ -294,7 +361,9 @@ class TestPullRequests:
         now = forge.pull_request(number)
         assert now.head_sha == sha != before.head_sha
         assert set(now.labels) == {"preview", "bug"}
-        assert now == replace(before, head_sha=sha, labels=now.labels)
+        # Bitbucket's labels are words of the title.
+        assert now.title.endswith(before.title)
+        assert now == replace(before, head_sha=sha, labels=now.labels, title=now.title)
 
     @pytest.mark.parametrize("merged", [True, False])
     def test_a_pull_request_that_ended_says_how(self, place: Place, merged: bool) -> None:
@@ -480,10 +549,10 @@ class TestTheOneComment:
 
     def test_the_longest_text_fits_and_a_longer_one_is_refused(self, place: Place) -> None:
         number = place.pull_request()
-        room = MAX_COMMENT - len(marked("", key="chalice-ci", run=FIRST))
+        room = place.open().largest_comment - len(marked("", key="chalice-ci", run=FIRST))
         forge = place.open()
         assert forge.upsert_comment(number, "é" * room, run=FIRST).comment.body == "é" * room
-        with pytest.raises(ForgeError, match="65,536"):
+        with pytest.raises(ForgeError, match=f"{place.open().largest_comment:,}"):
             forge.upsert_comment(number, "é" * (room + 1), run=FIRST)
 
     @pytest.mark.parametrize("key", ["", "a b", "--> x", "é", "a\nb", "x" * 200])
@@ -905,6 +974,94 @@ class TestGitLabFiles:
         finally:
             gitlab.read_file = lambda path, ref: None
             gitlab.has_commit = lambda ref: False
+
+
+class TestBitbucketAlone:
+    def test_the_marker_is_nothing_that_bitbucket_shows(self, bitbucket: OfflineBitbucket) -> None:
+        place = BitbucketPlace(bitbucket=bitbucket)
+        number = place.pull_request()
+        html = "### Title\n<details><summary>More</summary>\n\nx<br>y\n</details>"
+        place.open().upsert_comment(number, html, run=FIRST, history=(PAST,))
+        (comment,) = bitbucket.comments[number]
+        first, blank, *rest = comment["content"]["raw"].split("\n")
+        assert re.fullmatch(r"\[chalice-ci\]: # \(\{.*\}\)", first)
+        assert (blank, "<" in "\n".join(rest), rest[0]) == ("", False, "### Title")
+        again = place.open().upsert_comment(number, html, run=FIRST, history=(PAST,))
+        assert again.outcome is CommentOutcome.UNCHANGED
+        assert again.comment.history == (PAST,)
+
+    def test_a_preview_is_a_build_status_of_its_commit(self, bitbucket: OfflineBitbucket) -> None:
+        place = BitbucketPlace(bitbucket=bitbucket)
+        forge, sha = place.open(), place.commit()
+        started = forge.start_deployment(environment="pr-3", sha=sha, run=FIRST)
+        url = "https://preview.example.com/"
+        ended = forge.finish_deployment(started, DeploymentState.SUCCESS, url=url)
+        assert (ended.state, ended.url) == (DeploymentState.SUCCESS, url)
+        begun, done = [one for one in bitbucket.statuses if one["commit"] == sha]
+        assert (begun["state"], done["state"], done["url"]) == ("INPROGRESS", "SUCCESSFUL", url)
+        # Of one key: the second takes the place of the first.
+        assert begun["key"] == done["key"]
+
+    def test_findings_are_shown_at_their_lines_and_replace_older_ones(
+        self, bitbucket: OfflineBitbucket
+    ) -> None:
+        place = BitbucketPlace(bitbucket=bitbucket)
+        forge, sha = place.open(), place.commit()
+        forge.show_findings(sha, FULL, link="https://bitbucket.org/octo/orders/pipelines/1")
+        forge.show_findings(sha, FULL)
+        assert bitbucket.reports[sha]["result"] == "FAILED"
+        shown = {(a.get("path"), a.get("line")) for a in bitbucket.annotations[sha]}
+        assert len(bitbucket.annotations[sha]) == len(FULL.all_findings)
+        assert ("services/orders/app.py", 31) in shown
+
+    def test_a_missing_scope_is_named(self, bitbucket: OfflineBitbucket) -> None:
+        place = BitbucketPlace(bitbucket=bitbucket)
+        bitbucket.scopes = ("pullrequest:write",)
+        try:
+            with pytest.raises(NotPermitted, match="account") as caught:
+                place.open().whoami()
+        finally:
+            bitbucket.scopes = bitbucket_server.SCOPES
+        assert caught.value.permission == "account"
+        assert bitbucket_server.TOKEN not in str(caught.value)
+
+    @pytest.mark.parametrize(("status", "tries"), [(500, 5), (429, 5), (400, 1), (302, 1)])
+    def test_what_may_pass_is_tried_again_and_nothing_else(
+        self, bitbucket: OfflineBitbucket, status: int, tries: int
+    ) -> None:
+        place = BitbucketPlace(bitbucket=bitbucket)
+        number, before = place.pull_request(), len(bitbucket.seen)
+        away = {"Retry-After": "1", "Location": "https://elsewhere.example.com/"}
+        bitbucket.before = lambda name: (status, away)
+        try:
+            with pytest.raises(ForgeError):
+                place.open().pull_request(number)
+        finally:
+            bitbucket.before = None
+        assert len(bitbucket.seen) - before == tries
+
+    def test_a_comment_whose_answer_was_lost_is_not_written_twice(
+        self, bitbucket: OfflineBitbucket
+    ) -> None:
+        place = BitbucketPlace(bitbucket=bitbucket)
+        number = place.pull_request()
+        bitbucket.lose = "comment"
+        place.open().upsert_comment(number, "one", run=FIRST)
+        assert len(place.bodies(number)) == 1
+
+    def test_a_fork_is_told_by_its_repository_also_when_it_is_gone(
+        self, bitbucket: OfflineBitbucket
+    ) -> None:
+        forge = BitbucketPlace(bitbucket=bitbucket).open()
+        other = forge.pull_request(bitbucket.pull_request(repository="mallory/orders"))
+        assert (other.from_fork, other.head_repository) == (True, "mallory/orders")
+        gone = forge.pull_request(bitbucket.pull_request(repository=None))
+        assert (gone.from_fork, gone.head_repository) == (True, None)
+
+    @pytest.mark.parametrize("url", ["http://example.com/2.0", "ftp://example.com"])
+    def test_the_token_goes_to_no_odd_address(self, url: str) -> None:
+        with pytest.raises(UsageError):
+            BitbucketApi("octo/orders", token="t", api_url=url)
 
 
 class TestFolderAlone:

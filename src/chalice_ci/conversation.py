@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UserError
-from chalice_ci.forge.port import HISTORY, Comment, Past
-from chalice_ci.report.comment import comment, in_progress
+from chalice_ci.forge.port import HISTORY, MAX_COMMENT, Comment, Past, ShowsFindings
+from chalice_ci.report.comment import LIMIT, comment, in_progress
 from chalice_ci.report.origin import Origin, Waiting
 from chalice_ci.report.report import Failure, Intent, Report, Result
 from chalice_ci.route import Task
@@ -58,7 +58,10 @@ class Conversation:
         if waiting:
             self._say(
                 lambda past: in_progress(
-                    self._report(), origin=self._origin((), past), waiting=waiting
+                    self._report(),
+                    origin=self._origin((), past),
+                    waiting=waiting,
+                    limit=self._room,
                 )
             )
 
@@ -74,9 +77,13 @@ class Conversation:
         """
         if not report.results and report.failure is None and not self._outdated():
             return ""
+        self._show(report)
         return self._say(
             lambda past: comment(
-                report, origin=self._origin(report.notes, past), fail_on=self.scene.fail_on
+                report,
+                origin=self._origin(report.notes, past),
+                fail_on=self.scene.fail_on,
+                limit=self._room,
             ),
             ended=report.verdict.value,
         )
@@ -118,6 +125,23 @@ class Conversation:
     ) -> Report:
         commit = self.scene.context.commit or ""
         return Report(verb="run", results=results, notes=notes, failure=failure, commit=commit)
+
+    @property
+    def _room(self) -> int:
+        """How long the comment may be, without its marker."""
+        forge = self.scene.forge
+        return LIMIT if forge is None else forge.largest_comment - MAX_COMMENT + LIMIT
+
+    def _show(self, report: Report) -> None:
+        """Show the findings where the forge has a page for them."""
+        scene, commit = self.scene, self.scene.context.commit
+        forge: object = scene.forge
+        if not (isinstance(forge, ShowsFindings) and commit and scene.context.may_tell):
+            return
+        try:
+            forge.show_findings(commit, report, link=scene.context.run_url)
+        except ForgeError as error:
+            self.trouble("the findings could not be shown", error)
 
     def _origin(self, notes: tuple[str, ...], past: tuple[Past, ...]) -> Origin:
         return replace(Origin.of(self.scene.context, notes=notes), history=past)

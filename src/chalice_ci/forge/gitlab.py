@@ -23,6 +23,7 @@ from chalice_ci.context import RunOrder
 from chalice_ci.forge.gitlab_api import Garbled, GitLabApi, count_of, text_of
 from chalice_ci.forge.port import (
     DEFAULT_KEY,
+    MAX_COMMENT,
     Author,
     Comment,
     Deployment,
@@ -65,6 +66,8 @@ _STATE = {
 
 class GitLabForge:
     """Merge requests, notes, environments and deployments of a project on GitLab."""
+
+    largest_comment = MAX_COMMENT
 
     def __init__(self, api: GitLabApi) -> None:
         self._api = api

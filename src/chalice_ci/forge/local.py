@@ -31,6 +31,7 @@ from chalice_ci.context import RunOrder
 from chalice_ci.errors import ForgeError
 from chalice_ci.forge.port import (
     DEFAULT_KEY,
+    MAX_COMMENT,
     Author,
     Comment,
     Deployment,
@@ -75,6 +76,8 @@ class LocalForge:
 
     `root` is made if it is missing. `author` is the account that this object acts as.
     """
+
+    largest_comment = MAX_COMMENT
 
     def __init__(
         self,

@@ -17,10 +17,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from chalice_ci.context import RunOrder
 from chalice_ci.errors import ForgeError
+
+if TYPE_CHECKING:
+    from chalice_ci.report.report import Report
 
 MAX_COMMENT = 65_536
 """Characters that GitHub takes in a comment; the marker is part of them."""
@@ -175,6 +178,11 @@ class Forge(Protocol):
         """How a message names it: "owner/name" or a folder."""
         ...
 
+    @property
+    def largest_comment(self) -> int:
+        """How many characters a comment may have, its marker included."""
+        ...
+
     def whoami(self) -> Author:
         """The account whose comments are ours."""
         ...
@@ -259,6 +267,15 @@ class Forge(Protocol):
         ...
 
 
+@runtime_checkable
+class ShowsFindings(Protocol):
+    """A forge with a page of its own for what was found in a commit."""
+
+    def show_findings(self, commit: str, report: Report, *, link: str = "") -> None:
+        """Replace what is shown of a commit; `link` is the run's address."""
+        ...
+
+
 class CommentPages(Protocol):
     """The comments of one pull request, as an adapter reaches them."""
 
@@ -300,7 +317,14 @@ def checked_environment(name: str) -> str:
     return name
 
 
-def marked(body: str, *, key: str, run: RunOrder, history: tuple[Past, ...] = ()) -> str:
+def marked(
+    body: str,
+    *,
+    key: str,
+    run: RunOrder,
+    history: tuple[Past, ...] = (),
+    largest: int = MAX_COMMENT,
+) -> str:
     """The body with the marker that finds it again; raises ForgeError when it is too long."""
     if not _KEY.fullmatch(key):
         raise ForgeError(
@@ -318,9 +342,9 @@ def marked(body: str, *, key: str, run: RunOrder, history: tuple[Past, ...] = ()
     # Two dashes end a comment for some readers of HTML.
     text = json.dumps(fields, separators=(",", ":")).replace("--", "-\\u002d")
     whole = f"<!-- chalice-ci {text} -->\n{body}"
-    if len(whole) > MAX_COMMENT:
+    if len(whole) > largest:
         raise ForgeError(
-            f"The comment has {len(whole):,} characters; a forge takes {MAX_COMMENT:,}.",
+            f"The comment has {len(whole):,} characters; a forge takes {largest:,}.",
             where="comment",
             fix="Shorten it: this is a defect of the renderer.",
         )
@@ -369,14 +393,20 @@ def find_comments(comments: Iterable[RawComment], key: str) -> tuple[Comment, ..
 
 
 def upsert(
-    pages: CommentPages, body: str, *, key: str, run: RunOrder, history: tuple[Past, ...] = ()
+    pages: CommentPages,
+    body: str,
+    *,
+    key: str,
+    run: RunOrder,
+    history: tuple[Past, ...] = (),
+    largest: int = MAX_COMMENT,
 ) -> Upserted:
     """Bring a pull request to exactly one comment of a key, with the newest run's text.
 
     Two first runs may both find none and both make one. So whoever made a comment lists again:
     the later of them sees both, moves the newest text to the oldest comment and deletes the rest.
     """
-    whole = marked(body, key=key, run=run, history=history)
+    whole = marked(body, key=key, run=run, history=history, largest=largest)
     for _ in range(3):
         found = find_comments(pages.ours(), key)
         created = not found

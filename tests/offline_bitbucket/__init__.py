@@ -1,0 +1,1 @@
+"""Bitbucket Cloud on this machine, as far as its adapter speaks to it."""
