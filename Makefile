@@ -29,6 +29,7 @@ test-deep: $(READY)  ## Every point at which a deploy can be killed, with both k
 	  tests/test_github_store.py tests/test_s3_store.py
 	DISK_FAULTS=all $(BIN)/python -m pytest tests/test_disk_faults.py
 	PARITY=all $(BIN)/python -m pytest -n auto --dist loadfile -o timeout=3600 tests/parity
+	MIGRATING=all $(BIN)/python -m pytest tests/test_migrating.py
 	PREVIEW_PULLS=20 PREVIEW_SEED=6 $(BIN)/python -m pytest tests/test_random_previews.py
 	MATRIX_PARTS=100 $(BIN)/python -m pytest tests/test_matrix_at_github.py
 

@@ -18,6 +18,7 @@ SAMPLE = PACKAGE / "sample"
 ADAPTERS = {
     "chalice_ci.cli": {"click"},
     "chalice_ci.__main__": {"click"},
+    "chalice_ci.sdk": {"botocore"},
     "chalice_ci.templating": {"yaml"},
     "chalice_ci.yaml_source": {"yaml"},
     "chalice_ci.report.junit": {"junit_xml"},

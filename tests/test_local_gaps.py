@@ -308,6 +308,37 @@ def probe_layer_by_arn(account: Account) -> None:
         client.get_layer_version_by_arn(Arn=made["LayerVersionArn"][:-1] + "9")
 
 
+def probe_sdk(account: Account) -> None:
+    client = account.client("apigateway")
+    document = {
+        "openapi": "3.0.1",
+        "info": {"title": "sdk", "version": "1"},
+        "paths": {
+            "/a/{b}": {
+                "get": {
+                    "responses": {},
+                    "x-amazon-apigateway-integration": {
+                        "type": "HTTP",
+                        "httpMethod": "GET",
+                        "uri": "http://127.0.0.1/",
+                        "responses": {"default": {"statusCode": "200"}},
+                    },
+                }
+            }
+        },
+    }
+    api = client.import_rest_api(body=json.dumps(document).encode())["id"]
+    client.create_deployment(restApiId=api, stageName="api")
+    said = client.get_sdk(restApiId=api, stageName="api", sdkType="javascript")
+    with zipfile.ZipFile(io.BytesIO(said["body"].read())) as archive:
+        text = archive.read("apiGateway-js-sdk/apigClient.js").decode()
+    assert 'client.aBGet = call("GET", "/a/{b}")' in text
+    with pytest.raises(client.exceptions.NotFoundException):
+        client.get_sdk(restApiId=api, stageName="none", sdkType="javascript")
+    with pytest.raises(client.exceptions.BadRequestException):
+        client.get_sdk(restApiId=api, stageName="api", sdkType="cobol")
+
+
 def probe_domains(account: Account) -> None:
     rest, websocket = account.client("apigateway"), account.client("apigatewayv2")
     made = rest.create_domain_name(

@@ -7,6 +7,7 @@ that the guide has, and ends with the stage recorded and no resource made anew.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -30,6 +31,10 @@ from support.stories import kept_folder, tool_environ
 GUIDE = Path(__file__).parents[1] / "docs/migrating.md"
 MARKED = re.compile(r"<!-- guide: (?P<name>[\w-]+) -->\n```console\n(?P<text>.*?)```", re.DOTALL)
 REGION = "eu-west-1"
+# Each deploys for real, twice: `make test` follows the oldest and the strangest way.
+deep = pytest.mark.skipif(
+    os.environ.get("MIGRATING") != "all", reason="all ways are followed by `make test-deep`"
+)
 
 APP = """from chalice import Chalice, Rate
 
@@ -332,6 +337,7 @@ def test_from_a_pipeline_of_chalice(stack: Stack) -> None:
     assert by_name(stage.recorded())["rest_api"]["rest_api_id"] == api
 
 
+@deep
 def test_an_api_of_somebody_elses_stack_is_not_taken_over(stack: Stack) -> None:
     stage = stack.stage
     arn = f"arn:aws:lambda:{REGION}:123456789012:function:{stack.function}"
@@ -381,6 +387,7 @@ def committed(stage: Stage) -> None:
     git(stage.repository, "push", "--quiet", "origin", "main")
 
 
+@deep
 def test_from_a_shell_step_whose_file_was_kept(stage: Stage) -> None:
     before, written = stage.identities(), json.loads(stage.state.read_text())
     # Whatever carried the file never committed it.
@@ -392,6 +399,7 @@ def test_from_a_shell_step_whose_file_was_kept(stage: Stage) -> None:
     assert stage.recorded() == written
 
 
+@deep
 def test_from_a_shell_step_that_lost_its_file(stage: Stage) -> None:
     before, written = stage.identities(), json.loads(stage.state.read_text())
     stage.state.unlink()
@@ -401,6 +409,7 @@ def test_from_a_shell_step_that_lost_its_file(stage: Stage) -> None:
     ended(stage, before, stage.follow("shell-deploy"))
 
 
+@deep
 def test_from_committed_state_files(stage: Stage) -> None:
     committed(stage)
     before, written = stage.identities(), json.loads(stage.state.read_text())
@@ -409,7 +418,7 @@ def test_from_committed_state_files(stage: Stage) -> None:
     assert not stage.state.exists()
 
 
-def test_from_the_file_of_an_old_chalice(stage: Stage) -> None:
+def test_from_the_file_of_an_old_chalice(stage: Stage, chalice: PlainChalice) -> None:
     before = stage.identities()
     old = stage.state.parent.with_suffix(".json")
     old.write_text(json.dumps({"dev": first_schema(json.loads(stage.state.read_text()))}))
@@ -419,6 +428,28 @@ def test_from_the_file_of_an_old_chalice(stage: Stage) -> None:
     ended(stage, before, stage.follow("v1", "v1-done"))
     # What the old file had no words for was found by its name, or in AWS.
     assert by_name(stage.recorded()) == written
+    same_client(stage, chalice)
+
+
+def same_client(stage: Stage, chalice: PlainChalice) -> None:
+    """`state pull --sdk` brings what Chalice's own command gets with the record that was pulled."""
+    pulled = ("state", "pull", "--stage", "dev", "--sdk")
+    ran = run_here(*pulled, cwd=stage.repository, **stage.environ)
+    assert ran.code == 0, ran.out + ran.err
+    region = {"AWS_DEFAULT_REGION": REGION}
+    theirs = stage.repository / "theirs"
+    said = chalice.run(stage.repository, ["generate-sdk", str(theirs)], environ=region)
+    assert said.code == 0, said.text
+    ours = stage.repository / "chalice-ci-out/orders/dev/sdk"
+    assert sorted(path.name for path in ours.iterdir()) == ["README.md", "apigClient.js"]
+    for path in ours.iterdir():
+        assert path.read_bytes() == (theirs / path.name).read_bytes()
+    assert '"/orders/{number}"' in (ours / "apigClient.js").read_text()
+    # Another time it takes the place of the first.
+    assert run_here(*pulled, cwd=stage.repository, **stage.environ).code == 0
+    unnamed = run_here("state", "pull", "--sdk", cwd=stage.repository, **stage.environ)
+    assert unnamed.code == 2
+    assert "--stage NAME" in unnamed.err
 
 
 def ended(stage: Stage, before: Mapping[str, frozenset[str]], calls: list[str]) -> None:

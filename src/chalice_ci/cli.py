@@ -141,7 +141,10 @@ VERBS: tuple[Verb, ...] = (
         name="state pull",
         summary="Write the recorded state as Chalice's own files, for `chalice logs` and the like.",
         example="chalice-ci state pull --stage dev",
-        flags=(("force", "Overwrite a file that names resources which are not recorded."),),
+        flags=(
+            ("force", "Overwrite a file that names resources which are not recorded."),
+            ("sdk", "Download the REST API's JavaScript client too, as chalice generate-sdk does."),
+        ),
     ),
     Verb(
         name="state import",

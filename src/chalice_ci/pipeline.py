@@ -280,7 +280,7 @@ def _show(run: Run, given: Mapping[str, str]) -> tuple[Result, ...]:
 def _pull(run: Run, given: Mapping[str, str]) -> tuple[Result, ...]:
     from chalice_ci.recorded import pull_states
 
-    return pull_states(run, _wish(run), force=bool(given["force"]))
+    return pull_states(run, _wish(run), force=bool(given["force"]), sdk=bool(given.get("sdk")))
 
 
 def _import(run: Run, given: Mapping[str, str]) -> tuple[Result, ...]:

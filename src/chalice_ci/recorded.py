@@ -36,13 +36,39 @@ def show_states(run: Run, wish: Wish, *, verify: bool = False) -> tuple[Result, 
     return tuple(guarded(run, job, partial(look, job)) for job in named_jobs(run.config, wish))
 
 
-def pull_states(run: Run, wish: Wish, *, force: bool) -> tuple[Result, ...]:
-    """Write the records as Chalice's own files into the checkout."""
+def pull_states(run: Run, wish: Wish, *, force: bool, sdk: bool = False) -> tuple[Result, ...]:
+    """Write the records as Chalice's own files into the checkout, and with `sdk` API clients."""
     keys = _keys(run, wish)
+    if sdk and not wish.stages:
+        raise UsageError(
+            "a client is made of a stage's API, so the stage has to be named.",
+            where="--sdk",
+            fix="Name the stage: --stage NAME.",
+        )
     for path in pull(run.records.store, keys, project_dir=run.checkout.root, force=force):
         run.hand_over(path)
         run.progress.say(f"wrote {run.shown(path)}")
-    return _recorded(run, wish)
+    if not sdk:
+        return _recorded(run, wish)
+    return tuple(
+        guarded(run, job, partial(_with_sdk, run, job)) for job in named_jobs(run.config, wish)
+    )
+
+
+def _with_sdk(run: Run, job: Job) -> Result:
+    # Late: it asks AWS.
+    from chalice_ci.sdk import api_of, download_sdk
+
+    key = key_of(job)
+    result = recorded_result(run, key)
+    state = run.records.store.read(key).state
+    if state is None:
+        return result
+    api = api_of(state, where=job.name)
+    folder = run.out / job.app.name / job.stage
+    made = download_sdk(run.clients_for(job, api[2]), api, folder, where=job.name)
+    run.hand_over(run.out)
+    return replace(result, note=f"wrote {run.shown(made)}")
 
 
 def import_state(run: Run, wish: Wish, file: Path, *, force: bool) -> tuple[Result, ...]:

@@ -137,6 +137,7 @@ def import_file(
     The same state again writes nothing; another recorded state is replaced only by `force`.
     Raises StateDamaged or NotOurs for what the file holds and UsageError if it lacks the stage.
     """
+    state: StageState | None
     if is_stack(raw):
         state = parse_stack(raw, where=where)
     elif is_v1(raw, where=where):

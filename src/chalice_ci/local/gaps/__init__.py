@@ -21,6 +21,7 @@ from chalice_ci.local.gaps import (
     layer_by_arn,
     missing_api,
     s3_filters,
+    sdk,
     stage_snapshot,
     stage_tracing,
     swagger,
@@ -46,6 +47,7 @@ GAPS: tuple[Gap, ...] = (
     function_settings.GAP,
     event_mappings.GAP,
     invocations.GAP,
+    sdk.GAP,
 )
 
 
