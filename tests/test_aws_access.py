@@ -16,7 +16,7 @@ import pytest
 from chalice_ci.aws_access import KEYS, Access, Role, session_name
 from chalice_ci.errors import AWSError, UsageError, WrongAccount
 from chalice_ci.local import EmbeddedAWS
-from chalice_ci.oidc import ADDRESS, ATTEMPTS, SECRET, fetch_token
+from chalice_ci.oidc import ADDRESS, ATTEMPTS, SECRET, fetch_token, may_ask
 from support.commandline import git, hello, write
 from support.inprocess import run_here
 from support.loopback import listening
@@ -358,3 +358,9 @@ def test_another_accounts_role_stops_the_deploy_before_the_app_is_planned(
     assert wrong.code == 19, wrong.err
     assert f"the role is of account {ACCOUNT}" in wrong.err
     assert issuer.asked == []
+
+
+def test_a_token_that_the_system_hands_over_is_taken_as_it_is() -> None:
+    env = {"CHALICE_CI_ID_TOKEN": "eyJ.from.gitlab"}
+    assert may_ask(env)
+    assert fetch_token(env, "sts.amazonaws.com") == "eyJ.from.gitlab"

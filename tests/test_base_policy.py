@@ -237,6 +237,22 @@ def test_a_shallow_checkout_without_a_token_is_refused_with_both_ways_out(
         read_base(OWN, pull_of(repository), files=None, git=None)
 
 
+def test_where_the_event_names_no_base_it_is_the_branch_as_it_was_fetched(
+    repository: Path,
+) -> None:
+    """CircleCI, Jenkins, Azure and others tell the branch, and not its commit."""
+    untold = replace(pull_of(repository), base_sha="")
+    with pytest.raises(UsageError) as refused:
+        read_base(OWN, untold, files=None, git=reader(repository))
+    assert "the branch main was not fetched" in refused.value.what
+    assert "git fetch origin main:refs/remotes/origin/main" in refused.value.fix
+    git(repository, "update-ref", "refs/remotes/origin/main", "main")
+    assert len(read_base(OWN, untold, files=None, git=reader(repository)).stages) == 2
+    # What the event says is not put aside for what was fetched.
+    git(repository, "update-ref", "refs/remotes/origin/main", "feature")
+    assert len(read_base(OWN, pull_of(repository), files=None, git=reader(repository)).stages) == 2
+
+
 def test_a_broken_file_of_the_base_is_named_as_the_bases() -> None:
     pull = PullRequest(
         number=1,

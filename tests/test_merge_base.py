@@ -51,11 +51,11 @@ def clone(repository, target, ref, *, depth=1):
     return target
 
 
-def found(checkout, tmp_path, commits, *, remote=True):
+def found(checkout, tmp_path, commits, *, remote=True, told=True):
     pull = PullRequest(
         number=1,
         head_sha=commits["head"],
-        base_sha=commits["base"],
+        base_sha=commits["base"] if told else "",
         head_branch="feature",
         base_branch="main",
         fork=False,
@@ -184,3 +184,14 @@ def test_a_submodule_is_left_out(repository, tmp_path):
     left = write_tree(objects_of(repository, tmp_path), odd, tmp_path / "files")
     assert left == ("sub",)
     assert [file.name for file in (tmp_path / "files").iterdir()] == ["f"]
+
+
+def test_where_the_event_names_no_base_it_is_the_branch_as_it_was_fetched(tmp_path, origin):
+    repository, commits = origin
+    checkout = clone(repository, tmp_path / "checkout", "refs/pull/1/head", depth=0)
+    git(checkout, "update-ref", "-d", "refs/remotes/origin/main")
+    with pytest.raises(NoBase, match=r"the branch main, .* was not fetched"):
+        found(checkout, tmp_path, commits, told=False)
+    git(checkout, "update-ref", "refs/remotes/origin/main", commits["base"])
+    oid, _ = found(checkout, tmp_path, commits, told=False)
+    assert oid == commits["fork"]

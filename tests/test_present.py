@@ -119,3 +119,33 @@ def test_what_is_not_trusted_and_what_has_no_pull_request_asks_nobody(tmp_path: 
     assert at_present(push, forge) == push
     with pytest.raises(ForgeError):
         forge.pull_request(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, ["check", "deploy"]),
+        ({"is_open": False}, ["remove"]),
+        ({"head_sha": NEWER}, ["check"]),
+        ({"labels": ()}, ["check"]),
+    ],
+)
+def test_where_a_rerun_cannot_be_told_the_forge_is_believed(
+    forge: LocalForge, change: dict[str, object], expected: list[str]
+) -> None:
+    context = replace(event(""), system=System.GITLAB, attempts_told=False)
+    forge.update_pull_request(1, **change)  # type: ignore[arg-type]
+    assert tasks(at_present(context, forge)) == expected
+
+
+def test_where_a_rerun_cannot_be_told_a_silent_forge_changes_nothing(tmp_path: Path) -> None:
+    context = replace(event(""), system=System.GITLAB, attempts_told=False)
+    assert at_present(context, None) == context
+    assert at_present(context, Refusing(tmp_path / "forge")) == context
+
+
+def test_a_stopped_environment_is_taken_down_though_the_request_is_open(
+    forge: LocalForge,
+) -> None:
+    context = replace(event("closed"), system=System.GITLAB, attempts_told=False)
+    assert tasks(at_present(context, forge)) == ["remove"]

@@ -1,0 +1,108 @@
+"""Which forge a run talks to, from what its CI system gives it."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chalice_ci.context import Context, PullRequest, System
+from chalice_ci.forge.select import connect
+from chalice_ci.state.select import _authorization
+
+GITLAB = {
+    "CI_PROJECT_ID": "7",
+    "CI_PROJECT_PATH": "shop/orders",
+    "CI_API_V4_URL": "https://gitlab.example/api/v4",
+    "CI_SERVER_URL": "https://gitlab.example",
+}
+GITHUB = {
+    "GITHUB_REPOSITORY": "shop/orders",
+    "GITHUB_API_URL": "https://api.github.com",
+    "GITHUB_SERVER_URL": "https://github.com",
+}
+PULL = PullRequest(
+    number=1, head_sha="a" * 40, base_sha="", head_branch="f", base_branch="main", fork=False
+)
+OWN = Context(system=System.GITLAB, event="pull_request", pull_request=PULL)
+FORK = replace(OWN, pull_request=replace(PULL, fork=True), trusted=False)
+
+
+@pytest.mark.parametrize(
+    ("context", "env", "token", "forge", "files"),
+    [
+        (OWN, GITLAB, "glpat", "GitLabForge", "GitLabFiles"),
+        (OWN, GITLAB | {"CI_JOB_TOKEN": "job"}, "", "GitLabForge", "GitLabFiles"),
+        (OWN, GITLAB, "", None, None),
+        # Nothing of a fork's speaks for the project; what it may do is read.
+        (FORK, GITLAB | {"CI_JOB_TOKEN": "job"}, "", None, "GitLabFiles"),
+        (replace(FORK, pull_request=None), GITLAB, "glpat", None, None),
+        (replace(OWN, system=System.GITHUB), GITHUB, "ghs", "GitHubForge", "GitHubData"),
+        (replace(OWN, system=System.GITHUB), GITLAB | {"CI_JOB_TOKEN": "job"}, "", None, None),
+        (replace(OWN, system=System.JENKINS), GITLAB | GITHUB, "any", None, None),
+    ],
+)
+def test_the_system_and_its_token_choose_the_forge(
+    context: Context, env: dict[str, str], token: str, forge: str | None, files: str | None
+) -> None:
+    found = connect(context, env=env, token=token, folder=None)
+    assert (found.forge and type(found.forge).__name__) == forge
+    assert (found.files and type(found.files).__name__) == files
+
+
+def test_a_folder_plays_the_forge_of_every_system(tmp_path: Path) -> None:
+    found = connect(OWN, env=GITLAB, token="glpat", folder=tmp_path / "forge")
+    assert type(found.forge).__name__ == "LocalForge"
+
+
+_WITHOUT = """
+import sys
+
+sys.modules["gitlab"] = None
+from chalice_ci.errors import UsageError
+from test_forge_select import GITLAB, OWN, connect
+
+try:
+    connect(OWN, env=GITLAB, token="glpat", folder=None)
+except UsageError as error:
+    print(error.fix)
+"""
+
+
+def test_without_the_library_the_extra_is_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "chalice-ci[gitlab]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "env", "pair"),
+    [
+        ("https://gitlab.example/a/b.git", {"GITLAB_TOKEN": "t"}, "oauth2:t"),
+        ("https://gitlab.example/a/b.git", {"CI_JOB_TOKEN": "j"}, "gitlab-ci-token:j"),
+        (
+            "https://gitlab.example/a/b.git",
+            {"GITLAB_TOKEN": "t", "CI_JOB_TOKEN": "j"},
+            "oauth2:t",
+        ),
+        ("https://elsewhere.example/a/b.git", {"GITLAB_TOKEN": "t"}, ""),
+        ("https://gitlab.example:444/a/b.git", {"GITLAB_TOKEN": "t"}, ""),
+        ("/srv/git/b.git", {"GITLAB_TOKEN": "t"}, ""),
+        ("https://github.com/a/b", {"GITHUB_TOKEN": "g", "GITLAB_TOKEN": "t"}, "x-access-token:g"),
+    ],
+)
+def test_a_token_goes_to_the_host_of_its_own_system_alone(
+    url: str, env: dict[str, str], pair: str
+) -> None:
+    sent = _authorization(url, GITLAB | GITHUB | env)
+    assert sent == (f"Basic {base64.b64encode(pair.encode()).decode()}" if pair else "")
