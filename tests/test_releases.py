@@ -257,6 +257,44 @@ def test_a_stage_tells_where_it_came_from_and_goes_back(aws, deployed):
     assert "the live app package is" in finding["what"]
 
 
+@pytest.mark.parametrize("store", ["{store: local}", "{store: s3, bucket: states}"])
+def test_a_stage_goes_back_with_the_other_stores_too(aws, tmp_path, store):
+    name = f"back-{store[8:10]}"
+    app = f"""from chalice import Chalice
+
+app = Chalice(app_name="{name}")
+
+
+@app.lambda_function()
+def work(event, context):
+    return 1
+"""
+    s3 = client(aws, "s3")
+    s3.create_bucket(Bucket="states")
+    s3.put_bucket_versioning(Bucket="states", VersioningConfiguration={"Status": "Enabled"})
+    repository = hello(
+        tmp_path / "r",
+        **{
+            "app.py": app,
+            ".chalice/config.json": json.dumps({"version": "2.0", "app_name": name}),
+            "chalice-ci.yml": f"version: 1\nstages: {{dev: {{}}}}\nstate: {store}\n",
+        },
+    )
+    here = {"cwd": repository, "CHALICE_CI_SIGNING_KEY": "k" * 32, **aws.environ}
+    live = []
+    for verb in ("deploy", "deploy", "rollback"):
+        if live:
+            write(repository, {"app.py": app.replace("return 1", f"return {verb!r}")})
+            commit(repository)
+        ran = run_here(verb, "--stage", "dev", **here)
+        assert ran.code == 0, ran.out + ran.err
+        function = client(aws, "lambda").get_function_configuration(FunctionName=f"{name}-dev-work")
+        live.append(function["CodeSha256"])
+    first, second, back = live
+    assert first != second
+    assert back == first
+
+
 def empty_zip():
     import io
     import zipfile

