@@ -117,7 +117,8 @@ def test_an_edit_of_the_app_copies_the_dependencies_as_they_were_kept(
 
 
 @pytest.mark.parametrize(
-    "what", ["archives/*.bin", "archives/*.json", "wheels/*.whl", "wheels/*.json"]
+    "what",
+    ["archives/*.bin", "archives/*.json", "wheels/*.whl", "wheels/*.json", "locks/*.toml"],
 )
 def test_a_damaged_cache_is_noticed_and_made_anew(
     tmp_path: Path, environ: Mapping[str, str], what: str
@@ -144,6 +145,21 @@ def test_a_damaged_cache_is_noticed_and_made_anew(
     assert after.app.sha256 == before.app.sha256
     with zipfile.ZipFile(after.app.path) as archive:
         assert archive.testzip() is None
+
+
+def test_what_is_kept_of_one_wheel_is_not_believed_of_another(
+    tmp_path: Path, environ: Mapping[str, str]
+) -> None:
+    """The tables are whole, and each has the other's name."""
+    app_dir = made(tmp_path / "app")
+    places = {"out_dir": tmp_path / "out", "cache_dir": tmp_path / "cache", "environ": environ}
+    before = build(app_dir, **places)
+    one, other = sorted((tmp_path / "cache/wheels").glob("*.json"))
+    texts = one.read_bytes(), other.read_bytes()
+    one.write_bytes(texts[1])
+    other.write_bytes(texts[0])
+    shutil.rmtree(tmp_path / "cache/archives")
+    assert build(app_dir, **places).app.sha256 == before.app.sha256
 
 
 def test_builds_at_the_same_time_share_a_cache(tmp_path: Path, environ: Mapping[str, str]) -> None:
@@ -284,6 +300,40 @@ def test_links_that_go_round_are_refused(tmp_path: Path) -> None:
     app_dir = project(tmp_path / "app", {"vendor/a/b.py": ""})
     (app_dir / "vendor/a/again").symlink_to("..")
     assert "never end" in refused(tmp_path, app_dir).what
+
+
+@pytest.mark.parametrize(
+    "place", ["app.py", "chalicelib", "chalicelib/loop", "vendor", "vendor/loop"]
+)
+def test_a_link_to_itself_is_refused(tmp_path: Path, place: str) -> None:
+    app_dir = project(tmp_path / "app", {})
+    (app_dir / place).unlink(missing_ok=True)
+    (app_dir / place).parent.mkdir(exist_ok=True)
+    (app_dir / place).symlink_to((app_dir / place).name)
+    error = refused(tmp_path, app_dir)
+    assert (error.where, error.what) == (place, "this link leads nowhere.")
+
+
+def test_a_folder_in_the_place_of_the_app_is_refused(tmp_path: Path) -> None:
+    app_dir = project(tmp_path / "app", {})
+    (app_dir / "app.py").unlink()
+    (app_dir / "app.py").mkdir()
+    error = refused(tmp_path, app_dir)
+    assert error.where == "app.py"
+    assert "a folder" in error.what
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(
+    tmp_path: Path, environ: Mapping[str, str]
+) -> None:
+    """A zip may hold `alpha` and `alpha/m0.py`, and nothing can unpack it."""
+    app_dir = project(
+        tmp_path / "app", {"requirements.txt": "alpha==1.0\n", "vendor/alpha": "a file\n"}
+    )
+    with pytest.raises(PackageError, match="a file of the project and a folder of alpha") as caught:
+        build(app_dir, out_dir=tmp_path / "out", cache_dir=tmp_path / "cache", environ=environ)
+    assert caught.value.where == "alpha"
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["app.py", "chalicelib/pipe", "vendor/pipe"])

@@ -376,6 +376,19 @@ def test_wheels_of_the_project_are_taken_without_building(tmp_path: Path, index:
     assert index.requests == []
 
 
+@pytest.mark.parametrize("target", ["gone.whl", "one-1.0-py3-none-any.whl"])
+def test_a_link_to_no_wheel_among_those_of_the_project_is_refused(
+    tmp_path: Path, index: Index, target: str
+) -> None:
+    """To nothing, and to itself."""
+    files = {"wheels/readme": b"", "app.py": b"app = None\n"}
+    app_dir = project(tmp_path / "app", files)
+    (app_dir / "wheels/one-1.0-py3-none-any.whl").symlink_to(target)
+    with pytest.raises(PackageError, match="leads nowhere") as caught:
+        built(tmp_path, index, "--find-links wheels\none\n", allowed=())
+    assert caught.value.where == "wheels/one-1.0-py3-none-any.whl"
+
+
 def test_a_wheel_at_an_address_is_fetched_with_its_own_credentials(
     tmp_path: Path, index: Index
 ) -> None:

@@ -7,6 +7,7 @@ needed once the app is loaded is imported while it is being loaded (`_AFTERWARDS
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -166,7 +167,8 @@ def _refuse_output_in_the_package(run: Run, app_dir: Path) -> None:
     """What a run writes must not be in the package of the next one: its digest would change."""
     out = run.out.resolve()
     for name in ("chalicelib", "vendor"):
-        packaged = (app_dir / name).resolve()
+        # A link to itself is told when it is packaged.
+        packaged = Path(os.path.realpath(app_dir / name))
         if out == packaged or packaged in out.parents:
             raise UsageError(
                 f"the output folder lies in {name}, which is packaged: the next package would "

@@ -7,6 +7,7 @@ docs/configuration.md all come from it. Every problem of a file is reported, not
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -977,7 +978,7 @@ def _inconsistent(
 def _overlapping(root: Path, apps: tuple[AppConfig, ...], reading: Reading) -> Iterator[Problem]:
     seen: dict[Path, str] = {}
     for app in apps:
-        folder = (root / app.path).resolve()
+        folder = Path(os.path.realpath(root / app.path))
         at = reading.places.get(f"apps.{app.name}.path") or reading.places.get(f"apps.{app.name}")
         if at is None:
             continue

@@ -154,7 +154,9 @@ def read_bytes(path: Path, *, beneath: Path, limit: int, place: Place) -> bytes 
                 fix="Commit the file itself.",
             )
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except RuntimeError:
+        return Problem(what="this is a link to itself.", at=place, fix="Commit the file itself.")
+    except (OSError, ValueError) as error:
         return Problem(what=f"the file cannot be read: {_reason(error)}.", at=place)
     root = beneath.resolve()
     if path.absolute().is_relative_to(beneath.absolute()) and not resolved.is_relative_to(root):

@@ -229,14 +229,15 @@ def _python_files(folder: Path) -> Iterator[str]:
 
 
 def read_text(path: Path) -> str | None:
-    """The text of a file; None for links, devices, what is too large and what is not UTF-8."""
+    """The text of a file; None for what is none, is too large or is not UTF-8, and for links."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError):
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         return None
@@ -338,7 +339,7 @@ def excerpts(root: Path) -> Callable[[Place], str | None]:
             if (root / path).resolve() != root.resolve() / path:
                 return None
             text = read_text(root / path)
-        except (OSError, ValueError):
+        except (OSError, RuntimeError, ValueError):
             return None
         return None if text is None else Source(files={at.file: text}).line(at)
 

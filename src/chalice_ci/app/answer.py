@@ -7,6 +7,7 @@ the app's name in config.json, the Python, the IAM policy files in the repositor
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import signal
 from collections.abc import Mapping
@@ -144,7 +145,7 @@ def _is_in_repository(policy: Mapping[str, object], app_dir: Path) -> bool:
 def _read_json(app_dir: Path, name: str) -> object:
     """A JSON file of the app, or None; a link that leaves the app is not followed."""
     root = app_dir.resolve()
-    path = (root / name).resolve()
+    path = Path(os.path.realpath(root / name))
     if not path.is_relative_to(root) or not path.is_file() or path.stat().st_size > _MAX_CONFIG:
         return None
     try:

@@ -18,7 +18,7 @@ import stat
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,11 +127,17 @@ def _compressed(sources: Iterable[Source], spool: IO[bytes]) -> Iterator[tuple[s
             )
         except OSError as error:
             raise PackageError(
-                f"this file cannot be read: {error.strerror}.", where=source.name
+                f"this file cannot be read: {error.strerror}.",
+                where=source.name,
+                fix="Let the user that packages read it, or take it out.",
             ) from error
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise PackageError("this is not a file any more.", where=source.name)
+                raise PackageError(
+                    "this is not a file any more.",
+                    where=source.name,
+                    fix="Run again when nothing writes to the project.",
+                )
             yield source.name, _deflate(source, file, spool)
 
 
@@ -145,7 +151,10 @@ def _deflate(source: Source, file: IO[bytes], spool: IO[bytes]) -> Member:
         spool.write(deflater.compress(chunk))
         if spool.tell() > _MAX_OWN or size > _MAX_OWN:
             raise PackageError(
-                "the app's own files are larger than Lambda takes.", where=source.name
+                "the app's own files are larger than Lambda takes.",
+                where=source.name,
+                fix="Take out what the app does not use, or let it fetch large files from a "
+                "bucket.",
             )
     spool.write(deflater.flush())
     return Member(
@@ -283,6 +292,7 @@ def _write(
             entries[member.name] = (member, origin, True)
     for name, member in own.items():
         entries[name] = (member, "", False)
+    _check_folders(entries)
     ordered = [entries[name] for name in sorted(entries, key=str.encode)]
     draft = out_dir / f".{slot}.{secrets.token_hex(4)}"
     try:
@@ -318,6 +328,23 @@ def _write(
         ),
         members=tuple((member, origin) for member, origin, _ in ordered),
     )
+
+
+def _check_folders(entries: Mapping[str, tuple[Member, str, bool]]) -> None:
+    """Refuse a file that has the name of a folder: nothing can unpack both."""
+    pending = {name.rpartition("/")[0] for name in entries}
+    folders: set[str] = set()
+    while pending:
+        folders |= pending
+        pending = {folder.rpartition("/")[0] for folder in pending} - folders
+    for name in sorted(folders & entries.keys()):
+        inner = next(inner for inner in sorted(entries) if inner.startswith(f"{name}/"))
+        one, other = (entries[entry][1] or "the project" for entry in (name, inner))
+        raise PackageError(
+            f"this is a file of {one} and a folder of {other}: a package cannot have both.",
+            where=ascii(name)[1:-1][:200],
+            fix="Rename it in the project, or take one of the two out.",
+        )
 
 
 class _Out:

@@ -158,11 +158,12 @@ class _Question:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = self.key
         path = folder / f"{key}.toml"
-        with contextlib.suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
             if 0 <= locking.clock() - path.stat().st_mtime < _LOCK_SECONDS:
-                text = path.read_text(encoding="utf-8")
-                tomllib.loads(text)
-                return text
+                seal, _, text = path.read_text(encoding="utf-8").partition("\n")
+                # A lock that was cut off may be a shorter lock: an empty file names no package.
+                if seal == _seal(key, text):
+                    return text
         with tempfile.TemporaryDirectory(prefix=".lock-", dir=folder) as work:
             try:
                 text = self._asked(Path(work))
@@ -170,7 +171,7 @@ class _Question:
                 hopeless = self._hopeless(Path(work))
                 raise explained(error, self.target, hopeless, requirements) from error
         draft = folder / f".{key}.{secrets.token_hex(4)}"
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(f"{_seal(key, text)}\n{text}", encoding="utf-8")
         draft.replace(path)
         return text
 
@@ -251,6 +252,11 @@ class _Question:
         return answer.read_text(encoding="utf-8")
 
 
+def _seal(key: str, text: str) -> str:
+    """The line before a kept lock that says whose it is, and that it is whole."""
+    return f"# {hashlib.sha256(f'{key} {text}'.encode()).hexdigest()}"
+
+
 def _chosen(text: str, requirements: Requirements, locking: Locking) -> tuple[Wheel, ...]:
     target = locking.target
     ranks = {tag: rank for rank, tag in enumerate(target.tags())}
@@ -268,8 +274,11 @@ def _chosen(text: str, requirements: Requirements, locking: Locking) -> tuple[Wh
             continue
         allowed = {value for entry in entries for kind, value in entry.hashes if kind == "sha256"}
         if requirements.require_hashes and not allowed:
+            others = any(entry.hashes for entry in entries)
             raise PackageError(
-                f"`{name}=={version}` is needed and has no hash, while others have one.",
+                f"`{name}=={version}` has no hash of the kind that counts, sha256."
+                if others
+                else f"`{name}=={version}` is needed and has no hash, while others have one.",
                 where=requirements.file,
                 fix="Write every package with `--hash=sha256:…`, transitive ones too "
                 "(`uv pip compile --generate-hashes` or `pip-compile --generate-hashes`).",

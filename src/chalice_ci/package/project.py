@@ -42,7 +42,7 @@ class _Project:
         mode = real.stat().st_mode
         if not stat.S_ISREG(mode):
             raise PackageError(
-                "only regular files can be packaged; this is a pipe, a socket or a device.",
+                "only regular files can be packaged; this is a folder, a pipe or a device.",
                 where=self.shown(path),
                 fix="Remove it.",
             )
@@ -68,6 +68,10 @@ class _Project:
                 fix="Put a copy of the file there.",
             )
         return real
+
+    def has(self, folder: Path) -> bool:
+        """Whether the folder is there; a link that leads nowhere is not the same as none."""
+        return folder.is_dir() or (folder.is_symlink() and self.real(folder).is_dir())
 
     def shown(self, path: Path) -> str:
         try:
@@ -96,17 +100,19 @@ class _Project:
                 path = folder / entry.name
                 if entry.name == _GIT:
                     continue
-                if entry.is_dir(follow_symlinks=follow):
+                if _is_folder(entry, follow=follow):
                     if entry.name != _LEFT_OUT:
                         pending.append((path, f"{name}/", (*above, real)))
-                elif entry.is_symlink() and entry.is_dir():
+                elif entry.is_symlink() and _is_folder(entry, follow=True):
                     # As Chalice: in chalicelib links to folders are not followed.
                     continue
                 else:
                     count += 1
                     if count > _MAX_FILES:
                         raise PackageError(
-                            f"there are more than {_MAX_FILES} files.", where=self.shown(top)
+                            f"there are more than {_MAX_FILES} files.",
+                            where=self.shown(top),
+                            fix="Take out what the app does not use.",
                         )
                     yield path, name
 
@@ -127,7 +133,7 @@ def app_sources(app_dir: Path, *, repo_root: Path, chalice_dir: Path) -> tuple[S
         )
     sources = [project.source(main, "app.py")]
     library = app_dir / "chalicelib"
-    if library.is_dir():
+    if project.has(library):
         for path, name in project.walk(library, follow=False):
             sources.append(project.source(path, f"chalicelib/{name}"))
     sources += [
@@ -141,11 +147,19 @@ def vendor_sources(app_dir: Path, *, repo_root: Path, prefix: str = "") -> tuple
     """What lies in `vendor/`, below `prefix`."""
     project = _Project(app_dir=app_dir, root=repo_root.resolve())
     vendor = app_dir / "vendor"
-    if not vendor.is_dir():
+    if not project.has(vendor):
         return ()
     return tuple(
         project.source(path, f"{prefix}{name}") for path, name in project.walk(vendor, follow=True)
     )
+
+
+def _is_folder(entry: os.DirEntry[str], *, follow: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:
+        # A link to itself; whoever wants to read it is told.
+        return False
 
 
 def _checked(name: str, shown: str) -> str:

@@ -73,8 +73,8 @@ def export_requirements(
     if not isinstance(project, dict):
         return None
     if lock is not None:
-        inside = lock.resolve().is_relative_to(repo_root.resolve())
-        if not inside or lock.stat().st_size > _MAX_BYTES:
+        inside = Path(os.path.realpath(lock)).is_relative_to(repo_root.resolve())
+        if not inside or not lock.is_file() or lock.stat().st_size > _MAX_BYTES:
             return Exported(
                 source=lock,
                 folder=lock.parent,

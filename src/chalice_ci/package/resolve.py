@@ -273,11 +273,11 @@ def _brought(requirements: Requirements, locking: Locking, making: Making) -> It
 
     for folder in requirements.link_folders:
         for path in sorted((making.repo_root / folder).glob("*.whl")):
-            real = path.resolve()
+            real = Path(os.path.realpath(path))
             inside = real.is_relative_to(making.repo_root.resolve())
-            if not inside or not stat.S_ISREG(real.stat().st_mode):
+            if not inside or not real.is_file():
                 raise PackageError(
-                    "this link leaves the project, or is no file.",
+                    "this leaves the project, leads nowhere, or is no file.",
                     where=f"{folder}/{ascii(path.name)[1:-1]}",
                     fix="Put a copy of the wheel there.",
                 )
@@ -347,7 +347,8 @@ def _files(folder: Path, root: Path, where: str) -> Iterator[tuple[Path, str]]:
             path = Path(entry.path)
             if entry.name in _NO_PART or entry.name.endswith(".egg-info"):
                 continue
-            if entry.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            real = Path(os.path.realpath(path))
+            if entry.is_symlink() and not real.is_relative_to(folder.resolve()):
                 raise PackageError(
                     "this link leaves the package that is built: what it points to would be "
                     "published.",
@@ -357,7 +358,7 @@ def _files(folder: Path, root: Path, where: str) -> Iterator[tuple[Path, str]]:
             if entry.is_dir(follow_symlinks=False):
                 pending.append(path)
             elif path.is_file():
-                yield path.resolve(), path.relative_to(folder).as_posix()
+                yield real, path.relative_to(folder).as_posix()
 
 
 # --- what was built before ------------------------------------------------------------------------

@@ -449,12 +449,13 @@ def _verify(descriptor: int, offset: int, info: zipfile.ZipInfo) -> str:
 
 def _known_members(path: Path) -> tuple[Member, ...] | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        return read_table(path.with_suffix(".json"))[1]
+        note, members = read_table(path.with_suffix(".json"))
+        return members if note == {"wheel": path.stem} else None
     return None
 
 
 def _remember(path: Path, members: tuple[Member, ...]) -> None:
-    write_table(path.with_suffix(".json"), members, note={})
+    write_table(path.with_suffix(".json"), members, note={"wheel": path.stem})
 
 
 def read_table(path: Path) -> tuple[dict[str, Any], tuple[Member, ...]]:
