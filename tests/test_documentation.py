@@ -162,7 +162,10 @@ PROGRAMS: Mapping[str, Callable[[tuple[str, ...]], str]] = {
     "cd": others,
     "chalice": plain_chalice,
     "chalice-ci": ours,
+    # The wrapper of plugins/docker, where docs/docker.md puts it.
+    "ci/chalice-ci": ours,
     "docker": docker,
+    "export": others,
     "git": git,
     "jq": others,
     "ls": others,
