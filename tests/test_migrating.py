@@ -337,7 +337,6 @@ def test_from_a_pipeline_of_chalice(stack: Stack) -> None:
     assert by_name(stage.recorded())["rest_api"]["rest_api_id"] == api
 
 
-@deep
 def test_an_api_of_somebody_elses_stack_is_not_taken_over(stack: Stack) -> None:
     stage = stack.stage
     arn = f"arn:aws:lambda:{REGION}:123456789012:function:{stack.function}"
