@@ -15,7 +15,7 @@ from chalice_ci.context import Context, PullRequest, RunOrder, System
 from chalice_ci.errors import ExitCode
 from chalice_ci.findings import Finding, Place, Severity
 from chalice_ci.forge.port import MAX_COMMENT, RawComment, marked, read_marker
-from chalice_ci.report.comment import LIMIT, abandoned, comment, in_progress, units
+from chalice_ci.report.comment import LIMIT, abandoned, comment, in_progress, taken_down, units
 from chalice_ci.report.origin import Origin, Waiting
 from chalice_ci.report.report import (
     URL,
@@ -269,6 +269,31 @@ def test_a_comment_in_progress_shows_what_is_known_and_what_is_waited_for() -> N
     assert heading(body) == "⏳ in progress, 1 of 3 done"
     rows = [row[2] for row in Page(body).tables[0][1:]]
     assert rows == ["✅ fit to deploy", "⏳ planning…", "⏳ checking…"]
+
+
+@pytest.mark.parametrize("app", ["hello", "a|b"])
+def test_a_preview_that_another_run_removed_is_not_shown_as_live(app: str) -> None:
+    rows = tuple(
+        replace(
+            RESULT, app=name, stage=stage, urls=(URL(address="https://x.example/", kind="rest"),)
+        )
+        for name, stage in ((app, "pr-7"), (app, "dev"), ("other", "pr-7"))
+    )
+    body = comment(Report(verb="run", results=rows), origin=ORIGIN)
+    mended = taken_down(body, app=app, stage="pr-7", why="the pull request is closed")
+    assert mended
+    changed = [
+        (old, new)
+        for old, new in zip(body.splitlines(), mended.splitlines(), strict=True)
+        if old != new
+    ]
+    ((old, new),) = changed
+    assert "x.example" in old
+    assert "🗑️ removed: the pull request is closed" in new
+    assert "x.example" not in new
+    assert taken_down(mended, app=app, stage="pr-8", why="x") is None
+    going = in_progress(Report(verb="run", results=rows), origin=ORIGIN, waiting=WAITING)
+    assert taken_down(going, app=app, stage="pr-7", why="x") is None
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])

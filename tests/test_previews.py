@@ -248,10 +248,17 @@ def test_a_preview_too_many_waits_for_room_and_old_ones_are_swept(aws, tmp_path)
     assert kept.code == 0, kept.err
     assert documents(kept) == ({}, ["Every preview that is recorded is wanted."])
 
+    before = place.forge.sticky_comment(second)
+    assert "✅ deployed" in before.body
     later = place.run("preview", "sweep", now=lambda: datetime.now(UTC) + timedelta(days=8))
     assert later.code == 0, later.err
     results, _ = documents(later)
     assert "longer ago than `ttl`" in results["pr-2"]["note"]
+    # The pull request is still open: its comment says what became of the preview.
+    comment = place.forge.sticky_comment(second)
+    assert "🗑️ removed: it was last deployed on" in comment.body
+    assert "✅ deployed" not in comment.body
+    assert [past.run for past in comment.history] == [past.run for past in before.history]
     assert place.functions() == []
     assert place.records() == []
     assert place.forge.deployments("pr-2") == ()

@@ -13,11 +13,12 @@ from chalice_ci.building import app_name_of
 from chalice_ci.context import Context
 from chalice_ci.conversation import Conversation
 from chalice_ci.errors import ForgeError, UserError
-from chalice_ci.forge.port import Deployment, DeploymentState, Forge
+from chalice_ci.forge.port import Deployment, DeploymentState, Forge, NotFound
 from chalice_ci.holding import key_of
 from chalice_ci.jobs import acted, empty, fails, guarded
 from chalice_ci.previews import Room, room_for, unwanted
 from chalice_ci.recorded import recorded_result
+from chalice_ci.report.comment import taken_down
 from chalice_ci.report.report import Failure, Intent, Result, Verdict
 from chalice_ci.route import Job, Task
 from chalice_ci.run import Run
@@ -73,6 +74,7 @@ class Desk:
             result = self._with_rest(job, result, result.failure)
         elif self.forge is not None:
             self._forget_deployments(self.forge, job)
+            self._tell_of_removal(self.forge, job, why)
         note = "; ".join(words for words in (why, result.note) if words)
         return replace(result, preview=True, note=note)
 
@@ -137,6 +139,24 @@ class Desk:
                 forge.remove_environment(other)
         except ForgeError as error:
             self.said.trouble("the preview's deployment could not be taken away", error)
+
+    def _tell_of_removal(self, forge: Forge, job: Job, why: str) -> None:
+        """Mend the comment of a preview that this run took away from another pull request."""
+        number, own = int(job.stage.removeprefix("pr-")), self.context.pull_request
+        if not self.run.comments or (own is not None and own.number == number):
+            return
+        try:
+            standing = forge.sticky_comment(number)
+            if standing is None:
+                return
+            body = taken_down(standing.body, app=job.app.name, stage=job.stage, why=why)
+            if body is not None:
+                # In the name of the run that wrote it: a newer one's text stands.
+                forge.upsert_comment(number, body, run=standing.run, history=standing.history)
+        except NotFound:
+            return
+        except ForgeError as error:
+            self.said.trouble(f"the comment still shows {job.stage} as live", error)
 
     def _environments(self, job: Job) -> tuple[str, str]:
         """The forge's name for a preview, and the one of another number of apps.

@@ -53,6 +53,40 @@ def abandoned(body: str, *, reason: str = "cancelled") -> str | None:
     return "\n".join([f"{heading}⛔ {said}", *ended])
 
 
+def taken_down(body: str, *, app: str, stage: str, why: str) -> str | None:
+    """A comment that shows a preview as live, rewritten after another run removed that.
+
+    In its row the result says so, and no address stands there any more. None when there is nothing
+    to mend: no such row, or a run is at work that writes the comment itself.
+    """
+    if body.startswith(f"### {TITLE} · {RUNNING}"):
+        return None
+    said = f"🗑️ removed: {md.prose(why, 120)}" if why else "🗑️ removed"
+    names = {"App": md.text(app, 64), "Stage": md.text(stage, 64)}
+    lines = re.split("\r\n|\r|\n", body)
+    head: list[str] = []
+    for number, line in enumerate(lines):
+        cells = _cells(line)
+        if {"Stage", "Result"} <= set(cells):
+            head = cells
+        elif not cells:
+            head = []
+        elif len(cells) == len(head):
+            row = dict(zip(head, cells, strict=True))
+            if all(row.get(column, name) == name for column, name in names.items()):
+                row |= {"Result": said} | ({"URL": ""} if "URL" in row else {})
+                lines[number] = md.row(tuple(row.values()))
+    mended = "\n".join(lines)
+    return None if mended == body else mended
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a table's line; empty for any other line."""
+    if not (line.startswith("|") and line.endswith("|")):
+        return []
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
 def units(text: str) -> int:
     """The length in UTF-16 units, which is at least the number of characters."""
     return len(text.encode("utf-16-le")) // 2
