@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from chalice_ci.app.pythons import find_python
 from chalice_ci.local import EmbeddedAWS
 from image.engine import Engine
 from image.fixtures import Images
-from offline_github.gateway import OfflineGitHub, offline_github, report
+from offline_github.gateway import EXCEPTIONS, OfflineGitHub, offline_github, report
 from support.packages import cache_folder
 
 
@@ -34,14 +34,29 @@ def act(docker: Engine, images: Images, kept: Path, warm: tuple[str, str], tmp_p
     )
 
 
+@pytest.fixture(scope="session")
+def exceptions(measured: Callable[[str], None]) -> Iterator[None]:
+    """Where the offline GitHub is not simply GitHub's description: told at the end, once."""
+    yield
+    for what, why in EXCEPTIONS:
+        measured(f"exception: {what}: {why}")
+
+
 @pytest.fixture
-def github(tmp_path: Path) -> Iterator[OfflineGitHub]:
-    """GitHub, every request and answer of which is checked."""
+def github(
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    measured: Callable[[str], None],
+    exceptions: None,
+) -> Iterator[OfflineGitHub]:
+    """GitHub, every request and answer of which is checked; how many there were is told."""
     folder = tmp_path / "github"
     folder.mkdir()
     with offline_github(folder) as found:
         yield found
         print(report(found))
+        counted = f"{found.total.total()} API requests, {len(found.invalid)} invalid"
+        measured(f"{request.node.name}: {counted}")
         assert not found.invalid
 
 

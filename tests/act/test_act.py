@@ -49,6 +49,7 @@ class Story:
     def __init__(self, act: Act, github: OfflineGitHub, aws: EmbeddedAWS, root: Path) -> None:
         self.act, self.github, self.aws = act, github, aws
         self.workspace = root / "orders"
+        self.examples = EXAMPLES
 
     def begin(self, **files: str) -> str:
         """The default branch, here and at GitHub; the commit there."""
@@ -66,7 +67,7 @@ class Story:
         self, example: str, event: str, payload: Mapping[str, Any], *jobs: str, **env: str
     ) -> Ended:
         """What an event starts, with a token that may do what the named jobs' tokens may."""
-        workflow = EXAMPLES / example
+        workflow = self.examples / example
         declared = yaml.safe_load(workflow.read_text())["jobs"]
         granted: dict[str, str] = {}
         for job in jobs:
