@@ -33,7 +33,11 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
         *("docs/deploying.md", "docs/state.md", "docs/aws-access.md", "docs/policy.md"),
         *("docs/doctor.md", "docs/secrets.md"),
     ),
-    PLUGINS: ("docs/systems.md", "docs/gitlab.md"),
+    PLUGINS: (
+        *("docs/systems.md", "docs/gitlab.md", "docs/circleci.md", "docs/jenkins.md"),
+        *("docs/bitbucket.md", "docs/azure.md", "docs/codebuild.md", "docs/buildkite.md"),
+        "docs/docker.md",
+    ),
     "Reading": ("docs/comment.md", "docs/report.md", "docs/diff.md"),
     "Reference": (
         *("docs/inputs.md", "docs/configuration.md", "docs/findings.md", "docs/upgrades.md"),

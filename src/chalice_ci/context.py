@@ -70,15 +70,22 @@ class PullRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Pages:
-    """Where below a repository's address a system shows its runs, commits and files."""
+    """Where below a repository's address a system shows its runs, commits and files.
+
+    `whole` is what a run's page is called, where the rest of a report that was cut stands.
+    """
 
     runs: str
     commits: str
     files: str
+    whole: str
 
 
-GITHUB_PAGES = Pages(runs="actions/runs", commits="commit", files="blob")
-_GITLAB_PAGES = Pages(runs="-/pipelines", commits="-/commit", files="-/blob")
+GITHUB_PAGES = Pages(runs="actions/runs", commits="commit", files="blob", whole="the step summary")
+_GITLAB_PAGES = Pages(
+    runs="-/pipelines", commits="-/commit", files="-/blob", whole="the job's artifacts"
+)
+_OTHER_PAGES = Pages(runs="", commits="", files="", whole="the run's files")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +163,12 @@ class Context:
     @property
     def pages(self) -> Pages:
         """Where pages are below `repository_url`, which is known on GitHub and GitLab alone."""
-        return _GITLAB_PAGES if self.system is System.GITLAB else GITHUB_PAGES
+        match self.system:
+            case System.GITHUB | System.LOCAL:
+                return GITHUB_PAGES
+            case System.GITLAB:
+                return _GITLAB_PAGES
+        return _OTHER_PAGES
 
     @property
     def run_url(self) -> str:

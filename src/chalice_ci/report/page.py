@@ -76,8 +76,9 @@ class Page:
         self._waiting = waiting
         self._findings = by_stages(report.all_findings)
         self._compared = _compared(report.results)
-        summary = md.link(origin.run_url, "the step summary") if origin.run_url else ""
-        self._rest = rest or f"see {summary or 'the step summary'} and `report.json`"
+        whole = origin.pages.whole
+        summary = md.link(origin.run_url, whole) if origin.run_url else whole
+        self._rest = rest or f"see {summary} and `report.json`"
 
     def body(self, *, limit: int, measure: Measure) -> str:
         """The page, at most `limit` long."""
