@@ -27,6 +27,7 @@ test-deep: $(READY)  ## Every point at which a deploy can be killed, with both k
 	CRASH_DEPTH=all POLICY_DEPTH=all $(BIN)/python -m pytest -n auto --dist load -o timeout=3600 tests/crash tests/test_policy_enforced.py
 	STATE_WRITERS=100 $(BIN)/python -m pytest -k none_is_lost tests/test_state_stores.py \
 	  tests/test_github_store.py tests/test_s3_store.py
+	PLUGINS_DEPTH=all $(BIN)/python -m pytest tests/plugins
 	DISK_FAULTS=all $(BIN)/python -m pytest tests/test_disk_faults.py
 	PARITY=all $(BIN)/python -m pytest -n auto --dist loadfile -o timeout=3600 tests/parity
 	MIGRATING=all $(BIN)/python -m pytest tests/test_migrating.py

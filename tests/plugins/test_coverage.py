@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +35,15 @@ def test_a_cell_without_a_test_claims_nothing() -> None:
     for cells in SYSTEMS.values():
         for cell in cells:
             assert bool(cell.how) == bool(cell.proof)
+
+
+def test_shellcheck_finds_nothing_in_the_scripts() -> None:
+    hooks = sorted((ROOT / "plugins/buildkite/hooks").iterdir())
+    scripts = [*hooks, ROOT / "plugins/docker/chalice-ci"]
+    tool = Path(sys.executable).parent / "shellcheck"
+    done = subprocess.run([tool, *scripts], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert all(script.stat().st_mode & 0o111 for script in scripts)
 
 
 def test_every_plugin_has_a_page_and_a_row() -> None:
