@@ -15,10 +15,12 @@ import pytest
 
 from chalice_ci.chalice_config import check_chalice_config, read_chalice_config
 from chalice_ci.config import AppConfig, read_project_config
+from chalice_ci.doctor.rules import DOCTOR
 from chalice_ci.errors import UserError
 from chalice_ci.findings import Finding
 from chalice_ci.rules import RULES, document, picture_of
 from support.commandline import write
+from test_doctor import WRONG, SetUp, audit
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs/pictures"
@@ -28,6 +30,7 @@ OF_OTHERS = (
     ("chalice-validation", "Route cannot end with a trailing slash: /orders/"),
     ("experimental-flags-type", "app.experimental_feature_flags.update(['WEBSOCKETS'])"),
     ("experimental-flag-unknown", "Write 'WEBSOCKETS'."),
+    ("config-json-missing", "Write .chalice/config.json:"),
 )
 """What Chalice says itself, a line to copy, and what is too short to tell."""
 
@@ -109,7 +112,7 @@ def fits(text: str, pieces: tuple[str, ...]) -> bool:
 
 def wording(text: str) -> bool:
     """Whether the source of the product has words for a text that begins like this."""
-    # A sentence begins with a capital, wherever its words come from.
+    # A sentence begins with a capital, wherever its words come from, or with what it is about.
     return any(
         fits(one, each) for one in (text, text[:1].lower() + text[1:]) for each in wordings()
     )
@@ -119,7 +122,7 @@ def wording(text: str) -> bool:
 def test_the_words_of_a_picture_are_those_of_the_product(name: str) -> None:
     """A message that was changed leaves a picture behind: change its words in findings.json."""
     for text in (WORDS[name]["what"], WORDS[name].get("fix", "")):
-        assert not text or wording(text) or (name, text) in OF_OTHERS, text
+        assert not text or wording(text) or (name, text.partition("\n")[0]) in OF_OTHERS, text
 
 
 STAGES = {"config-json-stage-missing": ("prod",), "config-json-stage-name": ("pr-7",)}
@@ -161,6 +164,33 @@ def test_the_product_says_this_of_the_example(name: str, tmp_path: Path) -> None
         "file": first.at.file,
         "line": first.at.line,
         "column": first.at.column,
+    }
+
+
+WHOLE_RUNS = ("role-missing", "role-of-another-account", "wheels-missing")
+
+
+def test_the_doctor_says_this_of_a_wrong_set_up(tmp_path: Path) -> None:
+    """Of each of its rules, in the words of one of the set-ups that it is tested with."""
+    said: dict[str, set[tuple[str, str]]] = {}
+    for number, (_, change) in enumerate(WRONG.values()):
+        it = SetUp()
+        change(it)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for found in audit(it, folder):
+            said.setdefault(found.rule, set()).add((found.what, found.fix))
+    rules = {rule.name for rule in DOCTOR} - {*WHOLE_RUNS}
+    assert said.keys() >= rules
+    other = {
+        name: WORDS[name]
+        for name in rules
+        if (WORDS[name]["what"], WORDS[name].get("fix", "")) not in said[name]
+    }
+    assert other.keys() <= {
+        "workflow-unpinned-action",
+        "workflow-without-permissions",
+        "trust-open",
     }
 
 
