@@ -113,9 +113,8 @@ def fits(text: str, pieces: tuple[str, ...]) -> bool:
 def wording(text: str) -> bool:
     """Whether the source of the product has words for a text that begins like this."""
     # A sentence begins with a capital, wherever its words come from, or with what it is about.
-    return any(
-        fits(one, each) for one in (text, text[:1].lower() + text[1:]) for each in wordings()
-    )
+    texts = (text, text[:1].lower() + text[1:], text.partition(": ")[2])
+    return any(fits(one, pieces) for one in texts for pieces in wordings())
 
 
 @pytest.mark.parametrize("name", sorted(set(WORDS) - set(OF_ONE_FILE)))
