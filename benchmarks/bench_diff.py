@@ -25,7 +25,7 @@ from chalice_ci.difference.diagram import diagram_of  # noqa: E402
 from chalice_ci.report import document  # noqa: E402
 from chalice_ci.report.comment import LIMIT, comment, units  # noqa: E402
 from chalice_ci.report.html import html  # noqa: E402
-from chalice_ci.report.page import Origin  # noqa: E402
+from chalice_ci.report.origin import Origin  # noqa: E402
 from chalice_ci.report.report import Report, Result  # noqa: E402
 from support.snapshots import large  # noqa: E402 - the tests' own generator
 

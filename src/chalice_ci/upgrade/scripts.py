@@ -27,7 +27,7 @@ _PROSE = re.compile(
 )
 _COMMENT = re.compile(r"^\s*(?:#|//|\*|REM\b|::)|\s#", re.IGNORECASE)
 _SAID = re.compile(
-    r"(?:^|[;&|({]|\b(?:run|script|command)\s*:)\s*[-@]?\s*(?:echo|printf|git)\b[^;&|]*$"
+    r"(?:^|[;&|({]|\b(?:run|script|command)\s*:)\s*(?:[-@]\s*)?(?:echo|printf|git)\b[^;&|]*$"
 )
 _WORD = re.compile(
     r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|\$\{\{[^}]*\}\}|\$\([^)]*\)|[^\s;&|()<>`"'#\\])+"""
