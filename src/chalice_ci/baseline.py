@@ -26,6 +26,7 @@ from chalice_ci.chalice_config import read_chalice_config
 from chalice_ci.committed import TreeRefused, write_tree
 from chalice_ci.config import AppConfig, ConfigError, ProjectConfig, read_project_config
 from chalice_ci.contents import contents_of
+from chalice_ci.context import System
 from chalice_ci.difference.changes import Baseline, BaselineKind, Changes
 from chalice_ci.difference.compare import compare
 from chalice_ci.difference.diagram import diagram_of
@@ -213,7 +214,8 @@ def with_token(run: Run) -> Mapping[str, str]:
     and checkouts should not keep it.
     """
     token = run.inputs.text(GITHUB_TOKEN)
-    return {**run.world.env, "GITHUB_TOKEN": token} if token else run.world.env
+    name = "GITLAB_TOKEN" if run.context.system is System.GITLAB else "GITHUB_TOKEN"
+    return {**run.world.env, name: token} if token else run.world.env
 
 
 def _problem(kind: BaselineKind, problem: Exception, commit_id: str = "") -> Found:

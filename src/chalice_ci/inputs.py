@@ -368,7 +368,8 @@ GITHUB_TOKEN = Input(
     kind=Kind.TEXT,
     metavar="TOKEN",
     verbs=(*FORGES, "doctor"),
-    summary="For the comment, the preview's deployment and the state; empty: GITHUB_TOKEN.",
+    summary="For the comment, the preview's deployment and the state; empty: GITHUB_TOKEN, on "
+    "GitLab GITLAB_TOKEN.",
 )
 COMMENT = Input(
     name="comment",
