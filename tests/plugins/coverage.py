@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BEGIN, END = "<!-- generated: coverage -->\n", "<!-- end -->"
+BEGIN, END = "<!-- table: coverage -->\n", "<!-- end -->"
 COLUMNS = ("check", "comment", "preview", "gate", "state", "report")
 HOW = {"run": "run", "held": "held", "linted": "linted"}
 
