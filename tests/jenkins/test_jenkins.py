@@ -99,7 +99,7 @@ def test_the_plan_that_was_approved_is_what_is_deployed(
     ]
     ids = [event["ids"] for event in of(events, "withCredentials")]
     assert ids == [["aws-read", "chalice-signing-key"], ["aws-deploy", "chalice-signing-key"]]
-    assert functions("eu-west-1") == ["hello-prod"]
+    assert functions("eu-west-1") == ["hello-prod-order"]
     (plan,) = (master.root / "stash-chalice-plan").rglob("*.plan")
     assert plan.read_bytes().startswith(b"CHALICE"), "it is encrypted"
 
@@ -128,7 +128,7 @@ def test_a_pull_request_is_checked_without_credentials_and_its_results_are_publi
 
 def test_a_failed_check_fails_the_build_and_publishes_what_it_found(master: Master) -> None:
     app = master.bench.workspace / "app.py"
-    app.write_text(app.read_text() + "\n@app.route('/')\ndef again():\n    pass\n")
+    app.write_text(app.read_text() + "\n@app.on_ws_message()\ndef said(event):\n    pass\n")
     events = master.build(BRANCH_NAME="feature")
     assert events[-1]["result"] == "FAILURE"
     assert of(events, "sh")[-1]["code"] == 1

@@ -24,7 +24,7 @@ from support.commandline import Ran, chalice_ci
 from support.inprocess import run_here
 
 WORKSPACE = "/github/workspace"
-_DEEP = os.environ.get("PLUGINS_DEPTH") == "all"
+DEEP = os.environ.get("PLUGINS_DEPTH") == "all"
 
 _CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -152,7 +152,7 @@ class Door:
     def answer(self, request: Mapping[str, Any]) -> dict[str, object]:
         arguments, env = request["arguments"], request["env"]
         self.asked.append(Asked(arguments=tuple(arguments), env=env))
-        if _DEEP:
+        if DEEP:
             ran = chalice_ci(*arguments, cwd=request["cwd"], **env)
         else:
             ran = run_here(*arguments, cwd=request["cwd"], **env)

@@ -21,6 +21,16 @@ stages:
   prod: {deploy-on: {tag: "v*"}, environment: production}
 state: {store: s3, bucket: orders-state}
 """
+# No API: making one costs more than all else together.
+APP = """from chalice import Chalice
+
+app = Chalice(app_name="hello")
+
+
+@app.lambda_function()
+def order(event, context):
+    return {}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +41,11 @@ def aws() -> Iterator[EmbeddedAWS]:
 
 @pytest.fixture(scope="session")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    files = {"chalice-ci.yml": YML, ".gitignore": "chalice-ci-*\n.chalice/deployed/\n"}
+    files = {
+        "app.py": APP,
+        "chalice-ci.yml": YML,
+        ".gitignore": "chalice-ci-*\n.chalice/deployed/\n",
+    }
     root = hello(tmp_path_factory.mktemp("begun") / "orders", **files)
     # As a full clone leaves it.
     git(root, "update-ref", "refs/remotes/origin/main", "HEAD")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from plugins.azure import expanded, macros
-from plugins.bench import Bench, Door
+from plugins.bench import DEEP, Bench, Door
 from plugins.vendors import complaints
 from support.commandline import Ran, git
 
@@ -138,7 +138,7 @@ def test_production_is_a_deployment_to_an_environment_after_its_plan() -> None:
 
 def test_a_check_has_no_credentials_and_shows_its_findings(agent: Agent, started: Door) -> None:
     app = agent.bench.workspace / "app.py"
-    app.write_text(app.read_text() + "\n@app.route('/')\ndef again():\n    pass\n")
+    app.write_text(app.read_text() + "\n@app.on_ws_message()\ndef said(event):\n    pass\n")
     first, shown = agent.run(steps_of("check"), AWS_SECRET_ACCESS_KEY="")
     assert (first.code, shown.code) == (1, 0)
     (asked,) = started.asked
@@ -158,8 +158,8 @@ def test_the_plan_that_was_approved_is_what_is_deployed(
     assert functions("eu-west-1") == []
     done = agent.run(steps_of("deploy_prod"), **tag)
     assert [ran.code for ran in done] == [0, 0, 0], done
-    assert functions("eu-west-1") == ["hello-prod"]
-    assert "##vso[task.setvariable variable=url;isOutput=true]https://" in done[1].out
+    assert functions("eu-west-1") == ["hello-prod-order"]
+    assert "##vso[task.setvariable variable=changed;isOutput=true]true" in done[1].out
 
 
 def test_the_container_knows_all_that_the_product_reads_and_no_unset_macro(
@@ -170,12 +170,15 @@ def test_the_container_knows_all_that_the_product_reads_and_no_unset_macro(
     assert len(read) > 8
     (step, *_) = expanded(PLUGIN / "steps.yml", {"verb": "url"}, find)["steps"]
     unset = {"CHALICE_CI_SIGNING_KEY": "$(CHALICE_CI_SIGNING_KEY)"}
-    agent.run([step], **dict.fromkeys(read, ""), **unset)
+    jobs = {"SYSTEM_JOBPOSITIONINPHASE": "2", "SYSTEM_TOTALJOBSINPHASE": "4"}
+    agent.run([step], **dict.fromkeys(read, ""), **unset, **jobs)
     (asked,) = started.asked
+    assert asked.env["CHALICE_CI_SHARE"] == "2/4"
     assert read <= asked.env.keys()
     assert "CHALICE_CI_SIGNING_KEY" not in asked.env
 
 
+@pytest.mark.skipif(not DEEP, reason="CircleCI's parts are run always; PLUGINS_DEPTH=all")
 def test_equal_jobs_share_a_run_and_are_folded(agent: Agent) -> None:
     part, report = expanded(PLUGIN / "many-apps.yml", {"jobs": 2}, find)["jobs"]
     for position in ("1", "2"):

@@ -127,4 +127,4 @@ def test_the_plan_that_was_made_is_what_the_manual_step_deploys(
     assert functions("eu-west-1") == []
     deployed = pipelines.step("Deploy production", **tag)
     assert deployed.code == 0, deployed.out + deployed.err
-    assert functions("eu-west-1") == ["hello-prod"]
+    assert functions("eu-west-1") == ["hello-prod-order"]

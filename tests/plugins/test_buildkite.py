@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chalice_ci.inputs import INPUTS
-from plugins.bench import Bench, Door
+from plugins.bench import DEEP, Bench, Door
 from plugins.vendors import complaints, load
 from support.commandline import Ran, git
 
@@ -146,8 +146,10 @@ def test_the_container_knows_all_that_the_product_reads_and_no_token(
     assert len(read) > 10
     lines = {"CHALICE_CI_SECRET_DB": "line\nAWS_FORGED=1\nline"}
     forwarded = dict.fromkeys(read - {"BUILDKITE"}, "")
-    agent.run({"verb": "url", "image": "an/image:1"}, **forwarded, **lines)
+    jobs = {"BUILDKITE_PARALLEL_JOB": "1", "BUILDKITE_PARALLEL_JOB_COUNT": "4"}
+    agent.run({"verb": "url", "image": "an/image:1"}, **forwarded, **lines, **jobs)
     (asked,) = started.asked
+    assert asked.env["CHALICE_CI_SHARE"] == "2/4"
     assert read <= asked.env.keys()
     assert asked.env["CHALICE_CI_SECRET_DB"] == lines["CHALICE_CI_SECRET_DB"]
     assert "AWS_FORGED" not in asked.env
@@ -171,9 +173,10 @@ def test_the_plan_that_was_unblocked_is_what_is_deployed(
     assert functions() == []
     deployed = agent.step(example, "deploy", **tag)
     assert deployed.code == 0, deployed.out + deployed.err
-    assert functions("eu-west-1") == ["hello-prod"]
+    assert functions("eu-west-1") == ["hello-prod-order"]
 
 
+@pytest.mark.skipif(not DEEP, reason="CircleCI's parts are run always; PLUGINS_DEPTH=all")
 def test_parts_share_a_build_and_one_summary_tells_of_all(agent: Agent) -> None:
     example = PLUGIN / "pipeline-many-apps.yml"
     branch = {"BUILDKITE_BRANCH": "feature"}

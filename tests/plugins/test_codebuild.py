@@ -145,7 +145,7 @@ def filled(value: Any) -> str:
 def test_cfn_lint_finds_nothing_and_does_find_what_is_wrong() -> None:
     text = TEMPLATE.read_text()
     assert not lint(text, config=ManualArgs(regions=["eu-west-1"]))
-    broken = text.replace("EnableKeyRotation", "EnableKeyRotations")
+    broken = "Resources: {Key: {Type: AWS::KMS::Key, Properties: {KeyPolicies: {}}}}"
     assert lint(broken, config=ManualArgs(regions=["eu-west-1"]))
 
 
@@ -266,7 +266,7 @@ def test_the_plan_that_was_approved_is_what_is_deployed(
     deploying.variables["CODEBUILD_SRC_DIR_Planned"] = str(artifact)
     deployed = deploying.run("deploy")
     assert deployed.code == 0, deployed.out + deployed.err
-    assert functions() == ["hello-prod"]
+    assert functions() == ["hello-prod-order"]
 
 
 @pytest.mark.parametrize("name", ["check", "plan", "deploy"])
