@@ -30,10 +30,10 @@ test-deep: $(READY)  ## Every point at which a deploy can be killed, with both k
 	PLUGINS_DEPTH=all $(BIN)/python -m pytest tests/plugins
 	DISK_FAULTS=all $(BIN)/python -m pytest tests/test_disk_faults.py
 	PARITY=all $(BIN)/python -m pytest -n auto --dist loadfile -o timeout=3600 tests/parity
-	MIGRATING=all $(BIN)/python -m pytest tests/test_migrating.py
+	MIGRATING=all TEMPLATES=all $(BIN)/python -m pytest tests/test_migrating.py tests/test_templates.py
 	PREVIEW_PULLS=20 PREVIEW_SEED=6 $(BIN)/python -m pytest tests/test_random_previews.py
-	PREVIEWS_AT_ONCE=20 PREVIEW_SEED=6 $(BIN)/python -m pytest tests/test_previews_at_github.py
-	MATRIX_PARTS=100 $(BIN)/python -m pytest tests/test_matrix_at_github.py
+	PREVIEWS_AT_ONCE=20 PREVIEW_SEED=6 $(BIN)/python -m pytest -o timeout=3600 tests/test_previews_at_github.py
+	MATRIX_PARTS=100 $(BIN)/python -m pytest -o timeout=3600 tests/test_matrix_at_github.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
