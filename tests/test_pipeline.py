@@ -180,6 +180,7 @@ def test_the_output_folder_is_refused_where_the_next_package_would_hold_it(tmp_p
     ran = chalice_ci("package", "--stage", "dev", "--out", out, cwd=repository)
     assert ran.code == 2
     assert "the output folder lies in" in ran.out + ran.err
+    assert not (repository / out).exists(), "the next package would hold the report"
 
 
 def test_package_writes_archive_template_and_manifest_per_stage(tmp_path):
@@ -189,7 +190,7 @@ def test_package_writes_archive_template_and_manifest_per_stage(tmp_path):
     (name,) = [path.name for path in (repository / "chalice-ci-out").iterdir() if path.is_dir()]
     folder = repository / "chalice-ci-out" / name / "dev"
     assert sorted(p.name for p in folder.iterdir()) == [
-        *("deployment.zip", "manifest.json", "sam.json", "snapshot.json"),
+        *("deployment.zip", "manifest.json", "models.json", "sam.json", "snapshot.json"),
     ]
     with zipfile.ZipFile(folder / "deployment.zip") as archive:
         assert archive.testzip() is None

@@ -7,7 +7,6 @@ needed once the app is loaded is imported while it is being loaded (`_AFTERWARDS
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from chalice_ci.app.pythons import Interpreter
 from chalice_ci.app.versions import Versions, resolve_app_versions
 from chalice_ci.chalice_config import ChaliceConfig, check_chalice_config, read_chalice_config
 from chalice_ci.config import AppConfig
-from chalice_ci.errors import PackageError, UsageError
+from chalice_ci.errors import PackageError
 from chalice_ci.findings import Finding, Place, Severity, in_order
 from chalice_ci.inputs import ALLOW_UNSANDBOXED, PROMOTE, PYTHON_PATH, SNAPSHOT_KEY
 from chalice_ci.package.index import with_index
@@ -136,7 +135,6 @@ def build(
         app=job.app.name, stage=job.stage, path=job.app.path, preview=job.like is not None
     )
     app_dir = _app_dir(run, job.app)
-    _refuse_output_in_the_package(run, app_dir)
     config, findings = read_chalice_config(app_dir, repo_root=run.checkout.root)
     if config is None:
         return replace(base, findings=findings)
@@ -161,21 +159,6 @@ def build(
     if not alone:
         return result
     return _adding(result, _config_findings(run, job.app, config, (result,)))
-
-
-def _refuse_output_in_the_package(run: Run, app_dir: Path) -> None:
-    """What a run writes must not be in the package of the next one: its digest would change."""
-    out = run.out.resolve()
-    for name in ("chalicelib", "vendor"):
-        # A link to itself is told when it is packaged.
-        packaged = Path(os.path.realpath(app_dir / name))
-        if out == packaged or packaged in out.parents:
-            raise UsageError(
-                f"the output folder lies in {name}, which is packaged: the next package would "
-                "hold the results of this run.",
-                where=run.shown(out),
-                fix="Take another folder with --out.",
-            )
 
 
 def check_built(run: Run, built: Iterable[Built | Result]) -> tuple[Result, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalice_ci.context import System
-from chalice_ci.errors import UserError, naming
+from chalice_ci.errors import UsageError, UserError, naming
 from chalice_ci.findings import Severity
 from chalice_ci.inputs import FORMAT
 from chalice_ci.report.annotations import file_command
@@ -26,6 +27,25 @@ if TYPE_CHECKING:
 
 _SUMMARY_BYTES = 500_000
 """GitHub drops a summary of more than 1 MiB, the report's own part included."""
+
+
+def refuse_packaged_folder(run: Run) -> None:
+    """Raise UsageError where what a run writes would be in the package of the next one.
+
+    Then not even a report may be written there: the digest of the next package would be another.
+    """
+    out = run.out.resolve()
+    for app in run.config.apps:
+        for name in ("chalicelib", "vendor"):
+            # A link to itself is told when it is packaged.
+            packaged = Path(os.path.realpath(run.checkout.root / app.path / name))
+            if out == packaged or packaged in out.parents:
+                raise UsageError(
+                    f"the output folder lies in {name}, which is packaged: the next package would "
+                    "hold the results of this run.",
+                    where=run.shown(out),
+                    fix="Take another folder with --out.",
+                )
 
 
 def write_report(

@@ -48,7 +48,12 @@ from chalice_ci.inputs import (
 )
 from chalice_ci.jobs import Reaction, acted, checked, empty, guarded, stopped_by
 from chalice_ci.lifetime import finish_what_was_left, note_the_beginning, note_the_end
-from chalice_ci.output import write_failure, write_package, write_report
+from chalice_ci.output import (
+    refuse_packaged_folder,
+    write_failure,
+    write_package,
+    write_report,
+)
 from chalice_ci.plan_place import config_for, config_of_run, refuse_after_push
 from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Intent, Report, Result, exit_code
@@ -451,6 +456,12 @@ def _run(verb: str, inputs: Inputs, world: World, secrets: Secrets) -> Iterator[
         try:
             arrival = _arrived(scene, work_dir, verb)
             run = _configured(arrival, work_dir)
+            try:
+                refuse_packaged_folder(run)
+            except UserError:
+                # The outputs and the comment tell it; files go where nobody keeps them.
+                arrival = replace(arrival, scene=replace(arrival.scene, out=work_dir))
+                raise
         except UserError as error:
             if verb != "action-post":
                 _unready(verb, scene if arrival is None else arrival.scene, error)
