@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from chalice_ci.context import Context, PullRequest, System
+from chalice_ci.errors import UsageError
+from chalice_ci.forge.gitlab_api import open_gitlab
 from chalice_ci.forge.select import connect
 from chalice_ci.state.select import _authorization
 
@@ -25,10 +27,12 @@ GITHUB = {
     "GITHUB_API_URL": "https://api.github.com",
     "GITHUB_SERVER_URL": "https://github.com",
 }
+ON_GITHUB = {"CHALICE_CI_GITHUB_REPOSITORY": "shop/orders"}
 PULL = PullRequest(
     number=1, head_sha="a" * 40, base_sha="", head_branch="f", base_branch="main", fork=False
 )
 OWN = Context(system=System.GITLAB, event="pull_request", pull_request=PULL)
+AT_BITBUCKET = replace(OWN, system=System.BITBUCKET, repository="shop/orders")
 FORK = replace(OWN, pull_request=replace(PULL, fork=True), trusted=False)
 
 
@@ -44,6 +48,16 @@ FORK = replace(OWN, pull_request=replace(PULL, fork=True), trusted=False)
         (replace(OWN, system=System.GITHUB), GITHUB, "ghs", "GitHubForge", "GitHubData"),
         (replace(OWN, system=System.GITHUB), GITLAB | {"CI_JOB_TOKEN": "job"}, "", None, None),
         (replace(OWN, system=System.JENKINS), GITLAB | GITHUB, "any", None, None),
+        # Another system for code on GitHub: the job says so.
+        (replace(OWN, system=System.JENKINS), ON_GITHUB, "pat", "GitHubForge", "GitHubData"),
+        (replace(OWN, system=System.OTHER), ON_GITHUB, "pat", "GitHubForge", "GitHubData"),
+        (replace(FORK, system=System.CODEBUILD), ON_GITHUB, "pat", None, "GitHubData"),
+        (replace(OWN, system=System.JENKINS), ON_GITHUB, "", None, None),
+        (replace(OWN, system=System.LOCAL), ON_GITHUB, "pat", None, None),
+        (AT_BITBUCKET, {"BITBUCKET_TOKEN": "t"}, "", "BitbucketForge", None),
+        # A token of GitHub's goes to GitHub alone.
+        (AT_BITBUCKET, ON_GITHUB, "pat", None, None),
+        (replace(AT_BITBUCKET, trusted=False), {"BITBUCKET_TOKEN": "t"}, "", None, None),
     ],
 )
 def test_the_system_and_its_token_choose_the_forge(
@@ -52,6 +66,28 @@ def test_the_system_and_its_token_choose_the_forge(
     found = connect(context, env=env, token=token, folder=None)
     assert (found.forge and type(found.forge).__name__) == forge
     assert (found.files and type(found.files).__name__) == files
+
+
+def test_of_a_forks_pipeline_the_project_is_the_one_that_it_would_go_into() -> None:
+    merge_request = {
+        "CI_MERGE_REQUEST_PROJECT_ID": "7",
+        "CI_MERGE_REQUEST_PROJECT_PATH": "shop/orders",
+    }
+    fork = GITLAB | {"CI_PROJECT_ID": "8", "CI_PROJECT_PATH": "mallory/orders"}
+    found = open_gitlab(fork | merge_request, token="t")
+    assert (found.project, found.name) == ("7", "shop/orders")
+    found = open_gitlab(fork, token="t")
+    assert (found.project, found.name) == ("8", "mallory/orders")
+
+
+def test_another_system_speaks_to_the_repository_that_is_named_and_keeps_no_state_there() -> None:
+    context = replace(OWN, system=System.CIRCLECI)
+    found = connect(context, env=ON_GITHUB, token="pat", folder=None)
+    assert found.forge is not None
+    assert (found.forge.name, found.api) == ("shop/orders", None)
+    odd = {"CHALICE_CI_GITHUB_REPOSITORY": "shop/../orders"}
+    with pytest.raises(UsageError):
+        connect(context, env=odd, token="pat", folder=None)
 
 
 def test_a_folder_plays_the_forge_of_every_system(tmp_path: Path) -> None:
@@ -63,11 +99,13 @@ _WITHOUT = """
 import sys
 
 sys.modules["gitlab"] = None
+from chalice_ci.context import Context, System
 from chalice_ci.errors import UsageError
-from test_forge_select import GITLAB, OWN, connect
+from chalice_ci.errors import UsageError
+from chalice_ci.forge.select import connect
 
 try:
-    connect(OWN, env=GITLAB, token="glpat", folder=None)
+    connect(Context(system=System.GITLAB), env={}, token="glpat", folder=None)
 except UsageError as error:
     print(error.fix)
 """
@@ -76,7 +114,6 @@ except UsageError as error:
 def test_without_the_library_the_extra_is_named() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT],
-        cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         timeout=60,

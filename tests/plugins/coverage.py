@@ -37,6 +37,11 @@ def linted(what: str, proof: str) -> Cell:
 
 
 NONE = Cell(what="—")
+ON_GITHUB = held(
+    "on GitHub",
+    "tests/test_forge_select.py::"
+    "test_another_system_speaks_to_the_repository_that_is_named_and_keeps_no_state_there",
+)
 _GITHUB = "tests/test_forge_contract.py"
 _S3 = "tests/test_state_stores.py"
 _PLANNED = "test_the_plan_that_was_approved_is_what_is_deployed"
@@ -73,7 +78,7 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
             "test results",
             "tests/plugins/test_circleci.py::test_a_check_keeps_its_results_and_takes_no_role",
         ),
-        NONE,
+        ON_GITHUB,
         NONE,
         held(
             "approval job",
@@ -92,7 +97,7 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
             "tests/jenkins/test_jenkins.py::"
             "test_a_failed_check_fails_the_build_and_publishes_what_it_found",
         ),
-        NONE,
+        ON_GITHUB,
         NONE,
         run(
             "input step",
@@ -131,7 +136,7 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
             "issues, test results",
             "tests/plugins/test_azure.py::test_a_check_has_no_credentials_and_shows_its_findings",
         ),
-        Cell(what="— (summary)"),
+        ON_GITHUB,
         NONE,
         held(
             "environment",
@@ -149,7 +154,7 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
             "test report",
             "tests/plugins/test_codebuild.py::test_a_pull_request_is_checked_without_credentials",
         ),
-        NONE,
+        ON_GITHUB,
         NONE,
         linted(
             "manual approval",
@@ -164,7 +169,7 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
             "tests/plugins/test_buildkite.py::"
             "test_parts_share_a_build_and_one_summary_tells_of_all",
         ),
-        Cell(what="— (annotation)"),
+        ON_GITHUB,
         run("up; swept by schedule", "tests/test_random_previews.py"),
         held("block step", "tests/plugins/test_buildkite.py::test_production_waits_for_a_person"),
         _state("plugins/test_buildkite.py", "test_the_plan_that_was_unblocked_is_what_is_deployed"),
@@ -176,7 +181,7 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
     ),
     "[Docker](docker.md)": (
         run("exit code", "tests/plugins/test_docker.py::test_the_exit_code_is_the_products"),
-        NONE,
+        ON_GITHUB,
         NONE,
         Cell(what="your system's"),
         run("S3", _S3),

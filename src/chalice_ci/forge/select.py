@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from chalice_ci.forge.github import GitHubApi
     from chalice_ci.forge.local import LocalForge
     from chalice_ci.forge.port import Forge
+
+GITHUB_REPOSITORY = "CHALICE_CI_GITHUB_REPOSITORY"
+"""Says "owner/name" to another CI system than GitHub's, for the comment of pull requests there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,8 @@ def connect(
     """The folder that plays the forge, GitHub, GitLab or Bitbucket with a token, or nothing.
 
     A run that is not trusted only reads files: nothing of a fork's may speak for the repository.
-    One that `retells` holds no code of a fork's: it tells what another run reported.
+    One that `retells` holds no code of a fork's: it tells what another run reported. Another CI
+    system for code on GitHub speaks to GitHub when the job names the repository.
     """
     # Late: most runs need neither, and PyGithub takes a while.
     if folder is not None:
@@ -56,9 +60,16 @@ def connect(
             return _github(context, env, token, retells=retells)
         case System.GITLAB if token or env.get("CI_JOB_TOKEN"):
             return _gitlab(context, env, token)
-        case System.BITBUCKET if secret := token or env.get("BITBUCKET_TOKEN", ""):
+        case System.BITBUCKET if secret := env.get("BITBUCKET_TOKEN", ""):
             return _bitbucket(context, secret)
-    return Connection()
+        case System.GITHUB | System.GITLAB | System.BITBUCKET | System.LOCAL:
+            return Connection()
+    repository = env.get(GITHUB_REPOSITORY, "")
+    if not (repository and token):
+        return Connection()
+    told = {"GITHUB_REPOSITORY": repository}
+    # The state stays where the configuration says; only GitHub's own runs have it over the API.
+    return replace(_github(context, told, token, retells=False), api=None)
 
 
 def _bitbucket(context: Context, token: str) -> Connection:
