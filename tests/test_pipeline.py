@@ -516,6 +516,15 @@ def test_a_plan_is_not_applied_to_another_stage_than_its_own(planned, account):
     ran = chalice_ci("deploy", "--plan", plan, "--stage", "prod", cwd=repository, **account)
     assert ran.code == 2
     assert "this plan is for stage dev" in ran.err
+    # In a folder its file's name counts for nothing.
+    plan.rename(plan.with_name("hello-prod.plan"))
+    ran = chalice_ci("deploy", "--plan", plan.parent, "--stage", "prod", cwd=repository, **account)
+    assert ran.code == 16
+    assert "there is no plan of prod in this folder" in ran.err
+    ran = chalice_ci("deploy", "--plan", plan.parent, cwd=repository, **account)
+    assert ran.code == 2
+    assert "--stage NAME" in ran.err
+    assert functions(account) == []
 
 
 def test_the_wrong_account_is_refused_before_anything(tmp_path, account):
@@ -607,6 +616,29 @@ import chalice_ci.__main__
     )
     assert done.returncode == code
     assert done.stderr == "Interrupted before anything was begun.\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_a_finalizer_is_not_lost(number, code):
+    """Python drops what is raised there."""
+    script = f"""
+import os, sys, time
+from chalice_ci.__main__ import Terminated, listen
+class Deaf:
+    def __del__(self):
+        os.kill(os.getpid(), {int(number)})
+        time.sleep(0)
+listen()
+try:
+    Deaf()
+    time.sleep(60)
+except (Terminated, KeyboardInterrupt):
+    sys.exit({code})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 # -- the embedded AWS from the command line -------------------------------------------------------

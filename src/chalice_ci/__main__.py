@@ -10,6 +10,8 @@ from types import FrameType
 _ENDINGS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """The signals that end a run, and its exit codes then."""
 
+_AGAIN_SECONDS = 0.05
+
 _LOADING = ("run", "check", "package", "diff", "plan", "deploy")
 """The commands that load an app."""
 
@@ -30,6 +32,7 @@ import contextlib  # noqa: E402
 import errno  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
+import threading  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Mapping, Sequence  # noqa: E402
 from dataclasses import replace  # noqa: E402
@@ -83,11 +86,34 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
+def listen() -> None:
+    """From now on SIGTERM and SIGINT are raised in the main thread, wherever that is.
+
+    Python drops what is raised while it runs a finalizer: then the signal is sent once more.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    # As PID 1 in a container SIGINT has no default handler either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.unraisablehook = _send_again
+
+
+def _send_again(dropped: sys.UnraisableHookArgs) -> None:
+    if not issubclass(dropped.exc_type, (Terminated, KeyboardInterrupt)):
+        sys.__unraisablehook__(dropped)
+        return
+    number = signal.SIGINT
+    if issubclass(dropped.exc_type, Terminated):
+        number = signal.SIGTERM
+        signal.signal(number, _terminate)
+    # Later: here it would be dropped again.
+    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
 def _guarded(argv: list[str], env: Mapping[str, str]) -> ExitCode | int:
     try:
-        signal.signal(signal.SIGTERM, _terminate)
-        # As PID 1 in a container SIGINT has no default handler either.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        listen()
         result = command_line(_runner(env), env).main(
             args=argv, prog_name="chalice-ci", standalone_mode=False
         )

@@ -66,8 +66,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def _table(tried: Mapping[tuple[str, str], int], wrong: Mapping[tuple[str, str], int]) -> list[str]:
     """A line per row: how many were tried, or how many of them were right if not all were."""
-    rows, columns = (list(dict.fromkeys(one)) for one in zip(*tried, strict=True))
-    columns.sort()
+    rows, columns = (sorted({*one}) for one in zip(*tried, strict=True))
     table = [["", *columns]]
     for row in rows:
         cells = [row]

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,16 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no signal in that ends a deploy."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def fork_deployer(request: Mapping[str, Any], work: Path, *, unheard: int) -> Deployer:
     """A deployer as `Deployer.start` makes it, but a fork, without the descriptor `unheard`."""
     environment = deployer_environ(request["environ"], request["region"])
@@ -98,7 +108,9 @@ def fork_deployer(request: Mapping[str, Any], work: Path, *, unheard: int) -> De
     child_reads, requests = os.pipe()
     answers, child_writes = os.pipe()
     output = work / f"deployer-{os.getpid()}.log"
-    pid = os.fork()
+    # A signal in the middle of a fork is dropped, with a lock in hand; production forks nothing.
+    with undisturbed():
+        pid = os.fork()
     if pid == 0:
         os.setsid()
         for descriptor in (requests, answers, unheard):
