@@ -922,6 +922,21 @@ class TestGitLabAlone:
         found = GitLabForge(gitlab_api(gitlab)).pull_request(gitlab.merge_request(fork=True))
         assert (found.from_fork, found.head_repository) == (True, "mallory/orders")
 
+    def test_who_approved_a_pipelines_deployments_is_told_by_environment(
+        self, gitlab: OfflineGitLab
+    ) -> None:
+        sha = gitlab.commit()
+        asked = {"environment": "production", "sha": sha, "ref": sha, "tag": False}
+        for pipeline, status in ((900, "approved"), (900, "rejected"), (901, "approved")):
+            made = gitlab._deploy({**asked, "status": "success"}, gitlab_server.HUMAN)
+            gitlab.deployments[made["id"]] |= {
+                "deployable": {"id": 1, "pipeline": {"id": pipeline}},
+                "approvals": [{"user": gitlab_server.HUMAN, "status": status}],
+            }
+        forge = GitLabForge(gitlab_api(gitlab))
+        assert forge.approvers(900) == (("production", gitlab_server.HUMAN["username"]),)
+        assert forge.approvers(902) == ()
+
     def test_an_environment_with_the_jobs_own_deployments_is_only_stopped(
         self, gitlab: OfflineGitLab
     ) -> None:

@@ -101,7 +101,6 @@ import sys
 sys.modules["gitlab"] = None
 from chalice_ci.context import Context, System
 from chalice_ci.errors import UsageError
-from chalice_ci.errors import UsageError
 from chalice_ci.forge.select import connect
 
 try:

@@ -260,6 +260,10 @@ def test_the_story_of_a_change_from_its_merge_request_to_production(story: Story
     (plan,) = (clone / "chalice-ci-out").glob("*-prod.plan")
     sealed = plan.read_bytes()
 
+    # What is asked for is looked for inside of the plans, whatever their files are called.
+    plan.rename(plan.with_name("hello-pre-prod.plan"))
+    plan = plan.with_name("hello-pre-prod.plan")
+
     # Another pipeline's person has approved nothing of it.
     story.pipeline += 1
     said = story.job("chalice-apply", code=ExitCode.PLAN_REFUSED, **BRANCH, CI_COMMIT_BRANCH="main")

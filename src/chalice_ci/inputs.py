@@ -165,7 +165,8 @@ PLAN = Input(
     kind=Kind.PATH,
     metavar="FILE",
     verbs=("deploy", "policy", "action"),
-    summary="A sealed plan to apply: exactly these bytes, or nothing. A policy is made from it.",
+    summary="A sealed plan to apply: exactly these bytes, or nothing; of a folder those of "
+    "`stage`. A policy is made from it.",
 )
 COMPARE = Input(
     name="compare",

@@ -206,9 +206,39 @@ def _deploy(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
     from chalice_ci.applying import deploy_stage
 
     if run.plan_file is not None:
-        return (_deploy_plan(run, run.plan_file),)
+        return tuple(_deploy_plan(run, path) for path in _plans(run, run.plan_file))
     jobs = deploy_jobs(run.config, known_stages(run), _wish(run))
     return _each_built(run, jobs, deploy_stage, deploys=True)
+
+
+def _plans(run: Run, path: Path) -> tuple[Path, ...]:
+    """The plan itself; of a folder, such as an artifact's, those of the stages and apps asked for.
+
+    What a plan says counts, not how its file is called: `orders-pre-prod.plan` is none of prod.
+    """
+    from chalice_ci.plan_file import read_plan
+
+    if not path.is_dir():
+        return (path,)
+    apps, stages = run.inputs.lines(APP), run.inputs.lines(STAGE)
+    if not stages:
+        raise UsageError(
+            "of a folder of plans the stage has to be named.",
+            where=run.shown(path),
+            fix="Add --stage NAME, or give the file of one plan.",
+        )
+    found = []
+    for each in sorted(path.glob("*.plan")):
+        plan = read_plan(run, each).plan
+        if plan.stage in stages and (not apps or plan.app in apps):
+            found.append(each)
+    if not found:
+        raise PlanRefused(
+            f"there is no plan of {', '.join(stages)} in this folder.",
+            where=run.shown(path),
+            fix="Make it with chalice-ci plan, or download the artifact that holds it.",
+        )
+    return tuple(found)
 
 
 def _deploy_plan(run: Run, path: Path) -> Result:

@@ -263,10 +263,15 @@ class GitLabApi:
 
 
 def open_gitlab(env: Mapping[str, str], *, token: str, retry: Retry | None = None) -> GitLabApi:
-    """The project that the job's variables name: CI_PROJECT_ID and CI_API_V4_URL."""
+    """The project that the job's variables name, of a merge request the one it would go into.
+
+    A fork's pipeline runs in the fork, whose files say nothing of what the merge request may do.
+    """
+    asked = env.get("CI_MERGE_REQUEST_PROJECT_ID", "")
     return GitLabApi(
-        env.get("CI_PROJECT_ID", "") or env.get("CI_PROJECT_PATH", ""),
-        name=env.get("CI_PROJECT_PATH", ""),
+        asked or env.get("CI_PROJECT_ID", "") or env.get("CI_PROJECT_PATH", ""),
+        name=(env.get("CI_MERGE_REQUEST_PROJECT_PATH", "") if asked else "")
+        or env.get("CI_PROJECT_PATH", ""),
         api_url=env.get("CI_API_V4_URL", ""),
         token=token,
         job_token=env.get("CI_JOB_TOKEN", ""),
