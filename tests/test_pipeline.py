@@ -299,6 +299,13 @@ def test_a_laptops_state_is_imported_once_and_not_overwritten_by_another(tmp_pat
     assert chalice_ci(*arguments, "--force", cwd=other).code == 0
 
 
+def test_a_stage_that_nobody_holds_is_told_so(tmp_path):
+    repository = hello(tmp_path / "r")
+    ran = chalice_ci("state", "unlock", "--stage", "dev", cwd=repository)
+    assert ran.code == 0, ran.out + ran.err
+    assert "nobody holds this stage" in ran.out
+
+
 def test_a_record_of_another_account_is_not_deployed_over(tmp_path, account):
     repository = hello(tmp_path / "r")
     assert chalice_ci("deploy", cwd=repository, **account).code == 0
