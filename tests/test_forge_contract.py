@@ -1078,6 +1078,22 @@ class TestBitbucketAlone:
         with pytest.raises(UsageError):
             BitbucketApi("octo/orders", token="t", api_url=url)
 
+    def test_what_a_branch_changed_since_is_compared_with_the_projects_token(
+        self, gitlab: OfflineGitLab
+    ) -> None:
+        gitlab.has_commit = lambda ref: ref in ("main", "c" * 40)
+        gitlab.changed = lambda old, new: [f"{new}-of-{old[:3]}", "app.py"]
+        files = GitLabFiles(gitlab_api(gitlab))
+        try:
+            assert files.changed_since("main", "c" * 40) == ("main-of-ccc", "app.py")
+            assert files.changed_since("gone", "c" * 40) is None
+            of_job = GitLabFiles(gitlab_api(gitlab, token="", job_token=gitlab_server.JOB_TOKEN))
+            with pytest.raises(NotPermitted):
+                of_job.changed_since("main", "c" * 40)
+        finally:
+            gitlab.has_commit = lambda ref: False
+            gitlab.changed = lambda old, new: []
+
 
 class TestFolderAlone:
     def test_exactly_what_was_asked_for_is_approved(self, tmp_path: Path) -> None:

@@ -211,7 +211,10 @@ def story(tmp_path: Path, using: Pipelines) -> Iterator[Story]:
             done = subprocess.run(shown, capture_output=True, check=False)
             return done.stdout if done.returncode == 0 else None
 
-        gitlab.has_commit, gitlab.read_file = known, read
+        def changed(old: str, new: str) -> list[str]:
+            return git(origin, "diff", "--name-only", old, new).splitlines()
+
+        gitlab.has_commit, gitlab.read_file, gitlab.changed = known, read, changed
         yield Story(
             aws=aws, gitlab=gitlab, clone=root, server=server, using=using, pushed_as=pushed_as
         )
@@ -272,6 +275,8 @@ def test_the_story_of_a_change_from_its_merge_request_to_production(story: Story
     story.pipeline -= 1
     story.job("chalice-apply", **BRANCH, CI_COMMIT_BRANCH="main", CI_ENVIRONMENT_NAME="production")
     assert plan.read_bytes() == sealed
+    # GitLab was asked whether main went on since the plan was made.
+    assert "GET /projects/:id/repository/compare" in gitlab.seen
     assert story.functions() == ["hello-dev", "hello-prod"]
 
     # The state went over git with the project's token, to its own branch.

@@ -105,6 +105,12 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="GET",
+        path=f"{_PROJECT}/repository/compare",
+        page="Repositories: compare branches, tags, or commits",
+        query={"from": str, "to": str, "straight": ("true", "false"), "unidiff": bool},
+    ),
+    Endpoint(
+        method="GET",
         path=f"{_PROJECT}/deployments",
         page="Deployments: list project deployments",
         query={

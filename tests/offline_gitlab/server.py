@@ -57,6 +57,7 @@ class OfflineGitLab:
     commits: set[str] = field(default_factory=set)
     has_commit: Callable[[str], bool] = lambda sha: False
     read_file: Callable[[str, str], bytes | None] = lambda path, ref: None
+    changed: Callable[[str, str], list[str]] = lambda old, new: []
     requests: dict[int, dict[str, Any]] = field(default_factory=dict)
     notes: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     environments: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -177,6 +178,10 @@ class OfflineGitLab:
                 if data is None:
                     raise Refused(404, "404 File Not Found")
                 return data
+            case "GET /repository/compare":
+                paths = self.changed(self._known(query["from"]), self._known(query["to"]))
+                diffs = [{"old_path": path, "new_path": path} for path in paths]
+                return {"commits": [], "diffs": diffs, "compare_timeout": False}
             case "GET /environments":
                 wanted = query.get("name")
                 return [e for e in self.environments.values() if wanted in (None, e["name"])]

@@ -490,6 +490,34 @@ class GitLabFiles:
             return None
         return data.decode("utf-8", "replace")
 
+    def changed_since(self, branch: str, commit: str) -> tuple[str, ...] | None:
+        """The files in which a branch differs from a commit; None when there is no such branch.
+
+        Raises ForgeError, also where the difference is too large for GitLab to say, and with the
+        job's own token, which may not compare.
+        """
+
+        def compare() -> tuple[str, ...]:
+            found = self._api.get(
+                f"{self._api.path}/repository/compare",
+                **{"from": commit, "to": branch},
+                straight="true",
+            )
+            if found.get("compare_timeout"):
+                raise Garbled
+            return tuple(
+                dict.fromkeys(
+                    text_of(each[side])
+                    for each in found["diffs"]
+                    for side in ("old_path", "new_path")
+                )
+            )
+
+        try:
+            return self._api.call(f"compare {branch} with {commit[:12]}", compare)
+        except NotFound:
+            return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Note:

@@ -107,8 +107,6 @@ def _gitlab(context: Context, env: Mapping[str, str], token: str) -> Connection:
         ) from error
     api = open_gitlab(env, token=token)
     files = GitLabFiles(api)
-    return (
-        Connection(forge=GitLabForge(api), files=files)
-        if context.trusted
-        else Connection(files=files)
-    )
+    if not context.trusted:
+        return Connection(files=files)
+    return Connection(forge=GitLabForge(api), files=files, branches=files if token else None)
