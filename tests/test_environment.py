@@ -26,6 +26,7 @@ from chalice_ci.app.environment import (
     AppPython,
     chalice_dir,
     deployer_lock,
+    genuine_chalice,
     make_app_environment,
     make_deployer_environment,
 )
@@ -754,3 +755,19 @@ def test_an_interpreter_has_an_identity_that_changes_with_it(tmp_path: Path) -> 
     assert own == describe(own.executable)
     assert len(own.identity) == 16
     assert own.identity != hashlib.sha256(b"").hexdigest()[:16]
+
+
+@pytest.mark.parametrize("damaged", ["app.py", "../chalice-{}.dist-info/RECORD"])
+def test_a_damaged_chalice_is_not_what_is_packaged(tmp_path: Path, damaged: str) -> None:
+    """Its runtime goes into every package: it is made anew."""
+    more = {"environ": os.environ, "interpreter": interpreter(SUPPORTED[DEFAULT_CHALICE][-2])}
+    whole = genuine_chalice(DEFAULT_CHALICE, cache_dir=cache_folder(), **more)  # type: ignore[arg-type]
+    environment = whole.parents[3]
+    copy = tmp_path / "environments" / environment.name
+    shutil.copytree(environment, copy, symlinks=True)
+    (copy / whole.relative_to(environment) / damaged.format(DEFAULT_CHALICE)).write_text("")
+    (tmp_path / "uv-deployer").symlink_to(cache_folder() / "uv-deployer")
+    mended = genuine_chalice(DEFAULT_CHALICE, cache_dir=tmp_path, **more)  # type: ignore[arg-type]
+    assert mended == copy / whole.relative_to(environment)
+    for name in ("__init__.py", "app.py"):
+        assert (mended / name).read_bytes() == (whole / name).read_bytes()

@@ -15,6 +15,8 @@ this package. Nothing of the app decides what is in it.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import time
@@ -48,6 +50,7 @@ from chalice_ci.app.virtualenv import (
     BROUGHT,
     FORMAT,
     digest,
+    forget_environment,
     make_environment,
     open_folder,
     site_packages,
@@ -188,17 +191,45 @@ def genuine_chalice(
     """The chalice package of a version as its wheel has it, verified by hash, without dependencies.
 
     Its runtime goes into the package: in the app's environment a dependency could have changed it.
+    What was damaged since it was kept is made anew; raises PackageError when that does not help.
     """
     lines = _lines_of(deployer_lock(chalice_version), "chalice")
-    python = _locked_environment(
-        *("chalice", chalice_version, lines, interpreter),
-        cache_dir=cache_dir,
-        environ=environ,
-        brought=brought,
-        # It is packaged, not imported.
-        compiled=False,
+    for last in (False, True):
+        python = _locked_environment(
+            *("chalice", chalice_version, lines, interpreter),
+            cache_dir=cache_dir,
+            environ=environ,
+            brought=brought,
+            # It is packaged, not imported.
+            compiled=False,
+        )
+        found = chalice_dir(python)
+        if _is_as_installed(found, chalice_version):
+            return found
+        if not last:
+            forget_environment(python)
+    raise PackageError(
+        f"what is kept of Chalice {chalice_version} is damaged.",
+        where=str(found),
+        fix="Remove the cache folder (--cache-dir) and run again.",
     )
-    return chalice_dir(python)
+
+
+def _is_as_installed(package: Path, chalice_version: str) -> bool:
+    """Whether Chalice's runtime is what the RECORD of its wheel says (PyPA, recording installed
+    projects: path, hash, size).
+    """
+    record = package.parent / f"chalice-{chalice_version}.dist-info" / "RECORD"
+    try:
+        said = set(record.read_text(encoding="utf-8").splitlines())
+        for name in ("__init__.py", "app.py"):
+            data = (package / name).read_bytes()
+            digest_of = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+            if f"chalice/{name},sha256={digest_of},{len(data)}" not in said:
+                return False
+    except (OSError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _lines_of(lock: str, *names: str) -> str:

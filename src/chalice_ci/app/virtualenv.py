@@ -123,6 +123,11 @@ def make_environment(
     return executable
 
 
+def forget_environment(python: Path) -> None:
+    """Let an environment, given its interpreter, be made anew when it is wanted next."""
+    (python.parent.parent / _RECORD).unlink(missing_ok=True)
+
+
 def _stand(made: Path, below: Path) -> None:
     """Let what is in another environment be found too, after what is in this one.
 
