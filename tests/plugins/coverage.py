@@ -170,7 +170,11 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
             "test_parts_share_a_build_and_one_summary_tells_of_all",
         ),
         ON_GITHUB,
-        run("up; swept by schedule", "tests/test_random_previews.py"),
+        run(
+            "up; swept by schedule",
+            "tests/plugins/test_buildkite.py::"
+            "test_a_pull_requests_build_brings_its_preview_up_and_another_deletes_it",
+        ),
         held("block step", "tests/plugins/test_buildkite.py::test_production_waits_for_a_person"),
         _state("plugins/test_buildkite.py", "test_the_plan_that_was_unblocked_is_what_is_deployed"),
         run(

@@ -14,7 +14,7 @@ import pytest
 from chalice_ci.inputs import INPUTS
 from plugins.bench import DEEP, Bench, Door
 from plugins.vendors import complaints, load
-from support.commandline import Ran, git
+from support.commandline import Ran, commit, git
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "plugins/buildkite"
@@ -190,3 +190,26 @@ def test_parts_share_a_build_and_one_summary_tells_of_all(agent: Agent) -> None:
     report = json.loads((agent.bench.workspace / "chalice-ci-out/report.json").read_text())
     assert sorted(one["stage"] for one in report["results"]) == ["dev", "prod"]
     assert "orders" in (agent.kept / "annotation.md").read_text()
+
+
+@pytest.mark.skipif(not DEEP, reason="previews are run elsewhere; PLUGINS_DEPTH=all")
+def test_a_pull_requests_build_brings_its_preview_up_and_another_deletes_it(
+    agent: Agent, functions: Callable[..., list[str]]
+) -> None:
+    here = agent.bench.workspace
+    file = here / "chalice-ci.yml"
+    file.write_text(file.read_text() + "preview: {like: dev, ttl: 1d}\n")
+    commit(here, "Preview")
+    git(here, "update-ref", "refs/remotes/origin/main", "HEAD")
+    pull = {
+        "BUILDKITE_PULL_REQUEST": "3",
+        "BUILDKITE_PULL_REQUEST_REPO": agent.variables()["BUILDKITE_REPO"],
+        "BUILDKITE_PULL_REQUEST_BASE_BRANCH": "main",
+        "BUILDKITE_BRANCH": "feature",
+    }
+    ran = agent.step(PLUGIN / "pipeline.yml", "run", **pull)
+    assert ran.code == 0, ran.out + ran.err
+    assert functions() == ["hello-pr-3-order"]
+    ran = agent.run({"verb": "delete", "stage": "pr-3"}, BUILDKITE_SOURCE="schedule")
+    assert ran.code == 0, ran.out + ran.err
+    assert functions() == []
