@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from chalice_ci.contents import FILES, GROUPS, Group, Part, contents_of
 from chalice_ci.difference.changes import Kind
 from chalice_ci.difference.diagram import Diagram, Edge, Node, Shape, readable
-from chalice_ci.report.html import html
+from chalice_ci.findings import Finding, Severity
+from chalice_ci.report.html import ITEMS, html
 from chalice_ci.report.mermaid import mermaid
 from chalice_ci.report.report import Report, Result
 from chalice_ci.report.treemap import HEIGHT, WIDTH, Box, boxes, treemap
@@ -194,6 +195,14 @@ def test_a_graph_of_hundreds_keeps_what_changed_and_what_that_touches() -> None:
     assert {f"route:{n}" for n in range(5)} | {"function:h"} <= {node.id for node in shown.nodes}
     assert all(edge.target == "function:h" for edge in shown.edges)
     assert '"281 more"' in mermaid(_graph(300, 5), limit=20)
+
+
+def test_findings_that_are_too_many_are_counted() -> None:
+    one = Finding(rule="r", severity=Severity.NOTICE, what="w", fix="")
+    page = html(Report(verb="check", findings=(one,) * (ITEMS + 3)))
+    assert page.count("<strong>") == ITEMS
+    assert "… and 3 more, in report.json" in page
+    assert "more, in report.json" not in html(Report(verb="check", findings=(one,) * ITEMS))
 
 
 def test_a_huge_stage_is_still_a_page() -> None:

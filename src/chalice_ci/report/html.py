@@ -7,7 +7,6 @@ name that got through would still do nothing. Light and dark follow the reader's
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from chalice_ci.difference.changes import Baseline, Change, Changes, Kind, PackageChanges, Risk
 from chalice_ci.findings import Finding, Severity
@@ -209,6 +208,7 @@ def _findings(title: str, findings: tuple[Finding, ...]) -> Iterator[Markup]:
             element("p", _prose(finding.detail), class_="dim") if finding.detail else None,
             class_=f"alert {finding.severity.value}",
         )
+    yield from _more(len(findings))
 
 
 def _fix(fix: str) -> Iterator[Markup]:
@@ -243,7 +243,8 @@ def _changes(changes: Changes) -> Iterator[Markup]:
         return
     if not changes.items:
         yield element("p", "Routes, functions, triggers and permissions are as they were.")
-    for one in islice(risks("", changes), ITEMS):
+    risky = tuple(risks("", changes))
+    for one in risky[:ITEMS]:
         kind = "error" if one.risk is Risk.DESTRUCTIVE else "warning"
         yield element(
             "div",
@@ -252,6 +253,7 @@ def _changes(changes: Changes) -> Iterator[Markup]:
             element("p", _prose(one.why)),
             class_=f"alert {kind}",
         )
+    yield from _more(len(risky))
     if changes.items:
         rows = ((_sign(item.kind), item.area.value, _subject(item), _details(item))
                 for item in changes.items[:ITEMS])  # fmt: skip
@@ -333,6 +335,7 @@ def _upgrade(upgrade: Upgrade) -> Iterator[Markup]:
             element("p", _prose(f"{note.why} {note.link}".strip()), class_="dim"),
             class_=f"alert {'error' if note.impact == 'breaks' else 'warning'}",
         )
+    yield from _more(len(upgrade.notes))
     if upgrade.template_problem:
         yield element("p", upgrade.template_problem, class_="note")
     if upgrade.template:
@@ -340,6 +343,7 @@ def _upgrade(upgrade: Upgrade) -> Iterator[Markup]:
             ("Template", "Resources", "Before", "After"),
             tuple(upgrades.template_cells(change) for change in upgrade.template[:ITEMS]),
         )
+        yield from _more(len(upgrade.template))
 
 
 # -- what was made -------------------------------------------------------------------------------
