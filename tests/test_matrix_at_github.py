@@ -26,7 +26,7 @@ from support.commandline import CONFIG, chalice_ci, command, commit, environ, gi
 from support.offline import Twin
 from test_previews import APP
 
-PARTS = int(os.environ.get("MATRIX_PARTS", "3"))
+PARTS = int(os.environ.get("MATRIX_PARTS", "2"))
 AT_ONCE = 20
 NAMES = [f"app-{number:03}" for number in range(PARTS)]
 READING = {"POST /graphql repository", "POST /graphql viewer"}

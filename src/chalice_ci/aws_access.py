@@ -26,6 +26,7 @@ ENOUGH = timedelta(minutes=10)
 """A job that begins with less time left on its credentials gets new ones."""
 FALLBACK_REGION = "us-east-1"
 
+EXPIRATION = "AWS_CREDENTIAL_EXPIRATION"
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _SOURCES = (
     *KEYS,
@@ -38,7 +39,7 @@ _SOURCES = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_CREDENTIAL_EXPIRATION",
+    EXPIRATION,
 )
 """The variables that credentials come from; the assumed ones take their place."""
 
@@ -161,14 +162,12 @@ class Access:
             self._hide(str(made[name]))
         how = "with the environment's credentials" if chained else "with the job's OIDC token"
         self._say(f"assumed {role.arn} {how}, until {made['Expiration']:%H:%M} UTC")
+        values = (made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"])
         return _Assumed(
-            variables=dict(
-                zip(
-                    KEYS,
-                    (made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"]),
-                    strict=True,
-                )
-            ),
+            variables={
+                **dict(zip(KEYS, values, strict=True)),
+                EXPIRATION: made["Expiration"].isoformat(),
+            },
             expires=made["Expiration"],
         )
 

@@ -234,7 +234,7 @@ ROLE_DURATION = Input(
     default="3600",
     metavar="SECONDS",
     verbs=(*AWS, "state", "diff", "policy"),
-    summary="How long the role's credentials are good for; a deployment must end within them.",
+    summary="How long the role's credentials are good for; a longer deployment gets new ones.",
 )
 ALLOWED_ACCOUNT = Input(
     name="allowed-account",

@@ -30,7 +30,12 @@ def lent_deployer(
         interpreter=interpreter,
         running=run.world.python,
     )
-    return run.deployers.lent(python, region or run.region(job), run.access_of(job))
+    return run.deployers.lent(
+        python,
+        region or run.region(job),
+        run.access_of(job),
+        renew=lambda: run.access_of(job) or {},
+    )
 
 
 def identified(run: Run, job: Job, deployer: Deployer) -> Identity:

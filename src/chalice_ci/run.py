@@ -154,9 +154,18 @@ class Run(Scene):
 
     def clients_for(self, job: Job, region: str) -> Clients:
         """Makes the boto3 clients of a region with the credentials of the job's stage."""
-        environ = self.access_of(job)
-        if environ is None:
+        if self.role(job) is None:
             return self.clients(region)
+        # Asked for each: a deployment may last longer than the credentials that it began with.
+
+        def client(service: str) -> object:
+            return self._clients_of_role(job, region)(service)
+
+        return client
+
+    def _clients_of_role(self, job: Job, region: str) -> Clients:
+        environ = self.access_of(job)
+        assert environ is not None
         key = (environ["AWS_ACCESS_KEY_ID"], region)
         if key not in self._clients_of_roles:
             # Late: boto3 is only for verbs that reach AWS.

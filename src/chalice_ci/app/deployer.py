@@ -278,6 +278,15 @@ class Outcome:
             raise self.error
 
 
+Renew = Callable[[], Mapping[str, str]]
+_RENEWED = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_CREDENTIAL_EXPIRATION",
+)
+
+
 def deployer_environ(environ: Mapping[str, str], region: str | None = None) -> dict[str, str]:
     """Return the child's environment: AWS's variables, proxies and certificates, nothing else.
 
@@ -329,6 +338,7 @@ class Deployer:
         self._failed = False
         self._output_from = 0
         self._hidden = NO_SECRETS
+        self._renew: Renew | None = None
 
     @classmethod
     def start(
@@ -384,8 +394,14 @@ class Deployer:
         """Whether the child was given its credentials."""
         return self._begun
 
-    def furnish(self, environ: Mapping[str, str], region: str | None) -> None:
-        """Give a child that has not begun the credentials and the region of another environment."""
+    def furnish(
+        self, environ: Mapping[str, str], region: str | None, renew: Renew | None = None
+    ) -> None:
+        """Give a child that has not begun the credentials and the region of another environment.
+
+        `renew` gives that environment anew, with credentials that last longer; it may raise.
+        """
+        self._renew = renew
         found = deployer_environ(environ, region)
         self._aws = {name: value for name, value in found.items() if name.startswith("AWS_")}
 
@@ -522,7 +538,11 @@ class Deployer:
             line, found, rest = self._buffer.partition(b"\n")
             if found:
                 self._buffer = rest
-                return self._told(json.loads(line))
+                message = json.loads(line)
+                if "renew" not in message:
+                    return self._told(message)
+                self._renewed()
+                continue
             left = until - time.monotonic()
             if left <= 0 or len(self._buffer) > _MAX_LINE:
                 raise _Silent
@@ -532,6 +552,18 @@ class Deployer:
                 if not data:
                     return None
                 self._buffer += data
+
+    def _renewed(self) -> None:
+        """Answer a child whose credentials run out; without new ones it goes on with the old."""
+        given: dict[str, str] = {}
+        try:
+            environ = {} if self._renew is None else self._renew()
+            given = {name: environ[name] for name in _RENEWED if name in environ}
+        except UserError:
+            # AWS will say that they ran out, and what stands is recorded then.
+            return
+        finally:
+            self._send({"environ": given})
 
     def _told(self, message: dict[str, Any]) -> dict[str, Any]:
         """A message whose sentences hold no secret: AWS quotes the values that it refuses."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chalice_ci.app.deployer import DEFAULT_POLL_SECONDS, Deployer
+from chalice_ci.app.deployer import DEFAULT_POLL_SECONDS, Deployer, Renew
 
 
 class Deployers:
@@ -46,12 +46,17 @@ class Deployers:
 
     @contextlib.contextmanager
     def lent(
-        self, python: Path, region: str | None, access: Mapping[str, str] | None = None
+        self,
+        python: Path,
+        region: str | None,
+        access: Mapping[str, str] | None = None,
+        *,
+        renew: Renew | None = None,
     ) -> Iterator[Deployer]:
         """Lend a deployer in that Python and region: an idle one, else a new one.
 
-        `access` is the environment of a role in place of the usual one. A child has one identity
-        only: it is lent again for the same credentials.
+        `access` is the environment of a role in place of the usual one, `renew` gives it anew. A
+        child has one identity only: it is lent again for the same credentials.
         One that failed, was stopped or has ended is not lent again. Raises AWSError when none can
         be started.
         """
@@ -60,7 +65,7 @@ class Deployers:
         deployer = self._sound(idle)
         if deployer is None and access is not None:
             deployer = self._blank(python, region) or self._start(python, region)
-            deployer.furnish(access, region)
+            deployer.furnish(access, region, renew)
         elif deployer is None:
             deployer = self._start(python, region)
         try:

@@ -21,6 +21,7 @@ from chalice_ci.local.faults import ConnectionDropped, Fault, Faults
 from chalice_ci.local.journal import Journal
 from chalice_ci.local.mode import LocalMode
 from chalice_ci.local.operations import Operation, given_name, identify
+from chalice_ci.local.sessions import Sessions
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -66,6 +67,7 @@ class Front:
         self._control = control
         self._mode = mode
         self._throttle = Throttle(mode)
+        self._sessions = Sessions(mode.session)
         self.journal = Journal()
         self.faults = Faults()
 
@@ -118,7 +120,9 @@ class Front:
             time.sleep(self._mode.lat)
         if operation.name and self._throttle.refuses(operation.service):
             return _throttled(operation, environ)
-        refused = enforcement.refusal(operation, environ, needs) if self._mode.iam else None
+        refused = self._sessions.refusal(operation, environ)
+        if refused is None and self._mode.iam:
+            refused = enforcement.refusal(operation, environ, needs)
         if refused is not None:
             return refused
         if self._mode.strict and operation.name in _ZIPS and len(body) > REQUEST_LIMIT:
@@ -133,7 +137,7 @@ class Front:
         fault = self.faults.due(operation)
         if fault is not None and fault.when == "before":
             return self._fault(fault, operation, environ)
-        answer = _call(self._moto, environ, body)
+        answer = self._sessions.given(operation, _call(self._moto, environ, body))
         if fault is not None:
             return self._fault(fault, operation, environ)
         return answer

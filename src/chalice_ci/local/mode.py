@@ -18,7 +18,8 @@ class LocalMode:
     InProgress and others are refused, `role` seconds after which a new role can be assumed, `lat`
     seconds added to each call, `throttle` the share (0 to 1) of calls that is refused as too many
     (`seed` decides which: the same calls meet the same refusals in every run), `rate` the calls
-    per second and service above which calls are refused (0: no bound), `strict` whether duplicates
+    per second and service above which calls are refused (0: no bound), `session` the seconds after
+    which an assumed role's credentials are refused (0: when they say), `strict` whether duplicates
     and packages above Lambda's limits are refused, `iam` whether users and assumed roles may do
     only what their policies allow.
     """
@@ -30,11 +31,12 @@ class LocalMode:
     throttle: float = 0.0
     seed: float = 0.0
     rate: float = 0.0
+    session: float = 0.0
     strict: bool = False
     iam: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("pend", "upd", "role", "lat", "rate"):
+        for name in ("pend", "upd", "role", "lat", "rate", "session"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name.upper()} is {getattr(self, name)}, it can't be negative")
         if not 0 <= self.throttle < 1:

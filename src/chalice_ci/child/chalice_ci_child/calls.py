@@ -27,6 +27,7 @@ from typing import Any
 import botocore.exceptions
 
 from . import packages
+from .credentials import Credentials
 from .pace import WIDEST, WIDEST_READS, Pace
 
 READS = {
@@ -148,6 +149,16 @@ class Pipe:
         if answer.get("allow") is not True:
             raise Refused("the parent refused")
 
+    def request(self, message: Mapping[str, Any]) -> Any:
+        """Send a message and wait for what the parent says to it."""
+        with self._asking:
+            self.check()
+            self.send(message)
+            answer = self.receive()
+        if answer is None:
+            raise Stopped("the parent is gone")
+        return answer
+
     def halt(self, halted: bool = True) -> None:
         """Let no further call be made, because something failed beside it; or begin anew."""
         self._halted = halted
@@ -194,6 +205,7 @@ class Calls:
         self._number = 0
         self._here = threading.local()
         self._reads, self._changes = Pace(WIDEST_READS), Pace(WIDEST)
+        self._credentials = Credentials(pipe.request)
 
     @property
     def where(self) -> Mapping[str, str] | None:
@@ -232,6 +244,7 @@ class Calls:
         if operation in CREDENTIALS.get(service, ()):
             return
         self._pipe.check()
+        self._credentials.keep()
         reads = operation in READS.get(service, ())
         if not reads and self.where is None:
             raise Refused(f"{service}:{operation} changes something, the plan only reads")
