@@ -20,7 +20,6 @@ from chalice_ci.systems.said import Said
 _SOURCE = re.compile("[a-z_]{1,40}")
 _COMMIT = re.compile(r"HEAD|[0-9a-f]{7,64}")
 _REPOSITORY = re.compile(r"[!-~]{1,500}")
-_LABELS = re.compile(r"[^\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]{0,10000}")
 _EVENTS = {
     "webhook": "push",
     "schedule": "schedule",
@@ -61,7 +60,6 @@ def read(env: Mapping[str, str]) -> Said:
     if number is None:
         return said
     head = _path(env, "BUILDKITE_PULL_REQUEST_REPO")
-    labels = variables.variable(env, "BUILDKITE_PULL_REQUEST_LABELS", _LABELS, "names of labels")
     return said.completed(
         Said(
             number=number,
@@ -69,7 +67,7 @@ def read(env: Mapping[str, str]) -> Said:
             base_branch=variables.branch(env, "BUILDKITE_PULL_REQUEST_BASE_BRANCH"),
             fork=bool(colon) or head != own if head and own else None,
             source=head,
-            labels=tuple(label.strip() for label in labels.split(",") if label.strip()),
+            labels=variables.labels(env, "BUILDKITE_PULL_REQUEST_LABELS"),
             draft=variables.flag(env, "BUILDKITE_PULL_REQUEST_DRAFT"),
         )
     )

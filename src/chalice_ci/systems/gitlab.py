@@ -25,7 +25,6 @@ _PROJECT = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}){1,30}"
 )
 _SOURCE = re.compile("[a-z_]{1,60}")
-_LABELS = re.compile(r"[^\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]{0,10000}")
 _EVENTS = {
     "push": "push",
     "webide": "push",
@@ -66,7 +65,6 @@ def read(env: Mapping[str, str]) -> Said:
 def _merge_request(env: Mapping[str, str], said: Said, number: int) -> Said:
     own = variables.number(env, "CI_MERGE_REQUEST_PROJECT_ID")
     head = variables.number(env, "CI_MERGE_REQUEST_SOURCE_PROJECT_ID")
-    labels = variables.variable(env, "CI_MERGE_REQUEST_LABELS", _LABELS, "names of labels")
     request = replace(
         said,
         # A source project that was deleted since has no id.
@@ -85,7 +83,7 @@ def _merge_request(env: Mapping[str, str], said: Said, number: int) -> Said:
         base_branch=variables.branch(env, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME"),
         base_sha=variables.commit(env, "CI_MERGE_REQUEST_TARGET_BRANCH_SHA")
         or variables.commit(env, "CI_MERGE_REQUEST_DIFF_BASE_SHA"),
-        labels=tuple(label for label in labels.split(",") if label),
+        labels=variables.labels(env, "CI_MERGE_REQUEST_LABELS"),
         draft=variables.flag(env, "CI_MERGE_REQUEST_DRAFT"),
     )
 

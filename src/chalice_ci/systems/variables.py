@@ -21,6 +21,7 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:\[bot\])?")
 EVENT = re.compile(r"[a-z_]{1,50}")
 KEY = re.compile(r"[A-Za-z0-9{][A-Za-z0-9_.:/{}-]{0,299}")
 """What a system calls a run: numbers, UUIDs (Bitbucket's in braces), ARNs, paths."""
+_LABELS = re.compile(r"[^\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]{0,10000}")
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]{1,250}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
 _PAGE = re.compile(
     r"https?://[A-Za-z0-9.-]{1,250}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/%:@!$&+,;=?#-]{0,1000})?"
@@ -78,6 +79,12 @@ def tag(env: Mapping[str, str], name: str) -> str:
 def line(env: Mapping[str, str], name: str) -> str:
     """Text of one line, such as a person's name; raises UsageError."""
     return variable(env, name, LINE, "one line of text")
+
+
+def labels(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Names with commas between; raises UsageError."""
+    value = variable(env, name, _LABELS, "names of labels")
+    return tuple(label.strip() for label in value.split(",") if label.strip())
 
 
 def flag(env: Mapping[str, str], name: str) -> bool | None:
