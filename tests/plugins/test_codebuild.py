@@ -101,7 +101,9 @@ class Build:
         spec = load(PLUGIN / f"{name}.yml")
         assert spec["env"]["shell"] == "bash"
         # A multi-line command is one command; the build stops at the first that fails.
-        return self.bench.step("\n".join(spec["phases"]["build"]["commands"]), **self.variables)
+        phases = (spec["phases"].get(name, {}) for name in ("pre_build", "build"))
+        commands = [command for phase in phases for command in phase.get("commands", ())]
+        return self.bench.step("\n".join(commands), **self.variables)
 
     def artifacts(self, name: str, target: Path) -> Path:
         """What the build hands on: the files below the base directory."""
@@ -223,7 +225,13 @@ def test_the_stack_is_made_with_an_encrypted_bucket_that_is_not_public(aws: Embe
     }
 
 
-def test_a_pull_request_is_checked_without_credentials(bench: Bench, started: Door) -> None:
+def test_a_pull_request_is_checked_without_credentials(
+    bench: Bench, begun: Path, started: Door
+) -> None:
+    # CodeBuild fetches the head; the base is the buildspec's to fetch.
+    git(bench.workspace, "remote", "add", "origin", str(begun))
+    git(bench.workspace, "symbolic-ref", "--delete", "refs/remotes/origin/HEAD")
+    git(bench.workspace, "update-ref", "-d", "refs/remotes/origin/main")
     build = Build(
         bench,
         **configured("Check"),
@@ -275,9 +283,10 @@ def test_a_buildspec_has_what_codebuild_knows(name: str) -> None:
     spec = load(PLUGIN / f"{name}.yml")
     assert spec.keys() <= {"version", "env", "phases", "reports", "artifacts"}
     assert spec["version"] == 0.2
-    assert spec["env"].keys() <= {"shell", "secrets-manager"}
-    assert spec["phases"].keys() == {"build"}
-    assert all(isinstance(command, str) for command in spec["phases"]["build"]["commands"])
+    assert spec["env"].keys() <= {"shell", "secrets-manager", "git-credential-helper"}
+    assert {"build"} <= spec["phases"].keys() <= {"pre_build", "build"}
+    for phase in spec["phases"].values():
+        assert all(isinstance(command, str) for command in phase["commands"])
     # The template's projects read them where the documentation puts them.
     projects = template()["Resources"]
     specs = {

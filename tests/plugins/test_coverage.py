@@ -46,6 +46,17 @@ def test_shellcheck_finds_nothing_in_the_scripts() -> None:
     assert all(script.stat().st_mode & 0o111 for script in scripts)
 
 
+def test_yamllint_and_hadolint_find_nothing() -> None:
+    tools = Path(sys.executable).parent
+    rules = ROOT / "tests/lint/yamllint.yml"
+    for command in (
+        [tools / "yamllint", "--strict", "--config-file", rules, ROOT / "plugins"],
+        [tools / "hadolint", ROOT / "plugins/bitbucket/Dockerfile"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
 def test_every_plugin_has_a_page_and_a_row() -> None:
     pages = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()}
     rows = {match for system in SYSTEMS for match in re.findall(r"\((\w+)\.md\)", system)}
