@@ -41,7 +41,9 @@ class Pipelines:
         shutil.rmtree(here / "chalice-ci-out", ignore_errors=True)
         if self.kept.is_dir():
             shutil.copytree(self.kept, here / "chalice-ci-out")
-        (pipe,) = step["script"]
+        *commands, pipe = step["script"]
+        before = self.bench.step("\n".join(commands), shell=("bash", "-e"), **self.said(), **env)
+        assert before.code == 0, before.err
         ran = self.pipe(pipe["variables"], **env)
         for command in step.get("after-script", ()):
             assert self.bench.step(command, shell=("sh", "-e")).code == 0
@@ -105,8 +107,12 @@ def test_production_is_started_by_a_person_who_may_deploy_there() -> None:
 
 
 def test_a_pull_request_is_checked_without_credentials_and_its_tests_are_found(
-    pipelines: Pipelines, started: Door
+    pipelines: Pipelines, begun: Path, started: Door
 ) -> None:
+    here = pipelines.bench.workspace
+    git(here, "remote", "add", "origin", str(begun))
+    git(here, "symbolic-ref", "--delete", "refs/remotes/origin/HEAD")
+    git(here, "update-ref", "-d", "refs/remotes/origin/main")
     pull = {"BITBUCKET_PR_ID": "3", "BITBUCKET_BRANCH": "feature"}
     ran = pipelines.step("Check", **pull, BITBUCKET_PR_DESTINATION_BRANCH="main")
     assert ran.code == 0, ran.out + ran.err
