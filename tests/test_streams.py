@@ -83,3 +83,17 @@ def test_a_file_where_a_folder_must_be_is_a_usage_error_that_names_it(tmp_path, 
     assert done.returncode == 2, done
     assert b"app.py" in done.stderr
     assert os.fsencode(repository) in done.stderr
+
+
+def test_a_current_directory_that_is_gone_is_a_usage_error(tmp_path):
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "-", *command("check", "--project-dir", "/")],
+        cwd=tmp_path / "gone",
+        env=environ(),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done
+    assert b"the current directory is not there any more" in done.stderr

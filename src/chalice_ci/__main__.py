@@ -44,7 +44,7 @@ import click  # noqa: E402
 
 from chalice_ci import __version__  # noqa: E402
 from chalice_ci.cli import Runner, command_line  # noqa: E402
-from chalice_ci.errors import ExitCode, UserError, refused_by_machine  # noqa: E402
+from chalice_ci.errors import ExitCode, UsageError, UserError, refused_by_machine  # noqa: E402
 from chalice_ci.inputs import (  # noqa: E402
     APP,
     CACHE_DIR,
@@ -166,7 +166,7 @@ def _runner(env: Mapping[str, str]) -> Runner:
 
         world = World(
             env=dict(env),
-            cwd=Path.cwd(),
+            cwd=_current_folder(),
             now=lambda: datetime.now(UTC),
             stdout=sys.stdout,
             stderr=sys.stderr,
@@ -181,6 +181,17 @@ def _runner(env: Mapping[str, str]) -> Runner:
             return run_verb(verb, inputs, arguments, replace(world, standby=standby))
 
     return run
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the current directory is not there any more.",
+            where=".",
+            fix="Change into a directory that exists (`cd`), and run again.",
+        ) from error
 
 
 def _standby(

@@ -537,7 +537,12 @@ class _Copy:
             folder.name == ".chalice" and entry.name in _CHALICE_LEFT_OUT
         ):
             return False
-        if self._source / relative == self._without and entry.name != ".chalice":
+        # A file of that name is none that a run wrote: no run can write there.
+        if (
+            self._source / relative == self._without
+            and entry.name != ".chalice"
+            and entry.is_dir(follow_symlinks=False)
+        ):
             return False
         self._files += 1
         if self._files > self._limits.project_files:
