@@ -345,6 +345,18 @@ _TAMPERING: Mapping[str, Callable[[Callable[[str], Any]], bool]] = {
 }
 
 
+def test_what_a_killed_deploy_made_goes_also_when_another_version_is_deployed(
+    world: World, tmp_path: Path
+) -> None:
+    """A rule leads nowhere yet when its deploy is killed; the next version has no rule."""
+    with world.begin["function"].copy(tmp_path / "stage") as stage:
+        ended = stage.run("schedule", at({**KINDS["killed after"], "operation": "PutRule"}, 1))
+        assert ended.killed
+        stage.must("queue")
+        assert stage.standing() == world.standing["queue"], stage.log
+        assert stage.recorded() == world.recorded["queue"]
+
+
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_doubled_or_foreign(world: World, count: Count) -> None:
     machine: Any = type("Run", (Machine,), {"world": world, "fired": Counter(), "number": 0})

@@ -200,12 +200,17 @@ class _Search:
                 }
 
     def _rules(self, functions: Mapping[str, str]) -> Iterator[dict[str, object]]:
+        """Those that lead to our functions, and those that an unfinished deploy was about to make
+        and that lead nowhere yet.
+        """
         events = self._clients("events")
         prefix = f"{self._owner.prefix}-"
+        begun = {i.resource for i in self._intents if i.method == "get_or_create_rule_arn"}
         for rule in _pages(events, "list_rules", "Rules", NamePrefix=prefix):
             name = str(rule["Name"])
             targets = events.list_targets_by_rule(Rule=name).get("Targets", ())
-            if any(str(target["Arn"]) in functions for target in targets):
+            ours = any(str(target["Arn"]) in functions for target in targets)
+            if ours or (not targets and name.removeprefix(prefix) in begun):
                 yield {
                     "name": name.removeprefix(prefix),
                     "resource_type": "cloudwatch_event",
