@@ -157,6 +157,9 @@ def test_the_container_knows_all_that_the_product_reads_and_no_token(
     assert agent.bench.calls[0][-2:] == ["an/image:1", "url"]
 
 
+@pytest.mark.skipif(
+    not DEEP, reason="CircleCI, CodeBuild and Azure do it always; PLUGINS_DEPTH=all"
+)
 def test_the_plan_that_was_unblocked_is_what_is_deployed(
     agent: Agent, functions: Callable[..., list[str]]
 ) -> None:
