@@ -530,15 +530,15 @@ class TestTheDocumentation:
 
         key = StateKey(app_path=f"app-{number}", stage="dev")
         api = GitHubApi(REPOSITORY, token=scene.token, api_url=running.url)
-        store = GitStore(GitHubRepository(GitHubData(api)))
+        store = GitStore(GitHubRepository(GitHubData(api)), clock=lambda: 0.0)
         store.write(key, StageState(), expected=ABSENT, message="x")
         api = GitHubApi(REPOSITORY, token=scene.token, api_url=running.url)
-        store = GitStore(GitHubRepository(GitHubData(api)))
+        store = GitStore(GitHubRepository(GitHubData(api)), clock=lambda: 0.0)
         assert told["reading a state, with its snapshot and its releases"] == cost(
             lambda: (store.read(key), store.snapshot(key), store.releases(key))
         )
         version = store.read(key).version
-        assert told["recording a state that was read"] == cost(
+        assert told["recording a state that was read a moment ago"] == cost(
             lambda: store.write(key, marked_state("a"), expected=version, message="x")
         )
 

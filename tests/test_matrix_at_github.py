@@ -131,12 +131,15 @@ def test_parts_of_a_matrix_record_their_states_and_one_comment_at_once(
     with capsys.disabled():
         print(
             f"\n{PARTS} parts: {counted.total()} requests ({of_matrix} of the matrix, {of_parts} "
-            f"of the parts), {writes.total()} of them writes"
+            f"of the parts), {writes.total()} of them writes, also those that lost a race"
         )
         print("\n".join(f"{count:5} {what}" for what, count in sorted(counted.items())))
     assert github.invalid == [], report(github)
     more = AT_THE_BEGINNING if PARTS < 100 else 0
-    assert counted.total() <= HOUR * PARTS / 100 + more
+    # GitHub counts what is asked of its two APIs each on its own.
+    queries = sum(count for what, count in counted.items() if what.startswith("POST /graphql "))
+    assert queries <= HOUR * PARTS / 100 + more
+    assert counted.total() - queries <= HOUR * PARTS / 100 + more
     assert writes.total() <= WRITES_OF_AN_HOUR * PARTS / 100 + more
 
     # Nothing is lost: the records, what stands, and the comment that tells of each.

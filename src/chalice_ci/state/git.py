@@ -66,6 +66,7 @@ SKIP_CI = "[skip ci]"
 ATTEMPTS = 60
 MAX_PAUSE_SECONDS = 180.0
 FAILURES = 4
+FRESH_SECONDS = 2.0
 
 _T = TypeVar("_T")
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
@@ -291,6 +292,7 @@ class GitStore:
         self._clock = clock
         self._turn = threading.Lock()
         self._seen: str | None = None
+        self._seen_at = 0.0
         self._names: tuple[StateKey, ...] | None = None
 
     @property
@@ -428,6 +430,7 @@ class GitStore:
     def _read(self, key: StateKey) -> Stored:
         objects = self._repository.objects
         head = self._seen = self._repository.head(self._ref, key.files)
+        self._seen_at = self._clock()
         blob = objects.blob(head, key.file) if head else None
         journal = objects.blob(head, key.journal_file) if head else None
         kept = NO_JOURNAL
@@ -449,9 +452,11 @@ class GitStore:
     ) -> tuple[bool, str]:
         repository = self._repository
         reason = ""
-        # The head that was read last is asked for again only if it does not do: on a forge each
-        # question counts.
+        # The head that was read a moment ago is asked for again only if it does not do: on a forge
+        # each question counts. An older one is: others have moved the branch, where there are any.
         seen, self._seen = self._seen, None
+        if self._clock() - self._seen_at > FRESH_SECONDS:
+            seen = None
         took, compared = 0.0, False
         for attempt in range(self._attempts):
             if attempt:
@@ -481,7 +486,7 @@ class GitStore:
             ours.add(commit)
             advance = repository.advance(self._ref, new=commit, old=head)
             if advance.done:
-                self._seen = advance.commit or commit
+                self._seen, self._seen_at = advance.commit or commit, self._clock()
                 return True, self._seen
             reason, took = advance.reason, self._clock() - begun
         raise StateNotRecorded(
