@@ -153,9 +153,12 @@ def test_nothing_is_left_of_pull_requests_whose_runs_overlap(
     assert functions.list_functions()["Functions"] == []
     roles = session.client("iam", endpoint_url=aws.endpoint_url)
     assert roles.list_roles()["Roles"] == []
-    head = github.emulator.head("chalice-state")
-    tree = github.emulator.get(f"/repos/{REPOSITORY}/git/trees/{head}?recursive=1")["tree"]
-    assert [entry["path"] for entry in tree if entry["type"] == "blob"] == []
+    # No branch where every run came too late to record anything.
+    where = f"/repos/{REPOSITORY}/git/trees/chalice-state?recursive=1"
+    status, found = github.emulator.ask("GET", where, token=github.emulator.token_of(ADMIN))
+    assert status in {200, 404}
+    left = found.get("tree", ())
+    assert [entry["path"] for entry in left if entry["type"] == "blob"] == []
     for number in numbers:
         assert github.deployments.of(REPOSITORY, f"pr-{number}") == []
         assert len(github.emulator.comments(number, by=BOT)) == 1, number
