@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from chalice_ci.errors import ExitCode, PackageError
-from chalice_ci.package.limits import MAX_UNPACKED, MAX_ZIPPED
+from chalice_ci.package.archive import Written
+from chalice_ci.package.limits import MAX_UNPACKED, MAX_ZIPPED, check_size
+from chalice_ci.package.manifest import Archive, Dependency, Manifest
+from chalice_ci.package.wheels import Member
 from support.index import Index, serve, wheel
 from support.packages import build, installed_chalice, members, project
 
@@ -381,6 +384,37 @@ def test_a_zip_over_the_limit_is_refused_with_the_ten_that_are_largest(
         (n for n in names if n.endswith(".bin")), reverse=True
     )
     assert "automatic_layer" in caught.value.fix
+
+
+@pytest.mark.parametrize(("packed", "named"), [(9_000_000, True), (11_000, False)])
+def test_the_advice_names_what_lambda_brings_where_that_helps(packed: int, named: bool) -> None:
+    member = Member(
+        name="six.py",
+        crc=0,
+        size=packed,
+        packed=packed,
+        method=0,
+        offset=0,
+        executable=False,
+        sha256="0" * 64,
+    )
+    archive = Archive(
+        slot="app", path=Path("a.zip"), sha256="0" * 64, size=2**30, unpacked_size=1, entries=1
+    )
+    six = Dependency(
+        name="six", version="1", size=packed, packed=packed, direct=True, wheel="", sha256=""
+    )
+    manifest = Manifest(
+        python="3.12",
+        architecture="x86_64",
+        chalice="1.34.0",
+        dependencies=(six,),
+        files=(),
+        digests=(),
+    )
+    with pytest.raises(PackageError) as caught:
+        check_size([Written(archive=archive, members=((member, "six"),))], manifest, None)
+    assert ("Lambda brings anyway (six)" in caught.value.fix) is named
 
 
 def test_more_than_lambda_unpacks_is_refused(tmp_path: Path) -> None:

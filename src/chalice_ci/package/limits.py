@@ -16,6 +16,8 @@ MAX_UNPACKED = 250 * 1024 * 1024
 """Lambda's limit for a function and its layers, unpacked."""
 
 _LARGEST = 10
+_WORTH_IT = 1024 * 1024
+"""Bytes in the zip: to take out less is no help."""
 _IN_LAMBDA = ("boto3", "botocore", "s3transfer", "jmespath", "urllib3", "six", "python-dateutil")
 
 
@@ -70,11 +72,13 @@ def _largest(written: Sequence[Written], *, packed: bool) -> str:
 
 
 def _advice(manifest: Manifest, written: Sequence[Written]) -> str:
-    there = {dependency for one in written for _, dependency in one.members}
-    brought = [
-        one.name for one in manifest.dependencies if one.name in _IN_LAMBDA and one.name in there
-    ]
-    if brought:
+    sizes: dict[str, int] = {}
+    for one in written:
+        for member, dependency in one.members:
+            sizes[dependency] = sizes.get(dependency, 0) + member.packed
+    known = {dependency.name for dependency in manifest.dependencies}
+    brought = [name for name in sorted(known) if name in _IN_LAMBDA and name in sizes]
+    if sum(sizes[name] for name in brought) >= _WORTH_IT:
         return (
             f"Take out what Lambda brings anyway ({', '.join(brought)}), and what is not used in "
             "`vendor/` and `chalicelib/`."
