@@ -17,9 +17,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
 
 from chalice_ci.config import AppConfig
-from chalice_ci.context import Context, read_context
+from chalice_ci.context import Context
 from chalice_ci.errors import UsageError
 from chalice_ci.route import Intent, Routed, Wish, route_event
+from chalice_ci.systems.read import read_context
 from support.events import payload_of, variables
 from test_events import CONFIGS, KNOWN, ORDERS, told
 

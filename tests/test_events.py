@@ -16,9 +16,10 @@ from chalice_ci.config import (
     StageConfig,
     StateConfig,
 )
-from chalice_ci.context import Context, read_context
+from chalice_ci.context import Context
 from chalice_ci.errors import UsageError
 from chalice_ci.route import Intent, Routed, Wish, refuse_foreign_code, route_event
+from chalice_ci.systems.read import read_context
 from offline_github import webhooks
 from support.events import payload_of, variables
 

@@ -380,7 +380,7 @@ def test_on_github_the_base_and_the_present_are_read_from_the_api(tmp_path):
         assert ran.code == 1, ran.out + ran.err
         assert "main:chalice-ci.yml:6:23" in ran.out
         asked = [one.operation for one in github.seen]
-        assert "GET /repos/{owner}/{repo}/contents/{path}" in asked
+        assert "POST /graphql repository" in asked
         assert "GET /repos/{owner}/{repo}/pulls/{pull_number}" in asked
         (comment,) = emulator.comments(number)
         assert "experimental-not-allowed" in comment["body"]

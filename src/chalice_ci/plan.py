@@ -490,6 +490,9 @@ def _open(archive: zipfile.ZipFile, path: Path, into: Path) -> OpenedPlan:
         _refuse(f"has no {_DOCUMENT_NAME} of a reasonable size", path)
     if any(e.compress_type != zipfile.ZIP_STORED or e.flag_bits & 0x1 for e in entries):
         _refuse("has members that are compressed or encrypted", path)
+    if min(entry.header_offset for entry in entries) != 0:
+        # zipfile opens what stands behind other bytes, such as a file that was written twice.
+        _refuse("has bytes before its members", path)
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         _refuse("has members that overlap", path)
     raw = archive.read(document_entry)
