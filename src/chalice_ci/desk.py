@@ -52,7 +52,7 @@ class Desk:
         refused = self._beyond_limit(job, room)
         if refused:
             return replace(empty(job, skipped=True, note=refused), preview=True)
-        deployment = self._started(job, fresh=room.fresh)
+        deployment = self._started(job, fresh=room.fresh and self._is_first())
         try:
             result = _answering(self.run, acted(self.run, job, deploy_stage, deploys=True))
         except BaseException:
@@ -165,6 +165,15 @@ class Desk:
         """
         alone, together = job.stage, f"{job.stage}-{job.app.name}"
         return (together, alone) if len(self.run.config.apps) > 1 else (alone, together)
+
+    def _is_first(self) -> bool:
+        """Whether no run can have announced a deployment for this pull request before.
+
+        One that failed recorded nothing, and its deployment stands.
+        """
+        context = self.context
+        again = context.run is None or context.run.attempt > 1 or not context.attempts_told
+        return context.action == "opened" and not again
 
     def _started(self, job: Job, *, fresh: bool) -> Deployment | None:
         if self.forge is None or self.context.commit is None or self.context.environment:
