@@ -17,7 +17,7 @@ import pytest
 from chalice_ci.errors import ExitCode, PackageError
 from chalice_ci.package.archive import Written
 from chalice_ci.package.limits import MAX_UNPACKED, MAX_ZIPPED, check_size
-from chalice_ci.package.manifest import Archive, Dependency, Manifest
+from chalice_ci.package.manifest import Archive, Dependency, FileEntry, Manifest
 from chalice_ci.package.wheels import Member
 from support.index import Index, serve, wheel
 from support.packages import build, installed_chalice, members, project
@@ -415,6 +415,20 @@ def test_the_advice_names_what_lambda_brings_where_that_helps(packed: int, named
     with pytest.raises(PackageError) as caught:
         check_size([Written(archive=archive, members=((member, "six"),))], manifest, None)
     assert ("Lambda brings anyway (six)" in caught.value.fix) is named
+
+
+def test_the_rows_of_a_manifest_are_what_the_encoder_writes() -> None:
+    odd = 'a"b\\c\n\x00é\u2028.py'
+    files = tuple(
+        FileEntry(slot="app", path=path, size=2**40, sha256="0" * 64, dependency=odd)
+        for path in ("plain.py", odd)
+    )
+    manifest = Manifest(
+        python="3.12", architecture="arm64", chalice="1", dependencies=(), files=files, digests=()
+    )
+    rows = [json.dumps(vars(one), sort_keys=True, ensure_ascii=False) for one in files]
+    assert [row for row in rows if row not in manifest.text] == []
+    assert json.loads(manifest.text)["files"] == [vars(one) for one in files]
 
 
 def test_more_than_lambda_unpacks_is_refused(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def _grouped(files: tuple[File, ...]) -> Iterator[str]:
     for slot, by_dependency in sorted(groups.items()):
         inner = ",\n".join(
             f"  {_json(name)}:[\n"
-            + ",\n".join(f"   {_json([f.path, f.size, f.sha256])}" for f in members)
+            + ",\n".join(f"   [{_json(f.path)},{f.size},{_json(f.sha256)}]" for f in members)
             + "\n  ]"
             for name, members in sorted(by_dependency.items())
         )

