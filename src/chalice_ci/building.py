@@ -269,9 +269,6 @@ class _Building:
         """What does not wait for the app, while there is somebody to wait for."""
         for name in _AFTERWARDS:
             importlib.import_module(f"chalice_ci.{name}")
-        if not packaging.done():
-            # What wheels are fetched with; uv is still looking for them.
-            importlib.import_module("urllib3")
         # Nobody listens to the app meanwhile, so nothing is waited for.
         if template and packaging.done() and packaging.exception() is None:
             # It goes where the template goes: into the folder of packages.
