@@ -1,7 +1,7 @@
 """What a whole command costs: wall time, CPU time and peak memory of it and all that it starts.
 
-Memory is the sum over all living descendants, sampled, each shared page counted once (PSS).  This
-process adopts descendants whose parent ended, so that none escapes the sum.
+Memory is the sum over all living descendants, sampled, each shared page counted once (PSS): to read
+it stops who is looked at, so it is for runs whose time does not count. This process adopts descendants whose parent ended, so that none escapes the sum.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Cost:
     output: str
 
 
-def measure(command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Cost:
+def measure(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, memory: bool = True
+) -> Cost:
     """Run the command to its end, and wait for whatever it leaves behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -50,7 +52,8 @@ def measure(command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Cos
             stderr=output,
         )
         sampler = threading.Thread(target=_sample, args=(os.getpid(), done, peaks), daemon=True)
-        sampler.start()
+        if memory:
+            sampler.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -61,7 +64,8 @@ def measure(command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Cos
                 cpu += usage.ru_utime + usage.ru_stime
                 single = max(single, usage.ru_maxrss)
         done.set()
-        sampler.join()
+        if memory:
+            sampler.join()
         output.seek(0)
         text = output.read().decode("utf-8", "replace")
     unit = 1 if sys.platform == "darwin" else 1024
