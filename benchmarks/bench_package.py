@@ -17,10 +17,10 @@ wait for, and has no floors. Situations:
   the requirements, and packages; chalice-ci starts with an empty cache folder.
 
 The tools take turns, and who begins alternates. Memory is that of one more run, whose time does not
-count: to look at it slows whatever uses both cores. Each run is checked: it ended well, and the members
-of Chalice's zip and ours have the same names and checksums. Beside them stands what `uv pip install
---target` and a plain zip take: no load, no check, no template, other bytes. `--check` fails below
-the floors.
+count: to look at it slows whatever uses both cores. Each run is checked: it ended well, and the
+members of Chalice's zip and ours have the same names and checksums. Beside them stands what `uv pip
+install --target` and a plain zip take: no load, no check, no template, other bytes. `--check` fails
+below the floors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a whole command costs: wall time, CPU time and peak memory of it and all that it starts.
 
 Memory is the sum over all living descendants, sampled, each shared page counted once (PSS): to read
-it stops who is looked at, so it is for runs whose time does not count. This process adopts descendants whose parent ended, so that none escapes the sum.
+it stops who is looked at, so it is for runs whose time does not count. This process adopts
+descendants whose parent ended, so that none escapes the sum.
 """
 
 from __future__ import annotations
