@@ -58,6 +58,8 @@ def test_a_client_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
         (packed("a.js"), "not one folder"),
         (packed("x/a.js", "y/a.js"), "not one folder"),
     ],
+    # A zip holds the time at which it was made, and workers have to agree on the names of tests.
+    ids=("html", "cut", "empty", "no folder", "two folders"),
 )
 def test_what_is_no_client_leaves_the_one_before(content: bytes, told: str, tmp_path: Path) -> None:
     download_sdk(Gateway(packed("x/a.js")), API, tmp_path, where="orders/dev")
