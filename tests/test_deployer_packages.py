@@ -8,6 +8,7 @@ import io
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -368,7 +369,10 @@ def test_one_that_is_started_ahead_is_the_one_that_is_lent_and_has_no_credential
     with Deployers(environ, tmp_path) as lending:
         lending.expect(PYTHON, REGION)
         (started,) = (d for idle in lending._idle.values() for d in idle)
-        seen = Path(f"/proc/{started.pid}/environ").read_bytes()
+        seen, deadline = b"", time.monotonic() + 30
+        while not seen and time.monotonic() < deadline:
+            # It is empty until the program has begun.
+            seen = Path(f"/proc/{started.pid}/environ").read_bytes()
         assert b"PYTHONIOENCODING" in seen
         assert b"AWS_" not in seen
         with lending.lent(PYTHON, REGION) as deployer:
