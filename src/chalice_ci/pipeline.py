@@ -54,7 +54,6 @@ from chalice_ci.output import (
     write_package,
     write_report,
 )
-from chalice_ci.plan_place import config_for, config_of_run, refuse_after_push
 from chalice_ci.report.progress import Progress
 from chalice_ci.report.report import Intent, Report, Result, exit_code
 from chalice_ci.route import Job, Wish, all_jobs, deploy_jobs, named_jobs, refuse_foreign_code
@@ -68,6 +67,7 @@ from chalice_ci.world import World
 
 if TYPE_CHECKING:
     from chalice_ci.config import StateConfig
+    from chalice_ci.plan import OpenedPlan
     from chalice_ci.state.select import Records
     from chalice_ci.template import TemplateRequest
 
@@ -206,20 +206,27 @@ def _deploy(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
     from chalice_ci.applying import deploy_stage
 
     if run.plan_file is not None:
-        return tuple(_deploy_plan(run, path) for path in _plans(run, run.plan_file))
+        return tuple(_deploy_plan(run, *one) for one in _plans(run, run.plan_file))
     jobs = deploy_jobs(run.config, known_stages(run), _wish(run))
     return _each_built(run, jobs, deploy_stage, deploys=True)
 
 
-def _plans(run: Run, path: Path) -> tuple[Path, ...]:
+def _plans(run: Run, path: Path) -> tuple[tuple[Path, OpenedPlan], ...]:
     """The plan itself; of a folder, such as an artifact's, those of the stages and apps asked for.
 
     What a plan says counts, not how its file is called: `orders-pre-prod.plan` is none of prod.
     """
     from chalice_ci.plan_file import read_plan
 
+    if path.is_file():
+        return ((path, read_plan(run, path)),)
     if not path.is_dir():
-        return (path,)
+        # A pipe would be waited for.
+        raise PlanRefused(
+            "there is no such plan.",
+            where=run.shown(path),
+            fix="Make it with chalice-ci plan, or download the artifact that holds it.",
+        )
     apps, stages = run.inputs.lines(APP), run.inputs.lines(STAGE)
     if not stages:
         raise UsageError(
@@ -227,32 +234,26 @@ def _plans(run: Run, path: Path) -> tuple[Path, ...]:
             where=run.shown(path),
             fix="Add --stage NAME, or give the file of one plan.",
         )
-    found = []
-    for each in sorted(path.glob("*.plan")):
-        plan = read_plan(run, each).plan
-        if plan.stage in stages and (not apps or plan.app in apps):
-            found.append(each)
+    opened = ((each, read_plan(run, each)) for each in sorted(path.glob("*.plan")))
+    found = tuple(
+        (each, one)
+        for each, one in opened
+        if one.plan.stage in stages and (not apps or one.plan.app in apps)
+    )
     if not found:
         raise PlanRefused(
             f"there is no plan of {', '.join(stages)} in this folder.",
             where=run.shown(path),
             fix="Make it with chalice-ci plan, or download the artifact that holds it.",
         )
-    return tuple(found)
+    return found
 
 
-def _deploy_plan(run: Run, path: Path) -> Result:
+def _deploy_plan(run: Run, path: Path, opened: OpenedPlan) -> Result:
+    # Late: no other command looks at where a plan was made.
     from chalice_ci.applying import deploy_plan
-    from chalice_ci.plan_file import read_plan
+    from chalice_ci.plan_place import config_for, refuse_after_push
 
-    if not path.is_file():
-        # A pipe would be waited for.
-        raise PlanRefused(
-            "there is no such plan.",
-            where=run.shown(path),
-            fix="Make it with chalice-ci plan, or download the artifact that holds it.",
-        )
-    opened = read_plan(run, path)
     plan = opened.plan
     for item, name in ((APP, plan.app), (STAGE, plan.stage)):
         wanted = run.inputs.lines(item)
@@ -553,6 +554,8 @@ def _configured(arrival: _Arrival, work_dir: Path) -> Run:
     given = inputs.path(CONFIG)
     own = read_project_config(checkout.root, None if given is None else world.cwd / given)
     if checkout.git_dir is None and not own.apps and own.file is None and _in_ci_with_plan(scene):
+        from chalice_ci.plan_place import config_of_run
+
         own = config_of_run(scene.context, connection.files)
     policy = _governed(own, scene.context, checkout, files=connection.files, git=arrival.git)
     for note in policy.notes:
