@@ -212,9 +212,9 @@ def _fix(code: str, message: str, role: Role, *, chained: bool) -> str:
                 "the step out that set them."
             )
         return (
-            "The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to "
-            "token.actions.githubusercontent.com with the `sub` of this job (its repository and "
-            "branch, or its environment) and the audience sts.amazonaws.com."
+            "The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to the CI system's "
+            "provider (GitHub's is token.actions.githubusercontent.com) with the `sub` of this job "
+            "(its repository and branch, or its environment) and the token's audience."
         )
     if code == "InvalidIdentityToken":
         return (

@@ -95,7 +95,7 @@ def test_the_plan_that_was_approved_is_what_is_deployed(
     assert events[-1] == {"result": "SUCCESS"}, events
     assert [event["name"] for event in of(events, "stage")] == ["Plan", "Approve", "Deploy"]
     assert of(events, "input") == [
-        {"step": "input", "message": "Deploy orders to prod?", "submitter": "releasers"}
+        {"step": "input", "message": "Deploy every app to prod?", "submitter": "releasers"}
     ]
     ids = [event["ids"] for event in of(events, "withCredentials")]
     assert ids == [["aws-read", "chalice-signing-key"], ["aws-deploy", "chalice-signing-key"]]
@@ -137,7 +137,7 @@ def test_a_failed_check_fails_the_build_and_publishes_what_it_found(master: Mast
 
 
 def test_parts_share_a_branch_and_are_folded(master: Master) -> None:
-    text = (PLUGIN / "Jenkinsfile").read_text().replace("app: 'orders'", "app: 'orders', parts: 2")
+    text = (PLUGIN / "Jenkinsfile").read_text().replace("stage: 'prod'", "stage: 'prod', parts: 2")
     events = master.build(text, BRANCH_NAME="feature")
     assert events[-1] == {"result": "SUCCESS"}, events
     assert [event["name"] for event in of(events, "branch")] == ["part 1", "part 2"]
@@ -153,7 +153,7 @@ REFUSED = {
     "chaliceCI(verb: 'check', pass: ['A B'])": (
         "chaliceCI: A B is no name of an input or a variable."
     ),
-    "chalicePipeline(app: 'orders')": "chalicePipeline: stage is missing.",
+    "chalicePipeline(stage: 'prod')": "chalicePipeline: deployCredentials is missing.",
 }
 
 

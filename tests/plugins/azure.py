@@ -1,7 +1,7 @@
 """Azure's reading of a template, as far as ours use it: parameters, insertions, other templates.
 
 Source: Microsoft's documentation, "Template parameters", "Template expressions" (`each`, `if`) and
-"Expressions" (`upper`, `replace`, `eq`). Macros, `$(name)`, are filled in before a step starts.
+"Expressions" (`upper`, `replace`, `eq`, `ne`). Macros, `$(name)`, are filled in before a step starts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from plugins.vendors import load
 
 _WHOLE = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
 _EACH = re.compile(r"\$\{\{ each (\w+) in parameters\.(\w+) \}\}")
-_IF = re.compile(r"\$\{\{ if eq\(parameters\.(\w+), (true|false)\) \}\}")
+_IF = re.compile(r"\$\{\{ if (eq|ne)\(parameters\.(\w+), (true|false|'')\) \}\}")
+_LITERALS = {"true": True, "false": False, "''": ""}
 _CALL = re.compile(r"upper\(replace\((.+), '(.)', '(.)'\)\)")
 _MACRO = re.compile(r"\$\(([\w.]+)\)")
 
@@ -68,8 +69,11 @@ def _mapping(value: dict[str, Any], scope: Mapping[str, Any], find: Callable[[st
             for name, one in scope["parameters"][each[2]].items():
                 found |= _filled(inner, {**scope, each[1]: {"key": name, "value": one}}, find)
         elif condition := _IF.fullmatch(key):
-            kept = scope["parameters"][condition[1]] == (condition[2] == "true")
-            return _filled(inner, scope, find) if kept else []
+            same = scope["parameters"][condition[2]] == _LITERALS[condition[3]]
+            kept = same == (condition[1] == "eq")
+            if isinstance(inner, list):
+                return _filled(inner, scope, find) if kept else []
+            found |= _filled(inner, scope, find) if kept else {}
         else:
             found[_filled(key, scope, find)] = _filled(inner, scope, find)
     return found

@@ -46,12 +46,13 @@ class Agent:
     def __init__(self, bench: Bench, tmp_path: Path) -> None:
         self.bench, self.kept = bench, tmp_path / "artifacts"
         self.variables = {"CHALICE_CI_SIGNING_KEY": KEY}
-        self.variables |= {n: bench.env[n] for n in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        self.connections: list[str] = []
         self.summaries: list[str] = []
         self.results: list[Path] = []
 
     def run(self, listed: list[dict[str, Any]], **env: str) -> list[Ran]:
         shutil.rmtree(self.bench.workspace / "chalice-ci-out", ignore_errors=True)
+        self.variables = {"CHALICE_CI_SIGNING_KEY": KEY}
         done: list[Ran] = []
         for step in listed:
             if any(ran.code for ran in done) and "condition" not in step:
@@ -72,11 +73,22 @@ class Agent:
             case {"bash": script}:
                 own = {n: macros(str(v), names) for n, v in step.get("env", {}).items()}
                 cwd = Path(macros(step["workingDirectory"], names))
-                hidden = {"AWS_SECRET_ACCESS_KEY": "", **self.said(), **env, **own}
+                keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
+                hidden = {**keys, **self.said(), **env, **own}
                 ran = self.bench.step(macros(script, names), shell=("bash",), cwd=cwd, **hidden)
                 for line in ran.out.splitlines():
                     if line.startswith("##vso[task.uploadsummary]"):
                         self.summaries.append(Path(line.partition("]")[2]).read_text())
+                return [ran]
+            case {"task": "AWSShellScript@1", "inputs": inputs}:
+                # The toolkit puts what STS gave for the connection into the script's environment.
+                self.connections.append(inputs["awsCredentials"])
+                assert inputs["scriptType"] == "inline"
+                ran = self.bench.step(inputs["inlineScript"], AWS_SESSION_TOKEN="of the session")
+                for name, value in re.findall(
+                    r"^##vso\[task\.setvariable variable=(\w+);issecret=true\](.*)$", ran.out, re.M
+                ):
+                    self.variables[name] = value
                 return [ran]
             case {"publish": path}:
                 source, target = here / path, self.kept / macros(step["artifact"], env)
@@ -119,10 +131,24 @@ def agent(bench: Bench, tmp_path: Path) -> Agent:
     return Agent(bench, tmp_path)
 
 
+def without_extensions(value: Any) -> Any:
+    """A pipeline with the AWS Toolkit's task as a script: the schema knows Microsoft's tasks only."""
+    match value:
+        case {"task": "AWSShellScript@1", "displayName": str(name), "inputs": dict(inputs)}:
+            # The toolkit's user guide, "AWS Shell Script task".
+            assert inputs.keys() == {"awsCredentials", "scriptType", "inlineScript"}
+            return {"bash": inputs["inlineScript"], "displayName": name}
+        case dict():
+            return {key: without_extensions(inner) for key, inner in value.items()}
+        case list():
+            return [without_extensions(inner) for inner in value]
+    return value
+
+
 def test_the_expanded_pipelines_fit_the_schema() -> None:
-    assert not complaints("azure-pipelines", pipeline())
-    parts = expanded(PLUGIN / "many-apps.yml", {}, find)
-    assert not complaints("azure-pipelines", parts)
+    assert not complaints("azure-pipelines", without_extensions(pipeline()))
+    parts = expanded(PLUGIN / "many-apps.yml", {"connection": "aws-deploy"}, find)
+    assert not complaints("azure-pipelines", without_extensions(parts))
     assert complaints("azure-pipelines", {"stages": [{"stage": "x", "jobs": [{"jobb": "y"}]}]})
 
 
@@ -131,15 +157,19 @@ def test_production_is_a_deployment_to_an_environment_after_its_plan() -> None:
     (job,) = stages["deploy_prod"]["jobs"]
     assert (job["deployment"], job["environment"]) == ("deploy", "production")
     assert stages["deploy_prod"]["dependsOn"] == "plan_prod"
-    # Its own group of variables: a plan can't deploy.
-    assert stages["plan_prod"]["variables"] == [{"group": "aws-read"}]
-    assert stages["deploy_prod"]["variables"] == [{"group": "aws-deploy"}]
+    # Its own connection: a plan can't deploy.
+    connections = [
+        [one["inputs"]["awsCredentials"] for one in steps_of(stage) if "awsCredentials" in str(one)]
+        for stage in ("check", "run", "plan_prod", "deploy_prod")
+    ]
+    assert connections == [[], ["aws-deploy"], ["aws-plan"], ["aws-deploy"]]
 
 
 def test_a_check_has_no_credentials_and_shows_its_findings(agent: Agent, started: Door) -> None:
     app = agent.bench.workspace / "app.py"
     app.write_text(app.read_text() + "\n@app.on_ws_message()\ndef said(event):\n    pass\n")
-    first, shown = agent.run(steps_of("check"), AWS_SECRET_ACCESS_KEY="")
+    first, shown = agent.run(steps_of("check"))
+    assert not agent.connections
     assert (first.code, shown.code) == (1, 0)
     (asked,) = started.asked
     assert not asked.env.get("AWS_SECRET_ACCESS_KEY")
@@ -154,12 +184,13 @@ def test_the_plan_that_was_approved_is_what_is_deployed(
     agent: Agent, functions: Callable[..., list[str]]
 ) -> None:
     tag = {"BUILD_SOURCEBRANCH": "refs/tags/v1"}
-    assert [ran.code for ran in agent.run(steps_of("plan_prod"), **tag)] == [0, 0]
+    assert [ran.code for ran in agent.run(steps_of("plan_prod"), **tag)] == [0, 0, 0]
     assert functions("eu-west-1") == []
     done = agent.run(steps_of("deploy_prod"), **tag)
-    assert [ran.code for ran in done] == [0, 0, 0], done
+    assert [ran.code for ran in done] == [0, 0, 0, 0], done
+    assert agent.connections == ["aws-plan", "aws-deploy"]
     assert functions("eu-west-1") == ["hello-prod-order"]
-    assert "##vso[task.setvariable variable=changed;isOutput=true]true" in done[1].out
+    assert "##vso[task.setvariable variable=changed;isOutput=true]true" in done[2].out
 
 
 def test_the_container_knows_all_that_the_product_reads_and_no_unset_macro(

@@ -22,8 +22,8 @@ PIPELINES = sorted(PLUGIN.glob("pipeline*.yml"))
 SYSTEMS = ROOT / "src/chalice_ci/systems"
 NAME = "org/chalice-ci#v1.0.0"
 
-# `buildkite-agent artifact download` and `annotate`: Buildkite's documentation, "Artifact" and
-# "Annotate" of the agent's command line.
+# `buildkite-agent artifact download`, `annotate` and `oidc request-token`: Buildkite's documentation
+# of the agent's command line.
 AGENT = """#!/usr/bin/env bash
 set -euo pipefail
 kept={kept}
@@ -39,6 +39,7 @@ case "$1 $2" in
     done
     [ $found = 1 ] || {{ echo "fatal: no artifacts found for downloading" >&2; exit 1; }}
     ;;
+  "oidc request-token") [ "$3 $4" = "--audience sts.amazonaws.com" ] && echo header.payload.sign ;;
   "annotate --style") printf '%s\\n' "$*" > "$kept/annotation.args"; cat > "$kept/annotation.md" ;;
   *) exit 2 ;;
 esac
@@ -139,6 +140,16 @@ def test_production_waits_for_a_person() -> None:
     assert steps["deploy"]["if"] == steps["plan"]["if"] == steps["approve"]["if"]
 
 
+def test_a_step_with_a_role_takes_it_as_itself(agent: Agent, started: Door) -> None:
+    role = "arn:aws:iam::123456789012:role/chalice-deploy"
+    agent.run({"verb": "url", "role-to-assume": role})
+    agent.run({"verb": "url"})
+    taking, plain = started.asked
+    assert taking.env["CHALICE_CI_ID_TOKEN"] == "header.payload.sign"
+    assert taking.env["CHALICE_CI_ROLE_TO_ASSUME"] == role
+    assert "CHALICE_CI_ID_TOKEN" not in plain.env
+
+
 def test_the_container_knows_all_that_the_product_reads_and_no_token(
     agent: Agent, started: Door
 ) -> None:
@@ -210,7 +221,7 @@ def test_a_pull_requests_build_brings_its_preview_up_and_another_deletes_it(
         "BUILDKITE_PULL_REQUEST_BASE_BRANCH": "main",
         "BUILDKITE_BRANCH": "feature",
     }
-    ran = agent.step(PLUGIN / "pipeline.yml", "run", **pull)
+    ran = agent.step(PLUGIN / "pipeline.yml", "check", **pull)
     assert ran.code == 0, ran.out + ran.err
     assert functions() == ["hello-pr-3-order"]
     ran = agent.run({"verb": "delete", "stage": "pr-3"}, BUILDKITE_SOURCE="schedule")

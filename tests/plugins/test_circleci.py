@@ -156,7 +156,7 @@ def test_the_plan_that_was_approved_is_what_is_deployed(
     assert started.asked[-1].env["AWS_ROLE_ARN"] == role["role"]
     token.unlink()
     shutil.rmtree(job.bench.workspace / "chalice-ci-out")
-    deploy = {"app": "orders", "stage": "prod"}
+    deploy = {"stage": "prod"}
     if DEEP:
         assert job.run("deploy", deploy, CIRCLE_WORKFLOW_ID="another")[-1] == 16
         assert functions() == []

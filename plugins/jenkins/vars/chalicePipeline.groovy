@@ -2,10 +2,11 @@
  * The pipeline of a Chalice app: branches are checked, or deployed as chalice-ci.yml says; a tag is
  * planned, a person approves, and exactly that plan is applied.
  *
- * chalicePipeline(app: 'orders', stage: 'prod', region: 'eu-west-1', approvers: 'releasers',
+ * chalicePipeline(stage: 'prod', region: 'eu-west-1', approvers: 'releasers',
  *                 planCredentials: 'aws-read', deployCredentials: 'aws-deploy')
  *
- * app, stage          what a tag deploys
+ * stage               what a tag deploys; without it a tag is as a branch
+ * app                 of a repository with several apps the only one that a tag deploys
  * region              the region
  * approvers           who may approve: users and groups, with commas
  * planCredentials     the id of AWS credentials (plugin AWS Credentials) that can read
@@ -15,14 +16,13 @@
  * agent               the label of nodes with Docker
  */
 void call(Map given) {
-  for (name in ['app', 'stage', 'deployCredentials']) {
+  for (name in ['deployCredentials']) {
     if (!given[name]) {
       error("chalicePipeline: ${name} is missing.")
     }
   }
   String agent = given.agent ?: 'docker'
-  boolean isTag = env.TAG_NAME as boolean
-  if (!isTag) {
+  if (!(env.TAG_NAME && given.stage)) {
     branch(given, agent)
     return
   }
@@ -30,7 +30,7 @@ void call(Map given) {
     stage('Plan') {
       checkout(scm)
       credentials(given, given.planCredentials ?: given.deployCredentials) {
-        kept { chaliceCI(verb: 'plan', inputs: inputs(given) + [app: given.app, stage: given.stage]) }
+        kept { chaliceCI(verb: 'plan', inputs: planned(given)) }
       }
       stash(name: 'chalice-plan', includes: 'chalice-ci-out/*.plan')
     }
@@ -38,7 +38,7 @@ void call(Map given) {
   stage('Approve') {
     // No node waits for the person. A plan expires after 7 days.
     timeout(time: 7, unit: 'DAYS') {
-      Map question = [message: "Deploy ${given.app} to ${given.stage}?", ok: 'Deploy']
+      Map question = [message: "Deploy ${given.app ?: 'every app'} to ${given.stage}?", ok: 'Deploy']
       if (given.approvers) {
         question.submitter = given.approvers
       }
@@ -49,9 +49,8 @@ void call(Map given) {
     stage('Deploy') {
       checkout(scm)
       unstash('chalice-plan')
-      String plan = "chalice-ci-out/${given.app}-${given.stage}.plan"
       credentials(given, given.deployCredentials) {
-        kept { chaliceCI(verb: 'deploy', inputs: inputs(given) + [plan: plan]) }
+        kept { chaliceCI(verb: 'deploy', inputs: planned(given) + [plan: 'chalice-ci-out']) }
       }
     }
   }
@@ -104,6 +103,11 @@ private void branch(Map given, String agent) {
 
 private Map inputs(Map given) {
   return given.region ? ['aws-region': given.region] : [:]
+}
+
+/** What is planned, and then deployed. */
+private Map planned(Map given) {
+  return inputs(given) + [stage: given.stage] + (given.app ? [app: given.app] : [:])
 }
 
 /** Runs the body with the AWS credentials of an id, and with the signing key if there is one. */
