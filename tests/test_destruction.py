@@ -1,24 +1,17 @@
-"""What a deployment takes away, and who may let it."""
+"""What a deployment takes away."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
-from chalice_ci.config import AppConfig
-from chalice_ci.destruction import destructions, finding, is_allowed, refuse
+from chalice_ci.destruction import destructions
 from chalice_ci.difference.changes import Baseline, BaselineKind, Changes
 from chalice_ci.difference.compare import compare
-from chalice_ci.errors import ExitCode, PlanRefused
-from chalice_ci.findings import Severity
 from chalice_ci.plan import Operation
-from chalice_ci.route import Job
 from chalice_ci.snapshot import Api
 from support.snapshots import EMPTY, function
 
-JOB = Job(app=AppConfig(name="orders", path="."), stage="prod")
-PREVIEW = replace(JOB, stage="pr-7", like="dev")
+UNKNOWN = Changes(baseline=Baseline(kind=BaselineKind.DEPLOYED, problem="It was not recorded."))
 RECORDED = {
     "rest_api": "rest_api",
     "websocket_api": "websocket_api",
@@ -45,7 +38,7 @@ def changes(kind: BaselineKind) -> Changes:
 
 
 def test_what_holds_an_address_is_told_and_what_does_not_is_not() -> None:
-    assert destructions(swept(*RECORDED), RESOURCES, None) == (
+    assert destructions(swept(*RECORDED), RESOURCES, UNKNOWN) == (
         "the REST API `rest_api` is deleted",
         "the WebSocket API `websocket_api` is deleted",
         "the domain `api_gateway_custom_domain` is deleted",
@@ -56,13 +49,13 @@ def test_what_holds_an_address_is_told_and_what_does_not_is_not() -> None:
 
 def test_what_is_deleted_and_made_again_is_replaced() -> None:
     made = Operation(method="create_function", resource="worker")
-    found = destructions((*swept("worker"), made), RESOURCES, None)
+    found = destructions((*swept("worker"), made), RESOURCES, UNKNOWN)
     assert found == ("the function `worker` is replaced",)
 
 
 def test_an_update_loses_nothing() -> None:
     update = Operation(method="update_function", resource="worker")
-    assert destructions((update,), RESOURCES, None) == ()
+    assert destructions((update,), RESOURCES, UNKNOWN) == ()
 
 
 def test_a_changed_address_is_told_only_of_what_is_deployed() -> None:
@@ -81,41 +74,11 @@ def test_a_changed_stage_is_told_from_the_recorded_address_alone() -> None:
         {"name": "ws", "resource_type": "websocket_api", "websocket_api_url": socket},
     )
     websocket = Api(kind="websocket", name="websocket_api", stage="api")
-    assert destructions((), resources, None, (REST, websocket)) == ()
+    assert destructions((), resources, UNKNOWN, (REST, websocket)) == ()
     moved = replace(REST, stage="v2")
     lost = ("The address ends in /v2 and no longer in /api",)
-    assert destructions((), resources, None, (moved, websocket)) == lost
+    assert destructions((), resources, UNKNOWN, (moved, websocket)) == lost
     after = replace(EMPTY, apis=(moved,))
     known = compare(replace(EMPTY, apis=(REST,)), after, Baseline(kind=BaselineKind.DEPLOYED))
     assert destructions((), resources, known, (moved,)) == lost
-    assert destructions((), (), None, (moved,)) == ()
-
-
-@pytest.mark.parametrize(
-    ("job", "asked", "labels", "allowed"),
-    [
-        (JOB, False, (), False),
-        (JOB, True, (), True),
-        (JOB, False, ("allow-delete:prod",), True),
-        (JOB, False, ("allow-delete:dev", "allow-delete", "Allow-Delete:prod"), False),
-        (PREVIEW, False, (), True),
-    ],
-)
-def test_an_input_or_the_stages_own_label_lets_it(
-    job: Job, asked: bool, labels: tuple[str, ...], allowed: bool
-) -> None:
-    assert is_allowed(job, asked=asked, labels=labels) is allowed
-
-
-def test_a_plan_says_and_a_deployment_refuses_with_the_way_out() -> None:
-    said = finding(JOB, ("the function `worker` is deleted",))
-    assert (said.rule, said.severity, said.stage) == (
-        "destructive-change",
-        Severity.ERROR,
-        "prod",
-    )
-    with pytest.raises(PlanRefused) as caught:
-        refuse(JOB, ("the function `worker` is deleted",))
-    assert caught.value.exit_code is ExitCode.PLAN_REFUSED
-    assert caught.value.fix == said.fix
-    assert "allow-delete:prod" in said.fix
+    assert destructions((), (), UNKNOWN, (moved,)) == ()

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from chalice_ci.errors import PlanRefused, StateMoved, WrongAccount
 from chalice_ci.plan import (
     Action,
+    Ask,
+    Consent,
     Facts,
     OpenedPlan,
     Operation,
@@ -148,7 +150,12 @@ def test_the_digest_is_that_of_plan_json(sealed: Path, tmp_path: Path) -> None:
 
 SNAPSHOT = b'{"format":1}'
 WITH_SNAPSHOT = dataclasses.replace(
-    PLAN, snapshot=_sha(SNAPSHOT), destructive=("the function `worker` is deleted",)
+    PLAN,
+    snapshot=_sha(SNAPSHOT),
+    asks=(
+        Ask(consent=Consent.DESTRUCTIVE, clauses=("the function `worker` is deleted",)),
+        Ask(consent=Consent.WIDENED_IAM, clauses=("`default-role`: more",), given=True),
+    ),
 )
 
 
@@ -332,7 +339,7 @@ def test_a_plan_json_that_is_hardly_json_is_refused(
 
 def test_a_plan_json_in_another_spelling_is_refused(sealed: Path, tmp_path: Path) -> None:
     def change(members: dict[str, bytes]) -> None:
-        members["plan.json"] = members["plan.json"].replace(b'"format":2', b'"format": 2')
+        members["plan.json"] = members["plan.json"].replace(b'"format":3', b'"format": 3')
 
     with pytest.raises(PlanRefused, match="canonical"):
         open_plan(_rewrite(sealed, change), tmp_path / "into")

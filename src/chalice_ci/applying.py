@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from chalice_ci import destruction
+from chalice_ci import consent
 from chalice_ci.app.deployer import (
     Deployer,
     Gates,
@@ -24,7 +24,7 @@ from chalice_ci.app.deployer import (
     Target,
 )
 from chalice_ci.app.versions import DEFAULT_CHALICE
-from chalice_ci.approval import ask_for_approval, refuse_destruction, refuse_unapproved
+from chalice_ci.approval import ask_for_approval, refuse_unapproved, refuse_without_consent
 from chalice_ci.building import Built
 from chalice_ci.drift import drift
 from chalice_ci.errors import (
@@ -126,11 +126,8 @@ def plan_stage(run: Run, built: Built) -> model.Result:
         ask_for_approval(run, built.job, sealed.opened.digest)
     planned = with_plan(built.result, sealed)
     planned = replace(planned, findings=in_order((*planned.findings, *changed)))
-    plan = sealed.opened.plan
-    if not plan.destructive or plan.destruction_allowed:
-        return planned
-    asks = destruction.finding(built.job, plan.destructive)
-    return replace(planned, findings=in_order((*planned.findings, asks)))
+    asks = consent.findings(built.job, sealed.opened.plan.asks)
+    return replace(planned, findings=in_order((*planned.findings, *asks)))
 
 
 def deploy_stage(run: Run, built: Built) -> model.Result:
@@ -147,7 +144,7 @@ def deploy_stage(run: Run, built: Built) -> model.Result:
             live = Live(deployer=deployer, identity=identity)
             sealed = seal_stage(run, built, live, recorded, kept=False)
             refuse_unapproved(run, built.job, sealed.opened.digest)
-            refuse_destruction(run, built.job, sealed.opened.plan)
+            refuse_without_consent(run, built.job, sealed.opened.plan)
             base = with_plan(built.result, sealed)
             return _apply(run, built.job, sealed, live, base)
 
@@ -194,7 +191,7 @@ def deploy_plan(run: Run, job: Job, opened: OpenedPlan) -> model.Result:
             refuse_elsewhere(job, recorded, identity)
             verify(plan, opened.digest, facts_of(run, job, opened, identity, recorded))
             refuse_unapproved(run, job, opened.digest)
-            refuse_destruction(run, job, plan)
+            refuse_without_consent(run, job, plan)
             sealed = Sealed(
                 opened=opened,
                 identity=identity,

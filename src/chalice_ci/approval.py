@@ -1,11 +1,13 @@
-"""Who lets a plan be applied: an approval where the CI has no gate, and leave to lose things."""
+"""Who lets a plan be applied: an approval where the CI has no gate, and consent to what it does."""
 
 from __future__ import annotations
 
-from chalice_ci import destruction
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from chalice_ci import consent
 from chalice_ci.errors import ForgeError, PlanRefused
-from chalice_ci.inputs import ALLOW_DESTRUCTIVE
-from chalice_ci.plan import Plan
+from chalice_ci.plan import Ask, Consent, Plan
 from chalice_ci.route import Job
 from chalice_ci.run import Run
 
@@ -31,14 +33,41 @@ def refuse_unapproved(run: Run, job: Job, digest: str) -> None:
         )
 
 
-def destruction_allowed(run: Run, job: Job) -> bool:
-    """Whether this run may lose what holds an address or data: by input or by label."""
-    asked = run.inputs.flag(ALLOW_DESTRUCTIVE)
-    if asked or job.like is not None:
-        return destruction.is_allowed(job, asked=asked, labels=())
+def asks_of(run: Run, job: Job, found: Mapping[Consent, tuple[str, ...]]) -> tuple[Ask, ...]:
+    """What of a plan needs consent, from its clauses, and whether that is given as it is made."""
+    asks = (
+        Ask(consent=kind, clauses=clauses, given=not consent.is_needed(kind, job))
+        for kind, clauses in found.items()
+        if clauses
+    )
+    return _answered(run, job, asks)
+
+
+def refuse_without_consent(run: Run, job: Job, plan: Plan) -> None:
+    """Raise PlanRefused when the plan does what nobody let it, then or now.
+
+    What the stage's policy lets was asked when the plan was made: it is bound to that
+    configuration, and where it is applied there may be none.
+    """
+    refused = tuple(ask for ask in _answered(run, job, plan.asks) if not ask.given)
+    if refused:
+        consent.refuse(job, refused)
+
+
+def _answered(run: Run, job: Job, asks: Iterable[Ask]) -> tuple[Ask, ...]:
+    """The asks, with what this run's inputs or the pull request's labels let."""
+    found = tuple(
+        replace(ask, given=ask.given or run.inputs.flag(consent.TERMS[ask.consent].input))
+        for ask in asks
+    )
+    if all(ask.given for ask in found) or not run.context.trusted:
+        return found
     pull = run.context.pull_request
     labels = _labels_of_merged(run) if pull is None else pull.labels
-    return run.context.trusted and destruction.is_allowed(job, asked=False, labels=labels)
+    return tuple(
+        replace(ask, given=ask.given or consent.label(ask.consent, job.stage) in labels)
+        for ask in found
+    )
 
 
 def _labels_of_merged(run: Run) -> tuple[str, ...]:
@@ -52,10 +81,3 @@ def _labels_of_merged(run: Run) -> tuple[str, ...]:
         run.progress.say(f"the merged pull request's labels can't be read: {error}")
         return ()
     return () if merged is None else merged.labels
-
-
-def refuse_destruction(run: Run, job: Job, plan: Plan) -> None:
-    """Raise PlanRefused when the plan loses something and nobody let it."""
-    allowed = not plan.destructive or plan.destruction_allowed
-    if not allowed and not destruction_allowed(run, job):
-        destruction.refuse(job, plan.destructive)

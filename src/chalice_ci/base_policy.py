@@ -174,7 +174,13 @@ def _new(stage: StageConfig) -> StageConfig:
     """A stage that only the pull request knows: it deploys nowhere, and sees no secret."""
     blind = tuple((name, replace(ref, at_load=False)) for name, ref in stage.environment_variables)
     return replace(
-        stage, deploy_on=None, allow_experimental=None, environment_variables=blind, role=None
+        stage,
+        deploy_on=None,
+        allow_experimental=None,
+        allow_destructive=None,
+        allow_widened_iam=None,
+        environment_variables=blind,
+        role=None,
     )
 
 

@@ -41,6 +41,7 @@ from chalice_ci.run import Run
 from chalice_ci.snapshot import Snapshot
 from chalice_ci.snapshot_document import SnapshotDamaged
 from chalice_ci.state.git_repository import GitFailed, Objects
+from chalice_ci.state.schema import StageState
 from chalice_ci.state.store import StateKey
 from chalice_ci.upgrading import asked_chalice, upgrade_of
 
@@ -132,14 +133,20 @@ def deployed(run: Run, job: Job) -> Found:
         raw = run.records.store.snapshot(key)
     except UserError as error:
         return _unknown(BaselineKind.DEPLOYED, error.what, error.fix)
-    if stored.state is None or not stored.state.resources:
+    return as_deployed(key, stored.state, raw)
+
+
+def as_deployed(key: StateKey, state: StageState | None, raw: bytes | None) -> Found:
+    """A recorded state with the snapshot beside it, as something to compare with."""
+    if state is None or not state.resources:
         return Found(baseline=Baseline(kind=BaselineKind.NONE))
     if raw is None:
         return _unknown(
             BaselineKind.DEPLOYED,
-            f"what is deployed in {job.stage} was not recorded in detail: by plain Chalice, by an "
+            f"what is deployed in {key.stage} was not recorded in detail: by plain Chalice, by an "
             "older version, or by a deploy that stopped half-way.",
-            "The next deploy records it; until then a changed endpoint type is not noticed.",
+            "The next deploy records it; until then a changed endpoint type is not noticed, nor is "
+            "what another role permits.",
         )
     try:
         return Found(

@@ -98,7 +98,11 @@ class SecretRef:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """A stage and its policy. `allow_experimental` is None when the repository's list holds."""
+    """A stage and its policy. `allow_experimental` is None when the repository's list holds.
+
+    `allow_destructive` and `allow_widened_iam` let every deployment of the stage do so; None: not
+    said, which `consent` reads.
+    """
 
     name: str
     deploy_on: DeployOn | None = None
@@ -109,6 +113,8 @@ class StageConfig:
     region: str | None = None
     package_bucket: str | None = None
     allow_experimental: tuple[str, ...] | None = None
+    allow_destructive: bool | None = None
+    allow_widened_iam: bool | None = None
     smoke: tuple[SmokeCheck, ...] = ()
     environment_variables: tuple[tuple[str, SecretRef], ...] = ()
 
@@ -452,6 +458,22 @@ _STAGE = Table(
             summary="The experimental features that this stage may have, opted in or not; "
             "wins over `experimental.allow`.",
             example="[]",
+        ),
+        Key(
+            name="allow-destructive",
+            kind=Switch(),
+            summary="Deployments of this stage may delete or replace what holds an address or "
+            "data; where not, the input or the label `allow-delete:<stage>` lets one.",
+            default="`false`",
+            example="true",
+        ),
+        Key(
+            name="allow-widened-iam",
+            kind=Switch(),
+            summary="Deployments of this stage may permit its functions more than what is deployed "
+            "does; where not, the input or the label `allow-iam:<stage>` lets one.",
+            default="`false` with an `environment`, else `true`",
+            example="false",
         ),
         Key(
             name="smoke",
@@ -1164,6 +1186,8 @@ def _stage(name: str, fields: Mapping[str, object]) -> StageConfig:
         allow_experimental=_texts(fields, "allow-experimental")
         if "allow-experimental" in fields
         else None,
+        allow_destructive=_optional_truth(fields, "allow-destructive"),
+        allow_widened_iam=_optional_truth(fields, "allow-widened-iam"),
         smoke=tuple(
             SmokeCheck(
                 path=_optional_text(check, "path") or "/",
@@ -1177,6 +1201,11 @@ def _stage(name: str, fields: Mapping[str, object]) -> StageConfig:
             (variable, _secret(_mapping(variables, variable))) for variable in variables
         ),
     )
+
+
+def _optional_truth(fields: Mapping[str, object], key: str) -> bool | None:
+    value = fields.get(key)
+    return value if isinstance(value, bool) else None
 
 
 def _secret(fields: Mapping[str, object]) -> SecretRef:

@@ -258,6 +258,14 @@ ALLOW_DESTRUCTIVE = Input(
     summary="Let a deployment delete or replace what holds an address or data; on a pull request "
     "the label `allow-delete:<stage>` does the same. Previews need neither.",
 )
+ALLOW_WIDENED_IAM = Input(
+    name="allow-widened-iam",
+    kind=Kind.FLAG,
+    default="false",
+    verbs=("run", "plan", "deploy", "rollback", "action"),
+    summary="Let a deployment permit its functions more than what is deployed does, in a stage "
+    "with an environment; on a pull request the label `allow-iam:<stage>` does the same.",
+)
 DELETE_LOGS = Input(
     name="delete-logs",
     kind=Kind.FLAG,
@@ -387,6 +395,17 @@ LOCAL_FORGE = Input(
     summary="A folder that plays the forge: pull requests, comments and deployments as files.",
 )
 
+SYSTEM = Input(
+    name="system",
+    kind=Kind.CHOICE,
+    choices=(
+        *("github", "gitlab", "circleci", "jenkins", "bitbucket", "azure", "codebuild"),
+        "buildkite",
+    ),
+    verbs=("init",),
+    summary="The CI system to write for; empty: the one whose files or whose remote there is.",
+)
+
 INPUTS: tuple[Input, ...] = (
     APP,
     STAGE,
@@ -413,6 +432,7 @@ INPUTS: tuple[Input, ...] = (
     ROLE_DURATION,
     ALLOWED_ACCOUNT,
     ALLOW_DESTRUCTIVE,
+    ALLOW_WIDENED_IAM,
     DELETE_LOGS,
     ALLOW_UNSANDBOXED,
     PYTHON_PATH,
@@ -431,6 +451,7 @@ INPUTS: tuple[Input, ...] = (
     GITHUB_TOKEN,
     COMMENT,
     LOCAL_FORGE,
+    SYSTEM,
 )
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from chalice_ci import consent
 from chalice_ci.config import DeployOn
-from chalice_ci.destruction import label
+from chalice_ci.plan import Consent
 from chalice_ci.report.report import Intent, Need, Package, Result, Verdict
 from chalice_ci.route import Job
 
@@ -51,7 +52,7 @@ def with_outlook(
     return replace(
         result,
         needs=needs if guarded or any(need.asks for need in needs) else (),
-        next_step=_next(result, job, ref, base_branch, needs),
+        next_step=_next(result, job, ref, base_branch, labels),
     )
 
 
@@ -72,13 +73,10 @@ def _needs(
     live: Live | None,
 ) -> Iterator[Need]:
     yield Need(text="The checks pass", met=passed)
-    if result.changes is not None and result.changes.destructive:
-        name = label(job.stage)
-        yield Need(
-            text=f"Somebody lets go what is lost: the label `{name}`",
-            met=name in labels,
-            asks=True,
-        )
+    for kind in _asked(result, job):
+        name = consent.label(kind, job.stage)
+        text = f"{consent.TERMS[kind].need}: the label `{name}`"
+        yield Need(text=text, met=name in labels, asks=True)
     if ref is not None and ref.branch != base_branch:
         yield Need(text=_ref_in_words(ref))
     elif ref is not None:
@@ -90,6 +88,14 @@ def _needs(
         yield Need(text=f"A reviewer approves it in the environment `{job.policy.environment}`")
 
 
+def _asked(result: Result, job: Job) -> Iterator[Consent]:
+    """What a person has to let, as far as the difference tells."""
+    changes = result.changes
+    for kind, terms in consent.TERMS.items():
+        if changes is not None and terms.found(changes) and consent.is_needed(kind, job):
+            yield kind
+
+
 def _digests(package: Package | None) -> dict[str, str]:
     return {} if package is None else {one.slot: one.sha256 for one in package.archives}
 
@@ -99,14 +105,15 @@ def _ref_in_words(ref: DeployOn) -> str:
 
 
 def _next(
-    result: Result, job: Job, ref: DeployOn | None, base_branch: str, needs: tuple[Need, ...]
+    result: Result, job: Job, ref: DeployOn | None, base_branch: str, labels: Collection[str]
 ) -> str:
     """The one thing to do now, "" when nothing is to be done for this stage."""
     if result.verdict in (Verdict.FAILED, Verdict.FINDINGS):
         return "mend what is told below, and push"
-    asked = next((need for need in needs if need.asks and not need.met), None)
-    if asked is not None:
-        return f"keep what is lost, or give the label `{label(job.stage)}`"
+    for kind in _asked(result, job):
+        name = consent.label(kind, job.stage)
+        if name not in labels:
+            return f"{consent.TERMS[kind].instead}, or give the label `{name}`"
     if ref is None:
         return ""
     if ref.branch is not None and ref.branch == base_branch:

@@ -29,7 +29,7 @@ from chalice_ci.ci_secrets import SecretVariable
 from chalice_ci.errors import PlanRefused, StateMoved, UserError, WrongAccount, naming
 from chalice_ci.graph import check_graph
 
-FORMAT = 2
+FORMAT = 3
 SLOTS = ("app", "layer")
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
 MAX_PACKAGE_BYTES = 512 * 1024 * 1024
@@ -126,6 +126,25 @@ def difference(
     )
 
 
+class Consent(StrEnum):
+    """What a deployment does only when somebody lets it, by an input, a label or the policy."""
+
+    DESTRUCTIVE = "destructive"
+    WIDENED_IAM = "widened-iam"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What a deployment does that needs consent, in clauses.
+
+    `given` when it was given as the plan was made, or nobody has to give it for this stage.
+    """
+
+    consent: Consent
+    clauses: tuple[str, ...]
+    given: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class SealedPackage:
     """A zip of the plan: what it is for (`app`, `layer`), its SHA-256 in hex, its size in bytes."""
@@ -145,12 +164,11 @@ class Plan:
     `base_version` is the version of the state that the plan was made from, as the store names it,
     and `base_digest` the digest of its resources; `config_digest` covers the configuration files.
     `findings` counts findings by severity. `snapshot` is the SHA-256 of the stage's snapshot, which
-    is in the file ("" for none). `destructive` are clauses that say which addresses or data are
-    lost, `destruction_allowed` whether that was allowed when the plan was made. `secrets` are the
-    variables that come from CI secrets, placeholders in the graph; `secrets_unknown` the secrets
-    whose values were not there when the plan was made. `package_bucket` is where packages are
-    uploaded to, None for Lambda itself. `run` is the CI run that made it, with its
-    attempt, "" outside CI. `account` is None
+    is in the file ("" for none). `asks` is what of it needs consent, at most one for each
+    `Consent`. `secrets` are the variables that come from CI secrets, placeholders in the graph;
+    `secrets_unknown` the secrets whose values were not there when the plan was made.
+    `package_bucket` is where packages are uploaded to, None for Lambda itself. `run` is the CI run
+    that made it, with its attempt, "" outside CI. `account` is None
     when it was not known. Times are UTC, in whole seconds.
     """
 
@@ -173,8 +191,7 @@ class Plan:
     operations: tuple[Operation, ...] | None
     findings: tuple[tuple[str, int], ...] = ()
     snapshot: str = ""
-    destructive: tuple[str, ...] = ()
-    destruction_allowed: bool = False
+    asks: tuple[Ask, ...] = ()
     secrets: tuple[SecretVariable, ...] = ()
     secrets_unknown: tuple[str, ...] = ()
     package_bucket: str | None = None
@@ -440,8 +457,10 @@ def _document(plan: Plan) -> dict[str, object]:
         ],
         "findings": dict(plan.findings),
         "snapshot": plan.snapshot,
-        "destructive": list(plan.destructive),
-        "destruction_allowed": plan.destruction_allowed,
+        "asks": [
+            {"consent": ask.consent.value, "clauses": list(ask.clauses), "given": ask.given}
+            for ask in plan.asks
+        ],
         "secrets": [
             {"variable": one.variable, "secret": one.secret, "functions": list(one.functions)}
             for one in plan.secrets
@@ -545,8 +564,8 @@ def _plan(document: object) -> Plan:
     expected = {
         "format", "app", "app_path", "app_name", "stage", "account", "region", "commit", "tree",
         "chalice", "python", "tool", "config_digest", "base", "graph", "packages", "operations",
-        "findings", "snapshot", "destructive", "destruction_allowed", "secrets",
-        "secrets_unknown", "package_bucket", "run", "created", "expires",
+        "findings", "snapshot", "asks", "secrets", "secrets_unknown", "package_bucket", "run",
+        "created", "expires",
     }  # fmt: skip
     if top.get("format") != FORMAT or type(top["format"]) is not int:
         raise ValueError(f"its format is {top.get('format')!r}, this version reads {FORMAT}")
@@ -574,8 +593,7 @@ def _plan(document: object) -> Plan:
         operations=_operations(top["operations"]),
         findings=tuple(_findings(_object(top["findings"], "findings"))),
         snapshot=_text(top, "snapshot"),
-        destructive=_texts(top["destructive"], "destructive"),
-        destruction_allowed=_truth(top["destruction_allowed"], "destruction_allowed"),
+        asks=_asks(top["asks"]),
         secrets=tuple(_secrets(top["secrets"])),
         secrets_unknown=_texts(top["secrets_unknown"], "secrets_unknown"),
         package_bucket=_text_or_none(top, "package_bucket"),
@@ -628,6 +646,25 @@ def _operations(document: object) -> tuple[Operation, ...] | None:
                 message=_text(operation, "message"),
             )
         )
+    return tuple(found)
+
+
+def _asks(document: object) -> tuple[Ask, ...]:
+    if not isinstance(document, list):
+        raise TypeError("asks is not a list")
+    found = []
+    for item in document:
+        ask = _object(item, "ask")
+        _keys(ask, {"consent", "clauses", "given"}, "ask")
+        found.append(
+            Ask(
+                consent=Consent(_text(ask, "consent")),
+                clauses=_texts(ask["clauses"], "clauses"),
+                given=_truth(ask["given"], "given"),
+            )
+        )
+    if len({ask.consent for ask in found}) != len(found):
+        raise ValueError("a consent is asked for twice")
     return tuple(found)
 
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from chalice_ci import __version__, destruction
+from chalice_ci import __version__, snapshot_document
 from chalice_ci.app.deployer import PackageFile
 from chalice_ci.applying import apply_release, until_not_overtaken
-from chalice_ci.approval import destruction_allowed, refuse_destruction, refuse_unapproved
+from chalice_ci.approval import refuse_unapproved, refuse_without_consent
 from chalice_ci.baseline import built_commit
 from chalice_ci.errors import PlanRefused, UsageError, WrongAccount
 from chalice_ci.holding import Stage, settle
@@ -35,8 +35,11 @@ from chalice_ci.sealing import (
     refuse_elsewhere,
     state_digest,
     target_of,
+    with_consents,
     with_plan,
 )
+from chalice_ci.snapshot import Snapshot
+from chalice_ci.snapshot_document import SnapshotDamaged
 from chalice_ci.stage_secrets import refuse_without_secrets
 from chalice_ci.state.releases import Release, chosen
 
@@ -53,6 +56,7 @@ def roll_back(run: Run, wish: Wish) -> tuple[model.Result, ...]:
 def _rolled_back(run: Run, job: Job, wanted: str) -> model.Result:
     release = _release(run, job, wanted)
     kept, snapshot = opened_release(run, job, release)
+    there = _snapshot(job, snapshot)
     refuse_without_secrets(run, job, kept.secrets)
     run.progress.say(
         f"back to the plan {release.digest[:12]} of {release.commit[:12] or 'no commit'}, "
@@ -97,17 +101,11 @@ def _rolled_back(run: Run, job: Job, wanted: str) -> model.Result:
                 expires=(now + PLAN_LIFETIME).replace(microsecond=0),
             )
             operations = deployer.plan(target_of(plan, run.secrets, packages, recorded))
-            resources = () if recorded is None else recorded.state.resources
-            lost = destruction.destructions(operations, resources, None)
-            plan = replace(
-                plan,
-                operations=operations,
-                destructive=lost,
-                destruction_allowed=bool(lost) and destruction_allowed(run, job),
-            )
+            asks = with_consents(run, job, operations, recorded, there)
+            plan = replace(plan, operations=operations, asks=asks)
             # Whoever approved that plan approved these bytes.
             refuse_unapproved(run, job, release.digest)
-            refuse_destruction(run, job, plan)
+            refuse_without_consent(run, job, plan)
             sealed = Sealed(
                 opened=OpenedPlan(
                     plan=plan,
@@ -124,6 +122,13 @@ def _rolled_back(run: Run, job: Job, wanted: str) -> model.Result:
             return apply_release(run, job, sealed, live, result, rolled_back_to=release.digest)
 
         return until_not_overtaken(attempt)
+
+
+def _snapshot(job: Job, raw: bytes) -> Snapshot:
+    try:
+        return snapshot_document.parse(raw)
+    except SnapshotDamaged as error:
+        raise PlanRefused(f"the kept plan's snapshot {error}.", where=job.name) from error
 
 
 def _release(run: Run, job: Job, wanted: str) -> Release:

@@ -1223,7 +1223,30 @@ _DIFFERENCE = (
         language="text",
         allow=(
             "Give the pull request the label `allow-delete:<stage>`, or set the input\n"
-            "`allow-destructive: true` for that run. Previews need neither."
+            "`allow-destructive: true` for that run; `allow-destructive: true` at the stage in\n"
+            "chalice-ci.yml lets every deployment of it. Previews need none of them."
+        ),
+    ),
+    Rule(
+        name="widened-iam",
+        title="A deployment lets the functions do more in AWS than they may now",
+        group=Group.DIFFERENCE,
+        severity=Severity.ERROR,
+        explanation=(
+            "A role permits an action on a resource that it did not permit, `*` comes into a\n"
+            "policy, a Deny goes, or a function gets a role that permits more, or one of which\n"
+            "nothing here tells what it permits. It is the same for a policy that Chalice generates\n"
+            "and for one in a file.\n"
+            "The plan can be read; applying it is refused (exit code 16) until somebody lets it.\n"
+            "Asked of stages with an `environment`, and not when a stage is first deployed."
+        ),
+        before='"Action": "s3:*"             # was "s3:GetObject"',
+        after='"Action": "s3:GetObject"     # kept; or: the label allow-iam:prod',
+        language="text",
+        allow=(
+            "Give the pull request the label `allow-iam:<stage>`, or set the input\n"
+            "`allow-widened-iam: true` for that run; `allow-widened-iam: true` at the stage in\n"
+            "chalice-ci.yml lets every deployment of it, and `false` asks where no environment is."
         ),
     ),
     Rule(

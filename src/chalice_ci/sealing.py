@@ -7,18 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from chalice_ci import __version__, destruction, snapshot_document
+from chalice_ci import __version__, consent, snapshot_document
 from chalice_ci.app.deployer import Deployer, Identity, PackageFile, Target
-from chalice_ci.approval import destruction_allowed
+from chalice_ci.approval import asks_of
 from chalice_ci.building import Built
 from chalice_ci.checkout import differ_in_states_only
 from chalice_ci.ci_secrets import Secrets
+from chalice_ci.difference.changes import Changes
 from chalice_ci.errors import UsageError
 from chalice_ci.findings import Severity
 from chalice_ci.holding import key_of
 from chalice_ci.ownership import check_recorded
 from chalice_ci.plan import (
     Action,
+    Ask,
     Facts,
     OpenedPlan,
     Operation,
@@ -32,6 +34,7 @@ from chalice_ci.plan_file import refuse_readable, run_identity, write_plan
 from chalice_ci.report import report as model
 from chalice_ci.route import Job
 from chalice_ci.run import Run
+from chalice_ci.snapshot import Snapshot
 from chalice_ci.stage_secrets import secret_variables
 from chalice_ci.state.transfer import Recorded
 
@@ -126,18 +129,8 @@ def seal_stage(
     operations: tuple[Operation, ...] | None = None
     if live is not None:
         operations = live.deployer.plan(target_of(plan, run.secrets, built.packages, recorded))
-    lost = destruction.destructions(
-        operations or (),
-        () if recorded is None else recorded.state.resources,
-        built.result.changes,
-        built.snapshot.apis,
-    )
-    plan = replace(
-        plan,
-        operations=operations,
-        destructive=lost,
-        destruction_allowed=bool(lost) and destruction_allowed(run, job),
-    )
+    asks = with_consents(run, job, operations or (), recorded, built.snapshot)
+    plan = replace(plan, operations=operations, asks=asks)
     packages = {slot: file.path for slot, file in built.packages.items()}
     path = None if readable else write_plan(run, job, plan, packages, snapshot)
     return Sealed(
@@ -149,6 +142,31 @@ def seal_stage(
         operations=operations,
         path="" if path is None else run.shown(path),
     )
+
+
+def with_consents(
+    run: Run,
+    job: Job,
+    operations: tuple[Operation, ...],
+    recorded: Recorded | None,
+    after: Snapshot,
+) -> tuple[Ask, ...]:
+    """What of a deployment needs consent, judged by the very record that its plan is bound to."""
+    resources = () if recorded is None else recorded.state.resources
+    changes = _since_deployed(run, job, recorded, after)
+    return asks_of(run, job, consent.clauses(operations, resources, changes, after.apis))
+
+
+def _since_deployed(run: Run, job: Job, recorded: Recorded | None, after: Snapshot) -> Changes:
+    """What is different from what is recorded, the package's files aside."""
+    # Late: a plan that is applied was judged when it was made.
+    from chalice_ci.baseline import as_deployed
+    from chalice_ci.difference.compare import compare
+
+    state = None if recorded is None else recorded.state
+    found = as_deployed(key_of(job), state, run.records.store.snapshot(key_of(job)))
+    before = None if found.snapshot is None else replace(found.snapshot, files=())
+    return compare(before, replace(after, files=()), found.baseline)
 
 
 def _readable(run: Run, job: Job) -> UsageError | None:

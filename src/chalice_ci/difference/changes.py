@@ -252,6 +252,13 @@ class Changes:
         """The items by which an address or data is lost."""
         return self.with_risk(Risk.DESTRUCTIVE)
 
+    @property
+    def widened_iam(self) -> tuple[Change, ...]:
+        """The items by which functions are permitted more than before."""
+        return tuple(
+            item for item in self.items if item.has(Risk.WIDENED) or item.has(Risk.WILDCARD)
+        )
+
 
 _AREAS = {area: number for number, area in enumerate(Area)}
 _KINDS = {kind: number for number, kind in enumerate((Kind.REMOVED, Kind.CHANGED, Kind.ADDED))}

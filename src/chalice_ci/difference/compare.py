@@ -41,10 +41,9 @@ def _nothing(after: Snapshot) -> Snapshot:
 
 
 def _items(delta: Delta, before: Snapshot, after: Snapshot) -> Iterator[Change]:
-    comparable = before.variables_key == after.variables_key != ""
     yield from stage_changes(delta, before, after)
     yield from api_changes(delta)
-    yield from function_changes(delta, variables_comparable=comparable)
+    yield from function_changes(delta, before, after)
     yield from trigger_changes(delta)
     yield from layer_changes(delta)
     roles = delta.section("roles")

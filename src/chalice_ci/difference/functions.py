@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from chalice_ci.difference.changes import Area, Change, Detail, Kind, Risk, Risky
 from chalice_ci.difference.delta import Delta
 from chalice_ci.difference.details import Setting, differing, told
+from chalice_ci.difference.permissions import function_role
 from chalice_ci.snapshot import Function, Snapshot, Trigger, Variable
 
 
-def function_changes(delta: Delta, *, variables_comparable: bool) -> Iterator[Change]:
-    """Functions; one that is gone is destructive, whatever takes its place.
-
-    `variables_comparable` when the digests of both sides were made with the same key.
-    """
+def function_changes(delta: Delta, was: Snapshot, now: Snapshot) -> Iterator[Change]:
+    """Functions; one that is gone is destructive, whatever takes its place."""
+    # Digests of values say something only when both sides were made with the same key.
+    comparable = was.variables_key == now.variables_key != ""
     section = delta.section("functions")
     renamed = _renamed(section.removed, section.added)
     for function in section.added:
@@ -24,6 +24,7 @@ def function_changes(delta: Delta, *, variables_comparable: bool) -> Iterator[Ch
             subject=function.name,
             function=function.name,
             details=tuple(differing(_created(function))),
+            risks=function_role(function, None, was, now) if was.functions else (),
         )
     for function in section.removed:
         yield Change(
@@ -37,14 +38,14 @@ def function_changes(delta: Delta, *, variables_comparable: bool) -> Iterator[Ch
     for before, after in section.changed:
         details = (
             *differing(setting for setting in _settings(before, after) if setting not in shared),
-            *_variables(before, after, comparable=variables_comparable),
+            *_variables(before, after, comparable=comparable),
         )
         if not details:
             continue
-        risks: tuple[Risky, ...] = ()
+        risks = function_role(after, before, was, now)
         if before.function_name != after.function_name:
             why = f"The function {before.function_name} is replaced by {after.function_name}."
-            risks = (Risky(risk=Risk.DESTRUCTIVE, why=why),)
+            risks = (Risky(risk=Risk.DESTRUCTIVE, why=why), *risks)
         yield Change(
             area=Area.FUNCTION,
             kind=Kind.CHANGED,

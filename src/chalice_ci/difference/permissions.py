@@ -8,12 +8,12 @@ on the side of telling: what is called covered is, what is not may be covered by
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from chalice_ci.difference.changes import Area, Change, Detail, Kind, Risk, Risky
 from chalice_ci.difference.details import differing
-from chalice_ci.snapshot import Role, Snapshot, Statement
+from chalice_ci.snapshot import Function, Role, Snapshot, Statement
 
 MAX_GRANTS = 2_000
 """Of a policy: IAM's own bound for a role's policies is 10,240 characters."""
@@ -41,6 +41,7 @@ class Compared:
     """Those of `widened` with a `*` for the whole of an action's name or for all resources."""
     too_many: bool
     """There were more grants than are compared."""
+    before: frozenset[Grant] = frozenset()
 
 
 def compare_policies(before: Iterable[Statement], after: Iterable[Statement]) -> Compared:
@@ -57,6 +58,7 @@ def compare_policies(before: Iterable[Statement], after: Iterable[Statement]) ->
         narrowed=tuple(sorted(less)),
         wildcards=tuple(sorted(g for g in more if g.effect == "Allow" and is_wildcard(g))),
         too_many=False,
+        before=had,
     )
 
 
@@ -162,6 +164,41 @@ def role_added(role: Role, before: Snapshot) -> Change:
     )
 
 
+def function_role(
+    function: Function, before: Function | None, was: Snapshot, now: Snapshot
+) -> tuple[Risky, ...]:
+    """What a function may do more than before because it got another role, or is new with one that
+    only its ARN tells: nothing here says what such a role permits.
+    """
+    if before is not None and before.role == function.role:
+        return ()
+    role = _role(now, function.role)
+    if role is None:
+        if before is None and any(other.role == function.role for other in was.functions):
+            return ()
+        had = "" if before is None else f", before as {before.role}"
+        why = f"It runs as {function.role}{had}: what that role permits is not known here."
+        return (Risky(risk=Risk.WIDENED, why=why),)
+    if before is None:
+        return ()
+    old = _role(was, before.role)
+    if old is None:
+        why = (
+            f"It runs as {function.role}, before as {before.role}: what that role permitted is not "
+            "known here."
+        )
+        return (Risky(risk=Risk.WIDENED, why=why),)
+    more = _risks(compare_policies(old.statements, role.statements), Risk.WIDENED)
+    return tuple(
+        replace(one, why=f"It runs as {function.role}, before as {before.role}. {one.why}")
+        for one in more
+    )
+
+
+def _role(snapshot: Snapshot, name: str) -> Role | None:
+    return next((role for role in snapshot.roles if role.name == name), None)
+
+
 def role_removed(role: Role) -> Change:
     """A role that is deleted: nothing else has its ARN."""
     return Change(
@@ -213,13 +250,13 @@ def policy_details(before: Iterable[Statement], after: Iterable[Statement]) -> t
 def _risks(compared: Compared, *only: Risk) -> tuple[Risky, ...]:
     found = []
     if compared.wildcards:
-        why = f"`*` is new: {_named(compared.wildcards)}."
+        why = f"`*` is new: {_named(compared.wildcards, compared.before)}."
         found.append(Risky(risk=Risk.WILDCARD, why=why))
     if compared.too_many:
         why = f"The policy has more than {MAX_GRANTS} grants: compare its text."
         found.append(Risky(risk=Risk.WIDENED, why=why))
     elif compared.widened:
-        why = f"More is permitted: {_named(compared.widened)}."
+        why = f"More is permitted: {_named(compared.widened, compared.before)}."
         found.append(Risky(risk=Risk.WIDENED, why=why))
     return tuple(risk for risk in found if not only or risk.risk in only)
 
@@ -227,16 +264,42 @@ def _risks(compared: Compared, *only: Risk) -> tuple[Risky, ...]:
 _NAMED = 5
 
 
-def _named(grants: tuple[Grant, ...]) -> str:
+def _named(grants: tuple[Grant, ...], before: frozenset[Grant]) -> str:
     texts = tuple(
         dict.fromkeys(
             f"{'no longer denied: ' if grant.effect == 'Deny' else ''}{grant.action}"
             + (f" on {grant.resource}" if grant.resource else "")
+            + _until_now(grant, before)
             for grant in grants
         )
     )
     more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
     return "; ".join(texts[:_NAMED]) + more
+
+
+_BEFORE = 3
+
+
+def _until_now(grant: Grant, before: frozenset[Grant]) -> str:
+    """What was permitted of an action before, where something of it was."""
+    if grant.effect == "Deny" or grant.negated:
+        return ""
+    action = grant.action.lower()
+    found = [
+        _in_words(one, grant)
+        for one in sorted(before)
+        if one.effect == "Allow"
+        and not one.negated
+        and (covers(one.action.lower(), action) or covers(action, one.action.lower()))
+    ]
+    more = " and more" if len(found) > _BEFORE else ""
+    return f" (before: {', '.join(found[:_BEFORE])}{more})" if found else ""
+
+
+def _in_words(had: Grant, now: Grant) -> str:
+    same = had.action == now.action
+    text = f"on {had.resource}" if same else f"{had.action} on {had.resource}"
+    return f"{text} if {had.conditions}" if had.conditions else text
 
 
 def _grant_details(before: Iterable[Statement], after: Iterable[Statement]) -> Iterator[Detail]:
