@@ -7,6 +7,7 @@ with the very commits of the repository, the role is assumed with the job's OIDC
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from typing import Any
 import boto3
 import pytest
 
+from chalice_ci.forge.github import GitHubApi, GitHubData
 from chalice_ci.local import EmbeddedAWS
+from chalice_ci.state.github import GitHubRepository
+from chalice_ci.state.plans import GitPlans, referred
 from offline_github import webhooks
 from offline_github.emulate import REPOSITORY
 from offline_github.gateway import OfflineGitHub, offline_github, report
@@ -63,27 +67,36 @@ class Jobs:
         step = self.twin.step(str(self.made), "push", payload, run=run, token=self.token, sha=sha)
         return {**self.account, **step, "INPUT_SIGNING-KEY": KEY, "INPUT_AWS-REGION": REGION}
 
-    def plan(self) -> Path:
+    def plan(self, **more: str) -> str:
+        """Plan; the output `plan` of the job."""
         sha = git(self.twin.root, "rev-parse", "HEAD")
         inputs = {"INPUT_COMMAND": "plan", "INPUT_STAGE": "prod", "INPUT_ROLE-TO-ASSUME": ARN}
-        ran = run_here("action", cwd=self.twin.root, **self._event(sha, 7), **inputs)
+        env = {**self._event(sha, 7), **inputs, **more}
+        ran = run_here("action", cwd=self.twin.root, **env)
         assert ran.code == 0, ran.out + ran.err
+        written = Path(env["GITHUB_OUTPUT"]).read_text()
+        ((_, planned),) = re.findall(r"^plan<<(\S+)\n(.*)\n\1$", written, re.MULTILINE)
+        return str(planned)
+
+    def plan_file(self) -> Path:
+        self.plan()
         place = self.twin.folder / "empty" / "prod.plan"
         place.parent.mkdir()
         shutil.move(self.twin.root / "chalice-ci-out/hello-prod.plan", place)
         return place
 
-    def deploy(self, plan: Path, *, sha: str, cwd: Path | None = None, **more: str) -> Ran:
+    def deploy(self, plan: Path | str, *, sha: str, cwd: Path | None = None, **more: str) -> Ran:
         """Another run, with nothing but the plan, the names, the role, the region and the key."""
+        empty = self.twin.folder / "empty"
         inputs = {
             "INPUT_COMMAND": "deploy",
-            "INPUT_PLAN": str(plan) if cwd else plan.name,
+            "INPUT_PLAN": plan.name if isinstance(plan, Path) and not cwd else str(plan),
             "INPUT_APP": "hello",
             "INPUT_STAGE": "prod",
             "INPUT_ROLE-TO-ASSUME": ARN,
         }
         env = {**self._event(sha, 8), **inputs, **more}
-        return run_here("action", cwd=cwd or plan.parent, **env)
+        return run_here("action", cwd=cwd or empty, **env)
 
 
 def test_a_gated_job_needs_no_checkout_and_applies_nothing_old(
@@ -99,7 +112,7 @@ def test_a_gated_job_needs_no_checkout_and_applies_nothing_old(
         account={**without_keys(aws), **issuer.environ},
         token=github.emulator.workflow_token(contents="write"),
     )
-    plan = jobs.plan()
+    plan = jobs.plan_file()
 
     # Without a token nobody knows what chalice-ci.yml says, or where the state is.
     refused = jobs.deploy(plan, sha=sha, GITHUB_TOKEN="")
@@ -135,6 +148,40 @@ def test_a_gated_job_needs_no_checkout_and_applies_nothing_old(
     text = github.emulator.file(".chalice/deployed/prod.json", ref="chalice-state")
     assert any(":hello-prod-work" in str(r) for r in json.loads(text)["resources"])
     assert "GET /repos/{owner}/{repo}/contents/{path}" in github.counted()
+
+    # The next one travels through the store: no artifact carries it.
+    write(root, {"app.py": APP + "# another version\n"})
+    sha = commit(root, "Go on")
+    twin.mirrored("main")
+    stored = jobs.plan(**{"INPUT_PLAN-STORE": "true"})
+    assert re.fullmatch(r"store:\d{4}-\d{2}-\d{2}\.[0-9a-f]{64}", stored)
+    shutil.rmtree(root / "chalice-ci-out")
+
+    # Somebody who may write to the store puts a plan in its place that the same key made.
+    data = GitHubData(GitHubApi(REPOSITORY, token=jobs.token, api_url=github.url))
+    plans = GitPlans(GitHubRepository(data), prefix="chalice-state-plans")
+    name = referred(stored)
+    assert name is not None
+    approved = tmp_path / "approved.plan"
+    assert plans.fetch_plan(name, approved)
+    plans.drop_plan(name)
+    plans.keep_plan(name, plan)
+    refused = jobs.deploy(stored, sha=sha)
+    assert refused.code == 16, refused.err
+    assert "what the store has under this name is the plan" in refused.err
+    plans.drop_plan(name)
+    plans.keep_plan(name, approved)
+
+    # The old commit's job does not get it either.
+    refused = jobs.deploy(stored, sha=other)
+    assert refused.code == 16, refused.err
+
+    done = jobs.deploy(stored, sha=sha)
+    assert done.code == 0, done.out + done.err
+    assert plans.kept_plans() == ()
+    used = jobs.deploy(stored, sha=sha)
+    assert used.code == 16, used.err
+    assert "the store has no such plan" in used.err
     assert github.invalid == [], report(github)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -12,7 +13,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -20,6 +23,7 @@ from chalice_ci.errors import NotOurs, StateMoved, StateNotRecorded, UsageError,
 from chalice_ci.state.git import GitStore, import_from_commit
 from chalice_ci.state.git_repository import LocalRepository
 from chalice_ci.state.local import Disk, LocalStore
+from chalice_ci.state.plans import PlanName, PlanStore
 from chalice_ci.state.schema import StageState, StateDamaged, render
 from chalice_ci.state.store import (
     ABSENT,
@@ -32,7 +36,7 @@ from chalice_ci.state.store import (
 )
 from chalice_ci.state.transfer import import_file, pull, read_or_import, show
 from support.githttp import git, serving
-from support.statewriter import marked, message, open_store
+from support.statewriter import marked, message, open_plans, open_store
 
 DEV = StateKey(app_path=".", stage="dev")
 PROD = StateKey(app_path=".", stage="prod")
@@ -59,6 +63,9 @@ class Place:
 
     def open(self) -> StateStore:
         return open_store(self.kind, self.address, self.work_dir)
+
+    def plans(self) -> PlanStore:
+        return open_plans(self.kind, self.address, self.work_dir)
 
 
 @pytest.fixture(params=["folder", "git here", "git over file", "git over http"])
@@ -107,6 +114,31 @@ class TestEveryStore:
         written = place.open().write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
         assert written.changed
         assert place.open().read(DEV) == Stored(state=marked("a"), version=written.version)
+
+    def test_a_plan_that_is_kept_is_there_until_it_is_dropped(
+        self, place: Place, tmp_path: Path
+    ) -> None:
+        file, back = tmp_path / "made.plan", tmp_path / "back.plan"
+        # As a plan is: no text, and more than one answer of GraphQL or one line of git.
+        file.write_bytes(b"PK\x03\x04" + bytes(range(256)) * 4096)
+        digest = hashlib.sha256(uuid4().bytes).hexdigest()
+        name = PlanName(day=date(2026, 11, 28), digest=digest)
+        other = PlanName(day=date(2026, 11, 21), digest=digest)
+        assert not place.plans().fetch_plan(name, back)
+        place.plans().keep_plan(name, file)
+        place.plans().keep_plan(other, file)
+        # A job that is run again finds what its first attempt left.
+        place.plans().keep_plan(name, file)
+        assert {name, other} <= set(place.plans().kept_plans())
+        assert place.plans().fetch_plan(name, back)
+        assert back.read_bytes() == file.read_bytes()
+        for _ in range(2):
+            place.plans().drop_plan(name)
+        assert name not in place.plans().kept_plans()
+        assert other in place.plans().kept_plans()
+        assert not place.plans().fetch_plan(name, back)
+        # States know nothing of it.
+        assert place.open().read(DEV) == Stored(state=None, version=ABSENT)
 
     def test_a_state_is_replaced_by_a_writer_that_saw_it(self, place: Place) -> None:
         store = place.open()

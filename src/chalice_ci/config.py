@@ -141,6 +141,11 @@ class StateConfig:
     kms_key: str | None = None
     keep_plans: int = 5
 
+    @property
+    def plan_branches(self) -> str:
+        """What the branches of plans on their way begin with, before a `/`."""
+        return f"{'chalice-state' if self.branch == 'source' else self.branch}-plans"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackageConfig:

@@ -26,6 +26,7 @@ from chalice_ci.inputs import (
 )
 from chalice_ci.jobs import Reaction, guarded
 from chalice_ci.plan import open_plan
+from chalice_ci.plan_file import plan_path
 from chalice_ci.report.report import Intent, Result, Verdict
 from chalice_ci.route import Job, Wish, all_jobs, named_jobs
 from chalice_ci.run import Run
@@ -46,9 +47,10 @@ def stage_policies(run: Run, jobs: Sequence[Job]) -> Reaction:
 
 def policy_jobs(run: Run, known: Mapping[str, tuple[str, ...]], wish: Wish) -> tuple[Job, ...]:
     """The stages asked for, or those of the plan, else every stage."""
-    if run.plan_file is None:
+    path = plan_path(run)
+    if path is None:
         return all_jobs(run.config, known, wish)
-    plan = open_plan(run.plan_file, run.work_dir / "plan").plan
+    plan = open_plan(path, run.work_dir / "plan").plan
     return named_jobs(run.config, Wish(apps=(plan.app,), stages=(plan.stage,)))
 
 
@@ -141,8 +143,9 @@ class _Known:
 
 
 def _known(run: Run, job: Job) -> _Known | Result:
-    if run.plan_file is not None:
-        plan = open_plan(run.plan_file, run.work_dir / "plan").plan
+    path = plan_path(run)
+    if path is not None:
+        plan = open_plan(path, run.work_dir / "plan").plan
         graph = check_graph(
             plan.graph,
             chalice_version=plan.chalice,

@@ -166,7 +166,15 @@ PLAN = Input(
     metavar="FILE",
     verbs=("deploy", "policy", "action"),
     summary="A sealed plan to apply: exactly these bytes, or nothing; of a folder those of "
-    "`stage`. A policy is made from it.",
+    "`stage`; `store:…` is one that `plan-store` kept. A policy is made from it.",
+)
+PLAN_STORE = Input(
+    name="plan-store",
+    kind=Kind.FLAG,
+    default="false",
+    verbs=("run", "plan", "action"),
+    summary="Keep the plans in the state's store as well, so that no artifact has to carry them: "
+    "the output `plan` is then what `deploy` takes them by.",
 )
 COMPARE = Input(
     name="compare",
@@ -421,6 +429,7 @@ INPUTS: tuple[Input, ...] = (
     MATRIX,
     REPORTS,
     PLAN,
+    PLAN_STORE,
     PROMOTE,
     COMPARE,
     PERMISSIONS_BOUNDARY,

@@ -26,7 +26,10 @@ OUTPUTS: tuple[Output, ...] = (
     Output(name="urls", summary='All URLs as JSON: {"app/stage": ["https://…"]}.'),
     Output(name="stages", summary='What was acted on, as a JSON list of "app/stage".'),
     Output(name="changed", summary="Whether anything in AWS was changed: true or false."),
-    Output(name="plan", summary="The sealed plans, one path per line."),
+    Output(
+        name="plan",
+        summary="The sealed plans, one per line: a path, or `store:…` where `plan-store` kept it.",
+    ),
     Output(name="plan-digest", summary="The digests of the plans, in the same order."),
     Output(name="matrix", summary="What `command: matrix` printed, for `fromJSON`."),
     Output(name="matrix-size", summary="How many jobs that matrix has: 0 when nothing is to do."),

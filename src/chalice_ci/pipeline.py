@@ -205,8 +205,16 @@ def _plan(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
 def _deploy(run: Run, _: Mapping[str, str]) -> tuple[Result, ...]:
     from chalice_ci.applying import deploy_stage
 
-    if run.plan_file is not None:
-        return tuple(_deploy_plan(run, *one) for one in _plans(run, run.plan_file))
+    if run.inputs.text(PLAN):
+        # Late: only for plans that were made before.
+        from chalice_ci.plan_file import drop_from_store, plan_path
+
+        path = plan_path(run)
+        assert path is not None
+        results = tuple(_deploy_plan(run, *one) for one in _plans(run, path))
+        if all(result.failure is None for result in results):
+            drop_from_store(run)
+        return results
     jobs = deploy_jobs(run.config, known_stages(run), _wish(run))
     return _each_built(run, jobs, deploy_stage, deploys=True)
 
@@ -216,10 +224,12 @@ def _plans(run: Run, path: Path) -> tuple[tuple[Path, OpenedPlan], ...]:
 
     What a plan says counts, not how its file is called: `orders-pre-prod.plan` is none of prod.
     """
-    from chalice_ci.plan_file import read_plan
+    from chalice_ci.plan_file import read_plan, refuse_other
 
     if path.is_file():
-        return ((path, read_plan(run, path)),)
+        one = read_plan(run, path)
+        refuse_other(run, one)
+        return ((path, one),)
     if not path.is_dir():
         # A pipe would be waited for.
         raise PlanRefused(

@@ -10,16 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 
 from chalice_ci.checkout import not_committed
 from chalice_ci.ci_secrets import PREFIX
 from chalice_ci.context import Context, System
-from chalice_ci.errors import PlanRefused, UsageError
-from chalice_ci.inputs import PREVIOUS_SIGNING_KEY, SIGNING_KEY
+from chalice_ci.errors import PlanRefused, UsageError, UserError
+from chalice_ci.inputs import PLAN, PREVIOUS_SIGNING_KEY, SIGNING_KEY
 from chalice_ci.plan import UNKNOWN_RUN, OpenedPlan, Plan, open_plan, seal
 from chalice_ci.route import Job
 from chalice_ci.run import Run
+from chalice_ci.state.plans import PlanName, fetched, referred
 
 MAGIC = b"CHALICE"
 """What an encrypted plan begins with."""
@@ -62,6 +64,58 @@ def write_plan(
     path.chmod(0o600)
     run.hand_over(path)
     return path
+
+
+def keep_in_store(run: Run, job: Job, path: Path, plan: Plan, digest: str) -> str:
+    """Keep a plan file in the state's store as well; how `deploy` is told to take it from there.
+
+    Plans there that expired are removed. Raises UserError when the store refuses the plan.
+    """
+    name = PlanName(day=plan.expires.astimezone(UTC).date(), digest=digest)
+    run.progress.say(f"keeping the plan in {run.records.name}", job=job.name)
+    run.records.plans.keep_plan(name, path)
+    today = run.world.now().astimezone(UTC).date()
+    try:
+        for old in run.records.plans.kept_plans():
+            if old.day < today:
+                run.records.plans.drop_plan(old)
+    except UserError as error:
+        run.progress.say(f"expired plans were not removed: {error.what}", job=job.name)
+    return name.reference
+
+
+def plan_path(run: Run) -> Path | None:
+    """The file of the plan that was asked for, brought here when the store has it.
+
+    Raises PlanRefused for one that the store does not have, or that is another than its name says.
+    """
+    name = referred(run.inputs.text(PLAN))
+    if name is None:
+        return run.plan_file
+    return fetched(run.records.plans, name, run.work_dir)
+
+
+def refuse_other(run: Run, opened: OpenedPlan) -> None:
+    """Raise PlanRefused when the store gave another plan than the one that was named."""
+    name = referred(run.inputs.text(PLAN))
+    if name is not None and name.digest != opened.digest:
+        raise PlanRefused(
+            f"what the store has under this name is the plan {opened.digest[:12]}.",
+            where=name.reference,
+            fix="Somebody put it in the place of the one that was approved: look at who may write "
+            "to the store, and make a new plan.",
+        )
+
+
+def drop_from_store(run: Run) -> None:
+    """Remove the plan that was taken from the store: it is used up."""
+    name = referred(run.inputs.text(PLAN))
+    if name is None:
+        return
+    try:
+        run.records.plans.drop_plan(name)
+    except UserError as error:
+        run.progress.say(f"the plan stays in {run.records.name}: {error.what}")
 
 
 def refuse_readable(run: Run, job: Job) -> None:

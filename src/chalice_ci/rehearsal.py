@@ -21,6 +21,7 @@ from chalice_ci.local.aws import EmbeddedAWS, require_extra
 from chalice_ci.report.report import Intent, Outcome, Result
 from chalice_ci.run import Run
 from chalice_ci.state.local import LocalStore
+from chalice_ci.state.plans import FolderPlans
 from chalice_ci.state.select import Records
 
 
@@ -88,7 +89,11 @@ class Rehearsals:
         if self._stage is None:
             aws = self._ending.enter_context(EmbeddedAWS.start(gateway=False))
             folder = self._run.work_dir / "rehearsal"
-            records = Records(store=LocalStore(folder / "state"), name="a record of this run")
+            records = Records(
+                store=LocalStore(folder / "state"),
+                name="a record of this run",
+                plans=FolderPlans(folder / "plans"),
+            )
             self._stage = replace(
                 self._run,
                 cloud=_Nowhere(environ=aws.environ),

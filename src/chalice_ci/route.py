@@ -219,8 +219,11 @@ class _Router:
         if self.context.deleted:
             return Routed(notes=("The ref was deleted: there is nothing to do.",))
         state = self.config.state
-        if state.store == "git" and self.wish.branch == state.branch != "source":
+        branch = self.wish.branch or ""
+        if state.store == "git" and branch == state.branch != "source":
             return Routed(notes=(f"{state.branch} holds the recorded state, and no app.",))
+        if state.store == "git" and branch.startswith(f"{state.plan_branches}/"):
+            return Routed(notes=(f"{branch} holds a plan, and no app.",))
         return self._deployed()
 
     def release(self) -> Routed:

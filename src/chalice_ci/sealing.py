@@ -17,6 +17,7 @@ from chalice_ci.difference.changes import Changes
 from chalice_ci.errors import UsageError
 from chalice_ci.findings import Severity
 from chalice_ci.holding import key_of
+from chalice_ci.inputs import PLAN_STORE
 from chalice_ci.ownership import check_recorded
 from chalice_ci.plan import (
     Action,
@@ -30,7 +31,7 @@ from chalice_ci.plan import (
     digest_of,
     plan_digest,
 )
-from chalice_ci.plan_file import refuse_readable, run_identity, write_plan
+from chalice_ci.plan_file import keep_in_store, refuse_readable, run_identity, write_plan
 from chalice_ci.report import report as model
 from chalice_ci.route import Job
 from chalice_ci.run import Run
@@ -132,15 +133,18 @@ def seal_stage(
     asks = with_consents(run, job, operations or (), recorded, built.snapshot)
     plan = replace(plan, operations=operations, asks=asks)
     packages = {slot: file.path for slot, file in built.packages.items()}
+    digest = plan_digest(plan)
     path = None if readable else write_plan(run, job, plan, packages, snapshot)
+    place = "" if path is None else run.shown(path)
+    # What lists no operations is for people to look at, and can't be applied.
+    if kept and path is not None and operations is not None and run.inputs.flag(PLAN_STORE):
+        place = keep_in_store(run, job, path, plan, digest)
     return Sealed(
-        opened=OpenedPlan(
-            plan=plan, digest=plan_digest(plan), packages=packages, snapshot=snapshot
-        ),
+        opened=OpenedPlan(plan=plan, digest=digest, packages=packages, snapshot=snapshot),
         identity=None if live is None else live.identity,
         recorded=recorded,
         operations=operations,
-        path="" if path is None else run.shown(path),
+        path=place,
     )
 
 

@@ -46,6 +46,7 @@ from chalice_ci.run import Run
 from chalice_ci.state.git import GitStore
 from chalice_ci.state.git_repository import LocalRepository
 from chalice_ci.state.local import LocalStore
+from chalice_ci.state.plans import FolderPlans
 from chalice_ci.state.select import Records
 from chalice_ci.world import World
 
@@ -195,7 +196,7 @@ def deploy(request: Mapping[str, Any], unheard: int) -> dict[str, Any]:
         inputs=read_inputs({}, {"lease-wait": (str(request["lease_wait"]),)}),
         checkout=Checkout(root=work, commit="c" * 40),
         config=ProjectConfig(),
-        opening=lambda _env: Records(store=store, name="states"),
+        opening=lambda _env: Records(store=store, name="states", plans=FolderPlans(work / "plans")),
         progress=Progress(stream=sys.stderr),
         cache_dir=work / "cache",
         work_dir=work,

@@ -14,26 +14,45 @@ import sys
 import traceback
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalice_ci.errors import StateMoved, UserError
 from chalice_ci.state.git import GitStore, RemoteRepository
-from chalice_ci.state.git_repository import LocalRepository
+from chalice_ci.state.git_repository import LocalRepository, Repository
 from chalice_ci.state.local import LocalStore
+from chalice_ci.state.plans import FolderPlans, GitPlans, PlanStore
 from chalice_ci.state.schema import StageState
 from chalice_ci.state.store import StateKey, StateStore, commit_message
+
+if TYPE_CHECKING:
+    from chalice_ci.state.s3 import S3Store
 
 
 def open_store(kind: str, place: str, work_dir: Path) -> StateStore:
     """The store at a place."""
+    if kind == "local":
+        return LocalStore(Path(place))
+    if kind == "s3":
+        return _bucket(place)
+    return GitStore(_repository(kind, place, work_dir))
+
+
+def open_plans(kind: str, place: str, work_dir: Path) -> PlanStore:
+    """Where the plans of such a store are kept."""
+    if kind == "local":
+        return FolderPlans(Path(place) / "plans")
+    if kind == "s3":
+        return _bucket(place)
+    return GitPlans(_repository(kind, place, work_dir), prefix="chalice-state-plans")
+
+
+def _repository(kind: str, place: str, work_dir: Path) -> Repository:
     environ = {"PATH": os.environ["PATH"]}
     match kind:
-        case "local":
-            return LocalStore(Path(place))
         case "git":
-            return GitStore(LocalRepository(Path(place), work_dir=work_dir, environ=environ))
+            return LocalRepository(Path(place), work_dir=work_dir, environ=environ)
         case "remote":
-            return GitStore(RemoteRepository(place, work_dir=work_dir, environ=environ))
+            return RemoteRepository(place, work_dir=work_dir, environ=environ)
         case "github":
             # Late: it takes longer to import than all the rest.
             from chalice_ci.forge.github import GitHubApi, GitHubData
@@ -41,15 +60,17 @@ def open_store(kind: str, place: str, work_dir: Path) -> StateStore:
 
             url, repository, token = place.split()
             api = GitHubApi(repository, token=token, api_url=url)
-            return GitStore(GitHubRepository(GitHubData(api)))
-        case "s3":
-            from chalice_ci.state.s3 import S3Store
-
-            url, bucket = place.split()
-            # Made once before the fork: it opens no connection, and its description is long.
-            client = _s3(url)
-            return S3Store(lambda: client, bucket=bucket, prefix="states")
+            return GitHubRepository(GitHubData(api))
     raise ValueError(kind)
+
+
+def _bucket(place: str) -> S3Store:
+    from chalice_ci.state.s3 import S3Store
+
+    url, bucket = place.split()
+    # Made once before the fork: it opens no connection, and its description is long.
+    client = _s3(url)
+    return S3Store(lambda: client, bucket=bucket, prefix="states")
 
 
 @cache

@@ -850,6 +850,40 @@ class GitHubData:
             name, lambda: _oid(self._api.repo.create_git_ref(f"refs/{name}", commit).object.sha)
         )
 
+    def refs(self, prefix: str) -> tuple[str, ...]:
+        """The names of all refs that begin with "heads/...": GitHub gives them in one answer."""
+
+        def read() -> tuple[str, ...]:
+            url = f"/repos/{self.name}/git/matching-refs/{prefix}"
+            # PyGithub would ask for pages, which this request does not have.
+            _, found = self._api.requester.requestJsonAndCheck("GET", url)
+            listed: Any = found
+            return tuple(_text(ref["ref"]) for ref in listed)
+
+        operation = Operation(
+            doing=f"list the branches {_branch(prefix)}*", permission=_READ_CONTENTS
+        )
+        return self._api.call(operation, read)
+
+    def delete_ref(self, name: str) -> None:
+        """Delete "heads/..."; one that is gone already is fine."""
+        operation = Operation(
+            doing=f"delete the branch {_branch(name)}", permission=_WRITE_CONTENTS
+        )
+        try:
+            self._api.call(
+                operation,
+                lambda: self._api.requester.requestJsonAndCheck(
+                    "DELETE", f"/repos/{self.name}/git/refs/{name}"
+                ),
+            )
+        except NotFound:
+            return
+        except _Refused as error:
+            # GitHub's answer for a ref that does not exist.
+            if error.status != 422 or "does not exist" not in error.said:
+                raise
+
     def _moved(self, name: str, move: Callable[[], str]) -> str:
         operation = Operation(doing=f"move the branch {_branch(name)}", permission=_WRITE_CONTENTS)
         try:

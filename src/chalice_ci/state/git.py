@@ -227,6 +227,27 @@ class RemoteRepository:
                 )
         raise GitFailed("push", reason_of(text))
 
+    def refs(self, prefix: str) -> tuple[str, ...]:
+        """The names of the remote's refs below the prefix."""
+        done = self.objects.run(
+            *("ls-remote", "--quiet", self._upload, self._url, f"{prefix}*"),
+            variables=self._network,
+        )
+        if done.code != 0:
+            self._unreachable("ls-remote", done.err)
+        lines = done.out.decode("utf-8", "replace").splitlines()
+        return tuple(line.partition("\t")[2] for line in lines)
+
+    def drop(self, ref: str) -> None:
+        """Push its deletion."""
+        done = self.objects.run(
+            *("push", "--porcelain", "--no-verify", self._receive),
+            *(self._url, f":{ref}"),
+            variables=self._network,
+        )
+        if done.code != 0 and self._remote_oid(ref) is not None:
+            raise GitFailed("push", reason_of(f"{said(done.out)}\n{done.err}"))
+
     def default_branch(self) -> str | None:
         """The branch that the remote's HEAD names: where `state: {branch: source}` keeps states."""
         done = self.objects.run(

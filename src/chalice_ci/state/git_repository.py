@@ -157,6 +157,14 @@ class Repository(Protocol):
         """
         ...
 
+    def refs(self, prefix: str) -> tuple[str, ...]:
+        """The names of all refs that begin with `refs/heads/.../`."""
+        ...
+
+    def drop(self, ref: str) -> None:
+        """Delete a ref; one that is gone already is fine. Raises GitFailed and ForgeError."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Done:
@@ -413,6 +421,15 @@ class LocalRepository:
                 fix="Give this user the right to write to the repository.",
             )
         raise GitFailed("update-ref", done.err)
+
+    def refs(self, prefix: str) -> tuple[str, ...]:
+        """The names of this repository's refs below the prefix."""
+        out = self._objects.ask("for-each-ref", "--format=%(refname)", prefix)
+        return tuple(out.decode("utf-8", "surrogateescape").splitlines())
+
+    def drop(self, ref: str) -> None:
+        """Delete it by `update-ref`."""
+        self._objects.ask("update-ref", "-d", ref)
 
     def _refuse_checked_out(self, ref: str) -> None:
         objects = self._objects

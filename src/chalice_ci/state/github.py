@@ -121,6 +121,14 @@ class GitDataApi(Protocol):
         """Make a ref; "" or why it was refused."""
         ...
 
+    def refs(self, prefix: str) -> tuple[str, ...]:
+        """The names of the refs that begin with "heads/..."."""
+        ...
+
+    def delete_ref(self, name: str) -> None:
+        """Delete "heads/..."; one that is gone already is fine."""
+        ...
+
     def commit_on_branch(
         self, branch: str, *, parent: str, files: Mapping[str, bytes | None], message: str
     ) -> Committed:
@@ -334,6 +342,14 @@ class GitHubRepository:
             fix=f"Let the workflow's identity push to {branch} (a bypass in the branch's rule), or "
             "name an unprotected branch as state.branch in chalice-ci.yml.",
         )
+
+    def refs(self, prefix: str) -> tuple[str, ...]:
+        """The names of the repository's refs below "refs/heads/.../"."""
+        return self._api.refs(prefix.removeprefix("refs/"))
+
+    def drop(self, ref: str) -> None:
+        """Delete it."""
+        self._api.delete_ref(ref.removeprefix("refs/"))
 
 
 def is_made(head: Head, *, parent: str, files: Mapping[str, bytes | None], message: str) -> bool:

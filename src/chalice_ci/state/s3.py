@@ -12,15 +12,18 @@ was given, else as the bucket's default says, else by S3's own keys.
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalice_ci.errors import AWSError, StateNotRecorded, UsageError
 from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
+from chalice_ci.state.plans import PlanName
 from chalice_ci.state.releases import MAX_BYTES as MAX_RELEASES_BYTES
 from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v2, render
 from chalice_ci.state.store import (
@@ -38,6 +41,7 @@ from chalice_ci.state.store import (
 ATTEMPTS = 8
 _LOST = {"PreconditionFailed", "412"}
 _BUSY = {"ConditionalRequestConflict", "409"}
+_PLANS = "chalice-ci/plans/"
 _NONE = {"NoSuchKey", "404", "NotFound"}
 
 
@@ -159,6 +163,58 @@ class S3Store:
         """Every state and every journal in the bucket below the prefix."""
         with self._readable(None):
             return self._keys(StateKey.of_either)
+
+    # -- plans on their way ---------------------------------------------------------------------
+
+    def keep_plan(self, name: PlanName, file: Path) -> None:
+        """An object below the prefix; one that is there already holds what has this digest."""
+        with self._keeping(name), file.open("rb") as body:
+            self._client.put_object(
+                Bucket=self._bucket, Key=self._plan(name), Body=body, **self._encrypted()
+            )
+
+    def fetch_plan(self, name: PlanName, into: Path) -> bool:
+        """The object's bytes."""
+        with self._keeping(name):
+            try:
+                found = self._client.get_object(Bucket=self._bucket, Key=self._plan(name))
+            except ClientError as error:
+                if _code(error) in _NONE:
+                    return False
+                raise
+            with found["Body"] as body, into.open("wb") as file:
+                shutil.copyfileobj(body, file)
+        return True
+
+    def kept_plans(self) -> tuple[PlanName, ...]:
+        """The objects that are named like plans."""
+        before = f"{self._prefix}{_PLANS}"
+        with self._readable(None):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=before
+            )
+            names = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        found = (PlanName.of(n.removeprefix(before).removesuffix(".plan")) for n in names)
+        return tuple(sorted(name for name in found if name is not None))
+
+    def drop_plan(self, name: PlanName) -> None:
+        """Delete the object; a version of it stays until the bucket's lifecycle takes it."""
+        with self._keeping(name):
+            self._client.delete_object(Bucket=self._bucket, Key=self._plan(name))
+
+    def _plan(self, name: PlanName) -> str:
+        return f"{self._prefix}{_PLANS}{name}.plan"
+
+    @contextmanager
+    def _keeping(self, name: PlanName) -> Iterator[None]:
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            raise StateNotRecorded(
+                f"The kept plan can't be reached: {error}.",
+                where=f"s3://{self._bucket}/{self._plan(name)}",
+                fix="See that the bucket is there and that the job may read, put and delete in it.",
+            ) from error
 
     # -- objects ------------------------------------------------------------------------------
 

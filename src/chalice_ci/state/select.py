@@ -14,6 +14,7 @@ from chalice_ci.config import StateConfig
 from chalice_ci.state.git import DEFAULT_BRANCH, GitStore, RemoteRepository
 from chalice_ci.state.git_repository import LocalRepository, Repository
 from chalice_ci.state.local import LocalStore
+from chalice_ci.state.plans import FolderPlans, GitPlans, PlanStore
 from chalice_ci.state.store import StateStore
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 SOURCE = "source"
 REHEARSAL_SUFFIX = "-local"
 """The embedded AWS has states of its own, on a branch that is never pushed."""
+
+
+PLANS = ".chalice/deployed/plans"
+"""Where plans are kept beside Chalice's own files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,7 @@ class Records:
 
     store: StateStore
     name: str
+    plans: PlanStore
     source: Repository | None = None
     ref: str = "HEAD"
 
@@ -55,7 +61,11 @@ def open_records(
     if rehearsal:
         return _rehearsed(config, checkout, env=env, work_dir=work_dir)
     if config.store == "local" or (checkout.git_dir is None and api is None):
-        return Records(store=LocalStore(checkout.root), name="Chalice's own files")
+        return Records(
+            store=LocalStore(checkout.root),
+            name="Chalice's own files",
+            plans=FolderPlans(checkout.root / PLANS),
+        )
     if config.store == "s3":
         return _in_bucket(config, checkout, env=env, work_dir=work_dir, api=api)
     repository, ref, of = _home(checkout, env=env, work_dir=work_dir, api=api)
@@ -67,6 +77,7 @@ def open_records(
     return Records(
         store=GitStore(repository, branch=branch),
         name=f"{name}{of}",
+        plans=GitPlans(repository, prefix=config.plan_branches),
         source=repository,
         ref=ref,
     )
@@ -111,9 +122,9 @@ def _in_bucket(
     )
     name = f"bucket {bucket}"
     if checkout.git_dir is None and api is None:
-        return Records(store=store, name=name)
+        return Records(store=store, name=name, plans=store)
     repository, ref, _ = _home(checkout, env=env, work_dir=work_dir, api=api)
-    return Records(store=store, name=name, source=repository, ref=ref)
+    return Records(store=store, name=name, plans=store, source=repository, ref=ref)
 
 
 def _rehearsed(
@@ -121,11 +132,19 @@ def _rehearsed(
 ) -> Records:
     if config.store == "local" or checkout.git_dir is None:
         folder = checkout.root / ".chalice-ci-local"
-        return Records(store=LocalStore(folder), name=f"folder {folder.name}")
+        return Records(
+            store=LocalStore(folder),
+            name=f"folder {folder.name}",
+            plans=FolderPlans(folder / PLANS),
+        )
     local = LocalRepository(checkout.git_dir, work_dir=work_dir, environ=env)
     kept = DEFAULT_BRANCH if config.branch == SOURCE else config.branch
     branch = f"{kept}{REHEARSAL_SUFFIX}"
-    return Records(store=GitStore(local, branch=branch), name=f"branch {branch}")
+    return Records(
+        store=GitStore(local, branch=branch),
+        name=f"branch {branch}",
+        plans=GitPlans(local, prefix=f"{config.plan_branches}{REHEARSAL_SUFFIX}"),
+    )
 
 
 def _home(
