@@ -10,7 +10,9 @@ import struct
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -31,10 +33,18 @@ def environ_for(index: Index, *, user: str = "") -> Mapping[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "UV_DEFAULT_INDEX": url}
 
 
-def build_with(index: Index, folder: Path, requirements: str = "evil==1.0\n", **more: str):
+def build_with(
+    index: Index,
+    folder: Path,
+    requirements: str = "evil==1.0\n",
+    *,
+    environment_lock: Future[str] | None = None,
+    **more: str,
+):
     app_dir = project(folder / "app", {"requirements.txt": requirements})
     return build(
         app_dir,
+        environment_lock=environment_lock,
         out_dir=folder / "out",
         cache_dir=folder / "cache",
         environ={**environ_for(index, user=more.pop("user", "")), **more},
@@ -53,6 +63,60 @@ def test_a_wheel_of_the_index_is_in_the_package(tmp_path: Path, index: Index) ->
     assert "evil/__init__.py" in members(package.app.path)
     (dependency,) = package.manifest.dependencies
     assert (dependency.name, dependency.version, dependency.direct) == ("evil", "1.0", True)
+
+
+def environment_lock(*wheels: tuple[str, bytes]) -> Future[str]:
+    """As uv writes it: wheels by address."""
+    lock: Future[str] = Future()
+    rows = (
+        f"""[[packages]]
+name = "{url.rpartition("/")[2].partition("-")[0]}"
+version = "1.0"
+wheels = [{{ url = "{url}", hashes = {{ sha256 = "{hashlib.sha256(data).hexdigest()}" }} }}]
+"""
+        for url, data in wheels
+    )
+    lock.set_result("\n".join(('lock-version = "1.0"\n', *rows)))
+    return lock
+
+
+def test_what_loads_the_app_is_fetched_while_the_index_is_asked(
+    tmp_path: Path, index: Index
+) -> None:
+    """The lock alone says what is packaged; nothing is fetched twice."""
+    index.add("evil-1.0-py3-none-any.whl", wheel("evil", "1.0", ("evil.py", b"")))
+    index.add("spare-1.0-py3-none-any.whl", wheel("spare", "1.0", ("spare.py", b"")))
+    answered = index.held["/simple/"] = Event()
+    files = index.url.replace("/simple", "/files")
+    lock = environment_lock(*((f"{files}/{name}", data) for name, data in index.files.items()))
+
+    def fetched() -> list[str]:
+        return sorted(path for path, _ in index.requests if path.endswith(".whl"))
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        building = pool.submit(build_with, index, tmp_path, environment_lock=lock)
+        try:
+            deadline = time.monotonic() + 60
+            while len(fetched()) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert not building.done()
+        finally:
+            answered.set()
+        package = building.result()
+    assert fetched() == ["/files/evil-1.0-py3-none-any.whl", "/files/spare-1.0-py3-none-any.whl"]
+    assert "evil.py" in members(package.app.path)
+    assert "spare.py" not in members(package.app.path)
+    assert [one.name for one in package.manifest.dependencies] == ["evil"]
+
+
+def test_what_was_expected_elsewhere_is_fetched_from_where_it_is(
+    tmp_path: Path, index: Index
+) -> None:
+    data = wheel("evil", "1.0", ("evil.py", b""))
+    index.add("evil-1.0-py3-none-any.whl", data)
+    gone = index.url.replace("/simple", "/gone") + "/evil-1.0-py3-none-any.none.whl"
+    package = build_with(index, tmp_path, environment_lock=environment_lock((gone, data)))
+    assert "evil.py" in members(package.app.path)
 
 
 def test_data_folders_are_merged_as_pip_does(tmp_path: Path, index: Index) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -204,6 +205,16 @@ def _distributed(results: list[Result], findings: tuple[Finding, ...]) -> Iterat
         yield replace(result, findings=in_order((*result.findings, *own)))
 
 
+@contextmanager
+def _settled(lock: Future[str]) -> Iterator[None]:
+    """Whoever waits for it is let go, whatever happens."""
+    try:
+        yield
+    finally:
+        if not lock.done():
+            lock.set_result("")
+
+
 def _result(stage: Built | Result) -> Result:
     return stage.result if isinstance(stage, Built) else stage
 
@@ -228,8 +239,9 @@ class _Building:
         self, findings: tuple[Finding, ...], *, template: TemplateRequest | None
     ) -> Built | Result:
         self._say(f"preparing Chalice {self.versions.chalice} on Python {self.versions.python}")
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            packaging = pool.submit(self._package)
+        lock: Future[str] = Future()
+        with ThreadPoolExecutor(max_workers=1) as pool, _settled(lock):
+            packaging = pool.submit(self._package, lock)
             versions, wheels = self._as_packaged(packaging)
             python = make_app_environment(
                 versions,
@@ -237,6 +249,7 @@ class _Building:
                 environ=self.run.world.env,
                 wheels=wheels,
             )
+            lock.set_result(python.lock)
             layer_is_empty = False
             if self.config.automatic_layer(self._settings_stage):
                 # The graph has no layer when there is nothing to put into it.
@@ -347,7 +360,7 @@ class _Building:
             for one in secret_variables(self.job)
         )
 
-    def _package(self) -> Package:
+    def _package(self, environment_lock: Future[str]) -> Package:
         # Late: in a thread of its own, while the app is loaded.
         from chalice_ci.package.build import PackageRequest, build_package
 
@@ -377,6 +390,7 @@ class _Building:
                 chalice_dir=chalice,
                 max_size=self.run.config.package.max_size_bytes,
                 through_bucket=self.run.package_bucket(self.job) is not None,
+                environment_lock=environment_lock,
                 allowed=self.job.app.build,
                 build=self._builder() if self.job.app.build else None,
                 packager=self._packager() if self.run.config.package.builder == "chalice" else None,

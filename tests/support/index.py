@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from threading import Event
 
 from support.loopback import listening
 
@@ -75,13 +76,17 @@ def patched(
 
 @dataclass(kw_only=True)
 class Index:
-    """Files by name, as the simple API shows them. `password` is asked for when it is set."""
+    """Files by name, as the simple API shows them. `password` is asked for when it is set.
+
+    `held` are beginnings of paths that get no answer before their event is set.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     served_instead: dict[str, bytes] = field(default_factory=dict)
     password: str = ""
     url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    held: dict[str, Event] = field(default_factory=dict)
 
     def add(self, filename: str, data: bytes) -> None:
         self.files[filename] = data
@@ -103,6 +108,9 @@ def serve(index: Index) -> Iterator[Index]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             index.requests.append((self.path, self.headers.get("Authorization", "")))
+            for begin, event in index.held.items():
+                if self.path.startswith(begin):
+                    event.wait(60)
             if index.password and self.headers.get("Authorization") != _basic(index.password):
                 self._answer(401, b"", "text/plain")
                 return

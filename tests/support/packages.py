@@ -9,6 +9,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -108,6 +109,7 @@ def build(
     through_bucket: bool = False,
     allowed: tuple[str, ...] = (),
     packager: Packager | None = None,
+    environment_lock: Future[str] | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Package:
     """Our package of a project; what is `allowed` is built from source in the sandbox."""
@@ -154,6 +156,7 @@ def build(
             allowed=allowed,
             build=builder,
             packager=packager,
+            environment_lock=environment_lock,
         ),
         cache_dir=cache_dir,
         out_dir=out_dir,

@@ -73,13 +73,15 @@ _BASE = ("chalice", *CHALICE_NEEDS, "boto3", "s3transfer", "python-dateutil", "u
 class AppPython:
     """The Python that loads an app, with everything that it imports.
 
-    `version` is Lambda's form ("3.12"), `key` names what went into the environment. `findings` are
-    warnings about dependencies that are missing or have another version than the pinned one.
+    `version` is Lambda's form ("3.12"), `key` names what went into the environment, `lock` (uv's)
+    is what the app asked for beyond what is always there. `findings` are warnings about
+    dependencies that are missing or have another version than the pinned one.
     """
 
     executable: Path
     version: str
     chalice: str
+    lock: str = ""
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -134,10 +136,12 @@ def make_app_environment(
             stands_on=executable,
             brought=brought,
         )
+    asked = {entry.name for entry in versions.requirements.entries}
     return AppPython(
         executable=executable,
         version=versions.python,
         chalice=versions.chalice,
+        lock=without(resolution.lock, {one: there[one] for one in there if one not in asked}),
         findings=tuple(_told(resolution, versions)),
     )
 

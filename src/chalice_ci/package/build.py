@@ -6,23 +6,25 @@ the differences. Nothing of the app or its dependencies runs here.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalice_ci.errors import PackageError
 from chalice_ci.package.archive import Written, write_archive
-from chalice_ci.package.index import Origins, origins, with_index
+from chalice_ci.package.index import origins, with_index
 from chalice_ci.package.limits import check_size
-from chalice_ci.package.lock import Locking, Wheel
+from chalice_ci.package.lock import Locking, Wheel, expected_wheels
 from chalice_ci.package.manifest import Archive, Dependency, FileEntry, Manifest
 from chalice_ci.package.project import app_sources, vendor_sources
 from chalice_ci.package.requirements import Entry, Requirements
 from chalice_ci.package.resolve import Making, Resolved, resolve
 from chalice_ci.package.target import Target
-from chalice_ci.package.wheels import Fetched, fetch_wheels
+from chalice_ci.package.wheels import Fetched, Fetcher
 from chalice_ci.uv import Uv, find_uv
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class PackageRequest:
     chalice package: its runtime files go into the zip, so take it from the deployer's environment,
     where a dependency of the app cannot have changed it. `max_size` bounds each zip, in bytes;
     `through_bucket` says that Lambda takes it from S3.
+    `environment_lock` is the lock of what loads the app, as soon as it is known; empty if nothing
+    is worth fetching before the package's own lock is there.
     `allowed` names what may be built from source, by `build`; `packager` collects the dependencies
     instead of what splices them here.
     """
@@ -57,6 +61,7 @@ class PackageRequest:
     automatic_layer: bool = False
     max_size: int | None = None
     through_bucket: bool = False
+    environment_lock: Future[str] | None = None
     allowed: tuple[str, ...] = ()
     build: Builder | None = None
     packager: Packager | None = None
@@ -90,20 +95,31 @@ def build_package(
     larger than Lambda takes.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
+    uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
+    uv = replace(uv, environ=with_index(uv.environ, request.requirements))
+    with Fetcher(cache_dir=cache_dir, environ=environ, origins=origins(uv)) as fetcher:
+        return _built(request, uv, fetcher, environ, cache_dir=cache_dir, out_dir=out_dir)
+
+
+def _built(
+    request: PackageRequest,
+    uv: Uv,
+    fetcher: Fetcher,
+    environ: Mapping[str, str],
+    *,
+    cache_dir: Path,
+    out_dir: Path,
+) -> Package:
     chalice = _chalice_version(request.chalice_dir)
     own = app_sources(request.app_dir, repo_root=request.repo_root, chalice_dir=request.chalice_dir)
     prefix = f"python/lib/python{request.python}/site-packages/" if request.automatic_layer else ""
     vendored = vendor_sources(request.app_dir, repo_root=request.repo_root, prefix=prefix)
-    uv = find_uv(environ, cache_dir=cache_dir / "uv", index=True)
-    uv = replace(uv, environ=with_index(uv.environ, request.requirements))
-    fetching: Callable[[Sequence[Wheel]], Sequence[Fetched]] = _Fetching(
-        cache_dir=cache_dir, environ=environ, origins=origins(uv)
-    )
+    fetching: Callable[[Sequence[Wheel]], Sequence[Fetched]] = fetcher
     if request.packager is not None and request.packager.network:
         # It resolves by itself.
         resolved = Resolved(wheels=(), requirements=request.requirements)
     else:
-        resolved = _resolved(request, uv, cache_dir, environ)
+        resolved = _resolved(request, uv, fetcher, cache_dir, environ)
     wheels = resolved.wheels
     if request.packager is not None:
         collected = _collected(request, request.packager, resolved, fetching, cache_dir)
@@ -140,12 +156,22 @@ def build_package(
 
 
 def _resolved(
-    request: PackageRequest, uv: Uv, cache_dir: Path, environ: Mapping[str, str]
+    request: PackageRequest, uv: Uv, fetcher: Fetcher, cache_dir: Path, environ: Mapping[str, str]
 ) -> Resolved:
+    target = Target(python=request.python, architecture=request.architecture)
+
+    def meanwhile() -> None:
+        # What fetches wheels takes a tenth of a second to import.
+        importlib.import_module("urllib3")
+        if request.environment_lock is not None:
+            # What the app is loaded with is most of what is packaged.
+            fetcher.expect(expected_wheels(request.environment_lock.result(), target))
+
     return resolve(
         request.requirements,
         Locking(
-            target=Target(python=request.python, architecture=request.architecture),
+            target=target,
+            meanwhile=meanwhile,
             python=request.interpreter.executable,
             uv=uv,
             cache_dir=cache_dir,
@@ -206,20 +232,6 @@ class _Collected:
     def __call__(self, wheels: Sequence[Wheel]) -> tuple[Fetched, ...]:
         wanted = {wheel.name for wheel in wheels}
         return tuple(one for one in self.fetched if one.wheel.name in wanted)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Fetching:
-    """Fetches wheels when somebody needs them."""
-
-    cache_dir: Path
-    environ: Mapping[str, str]
-    origins: Origins
-
-    def __call__(self, wheels: Sequence[Wheel]) -> tuple[Fetched, ...]:
-        return fetch_wheels(
-            wheels, cache_dir=self.cache_dir, environ=self.environ, origins=self.origins
-        )
 
 
 def _chalice_version(chalice_dir: Path) -> str:

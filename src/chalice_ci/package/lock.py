@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import re
 import secrets
@@ -64,7 +63,8 @@ class Wheel:
 class Locking:
     """What locking needs besides the requirements: where uv and its answers are, and the time.
 
-    `local` are wheels on this machine that uv may choose, too.
+    `local` are wheels on this machine that uv may choose, too. `meanwhile` is called in a thread
+    of its own when uv is asked: an index takes its time.
     """
 
     target: Target
@@ -73,6 +73,7 @@ class Locking:
     cache_dir: Path
     local: tuple[Wheel, ...] = ()
     clock: Callable[[], float] = time.time
+    meanwhile: Callable[[], None] | None = None
 
 
 def lock_wheels(requirements: Requirements, locking: Locking) -> tuple[Wheel, ...]:
@@ -109,6 +110,16 @@ def lock_sources(
     except NoSolution:
         return ()
     return tuple(_sdists(text, frozenset(names)))
+
+
+def expected_wheels(lock: str, target: Target) -> tuple[Wheel, ...]:
+    """What of an environment's lock a package for `target` would take.
+
+    Only a guess at what is worth fetching early: what is packaged, `lock_wheels` says.
+    """
+    ranks = {tag: rank for rank, tag in enumerate(target.tags())}
+    found = (_best(package, ranks) for package in tomllib.loads(lock).get("packages", ()))
+    return tuple(wheel for wheel in found if wheel and urlsplit(wheel.url).scheme != "file")
 
 
 def question_key(requirements: Requirements, locking: Locking) -> str:
@@ -166,6 +177,8 @@ class _Question:
                 # A lock that was cut off may be a shorter lock: an empty file names no package.
                 if seal == _seal(key, text):
                     return text
+        if locking.meanwhile is not None:
+            threading.Thread(target=locking.meanwhile, daemon=True).start()
         with tempfile.TemporaryDirectory(prefix=".lock-", dir=folder) as work:
             try:
                 text = self._asked(Path(work))
@@ -250,8 +263,6 @@ class _Question:
             constraints = folder / "constraints.txt"
             constraints.write_text("".join(f"{b}\n" for b in self.bounds), encoding="utf-8")
             arguments += ["--constraint", str(constraints)]
-        # What fetches the wheels takes a tenth of a second to import, while uv asks its index.
-        threading.Thread(target=importlib.import_module, args=("urllib3",), daemon=True).start()
         self.uv.run(arguments, cwd=folder, seconds=_COMPILE_SECONDS, settings=settings)
         return answer.read_text(encoding="utf-8")
 
@@ -287,22 +298,12 @@ def _chosen(text: str, requirements: Requirements, locking: Locking) -> tuple[Wh
                 fix="Write every package with `--hash=sha256:…`, transitive ones too "
                 "(`uv pip compile --generate-hashes` or `pip-compile --generate-hashes`).",
             )
-        candidates = list(_ranked(package, ranks, requirements.require_hashes, allowed))
-        if not candidates:
+        wheel = _best(package, ranks, allowed if requirements.require_hashes else None)
+        if wheel is None:
             missing.append(f"{name}=={version}")
             names.append(str(canonicalize_name(name)))
-            continue
-        _, _, filename, url, sha256 = min(candidates, key=lambda c: (c[0], c[1], c[2]))
-        wheels.append(
-            Wheel(
-                name=name,
-                version=version,
-                filename=filename,
-                url=url,
-                sha256=sha256,
-                direct=bool(entries),
-            )
-        )
+        else:
+            wheels.append(replace(wheel, direct=bool(entries)))
     if missing:
         glibc = ".".join(str(part) for part in target.glibc)
         hashes = " with one of the hashes given" if requirements.require_hashes else ""
@@ -342,24 +343,37 @@ def _sdists(text: str, names: frozenset[str]) -> Iterator[Wheel]:
             )
 
 
-def _ranked(
-    package: Mapping[str, object], ranks: Mapping[Tag, int], hashed: bool, allowed: set[str]
-) -> Iterator[tuple[int, tuple[int, str], str, str, str]]:
+def _best(
+    package: Mapping[str, object], ranks: Mapping[Tag, int], allowed: Collection[str] | None = None
+) -> Wheel | None:
+    """The wheel of a locked package that suits best; its hash is one of `allowed`, if given."""
     listed = package.get("wheels")
-    for wheel in listed if isinstance(listed, list) else ():
-        url = str(wheel.get("url", ""))
-        filename = str(wheel.get("name") or unquote(urlsplit(url).path.rpartition("/")[2]))
-        sha256 = str((wheel.get("hashes") or {}).get("sha256", ""))
+    best: tuple[tuple[int, int, str, str], Wheel] | None = None
+    for one in listed if isinstance(listed, list) else ():
+        url = str(one.get("url", ""))
+        filename = str(one.get("name") or unquote(urlsplit(url).path.rpartition("/")[2]))
+        sha256 = str((one.get("hashes") or {}).get("sha256", ""))
         if not url or not re.fullmatch(r"[0-9a-f]{64}", sha256):
             continue
-        if hashed and sha256 not in allowed:
+        if allowed is not None and sha256 not in allowed:
             continue
         try:
             _, _, build, tags = parse_wheel_filename(filename)
         except InvalidWheelFilename:
             continue
         fitting = [ranks[tag] for tag in tags if tag in ranks]
-        if fitting:
-            # Of two builds of the same wheel the later one counts.
-            number, suffix = build or (0, "")
-            yield min(fitting), (-number, suffix), filename, url, sha256
+        if not fitting:
+            continue
+        # Of two builds of the same wheel the later one counts.
+        number, suffix = build or (0, "")
+        rank = min(fitting), -number, suffix, filename
+        if best is None or rank < best[0]:
+            wheel = Wheel(
+                name=str(package.get("name", "")),
+                version=str(package.get("version", "")),
+                filename=filename,
+                url=url,
+                sha256=sha256,
+            )
+            best = rank, wheel
+    return best and best[1]

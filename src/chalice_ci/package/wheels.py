@@ -20,10 +20,10 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from chalice_ci.cache import mark_used
@@ -78,25 +78,63 @@ class WheelRefused(Exception):
     """Why a wheel is not used."""
 
 
-def fetch_wheels(
-    wheels: Sequence[Wheel], *, cache_dir: Path, environ: Mapping[str, str], origins: Origins
-) -> tuple[Fetched, ...]:
-    """Have every wheel on disk, verified, in the given order.
+class Fetcher:
+    """Has wheels on disk, verified; whoever uses it closes it (`with`).
 
-    `environ` says which certificates and proxies to use. Raises PackageError with the name of what
-    could not be fetched, is not what was locked, or is not fit to be packaged.
+    `environ` says which certificates and proxies to use.
     """
-    folder = cache_dir / "wheels"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    connections = _Connections(environ, origins)
-    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-        futures = [pool.submit(_have, wheel, folder, connections) for wheel in wheels]
+
+    def __init__(self, *, cache_dir: Path, environ: Mapping[str, str], origins: Origins) -> None:
+        self._folder = cache_dir / "wheels"
+        self._connections = _Connections(environ, origins)
+        self._pool = ThreadPoolExecutor(max_workers=_PARALLEL)
+        self._expected: dict[str, Future[Fetched]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connections.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def expect(self, wheels: Sequence[Wheel]) -> None:
+        """Begin to fetch what will probably be asked for and is not there."""
+        # Closed meanwhile, or no folder can be made: whoever asks for one is told.
+        with contextlib.suppress(RuntimeError, OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for wheel in wheels:
+                if wheel.sha256 not in self._expected and not self._place(wheel).exists():
+                    self._expected[wheel.sha256] = self._begun(wheel)
+
+    def __call__(self, wheels: Sequence[Wheel]) -> tuple[Fetched, ...]:
+        """The wheels, in the given order.
+
+        Raises PackageError with the name of what could not be fetched, is not what was locked, or
+        is not fit to be packaged.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        futures = [self._expected.get(wheel.sha256) or self._begun(wheel) for wheel in wheels]
         try:
-            return tuple(future.result() for future in futures)
+            return tuple(map(self._result, wheels, futures))
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
+
+    def _begun(self, wheel: Wheel) -> Future[Fetched]:
+        return self._pool.submit(_have, wheel, self._place(wheel), self._connections)
+
+    def _place(self, wheel: Wheel) -> Path:
+        return self._folder / f"{wheel.sha256}.whl"
+
+    def _result(self, wheel: Wheel, future: Future[Fetched]) -> Fetched:
+        try:
+            return replace(future.result(), wheel=wheel)
+        except PackageError:
+            if self._expected.get(wheel.sha256) is not future:
+                raise
+        # It was expected at another address.
+        return self._begun(wheel).result()
 
 
 def file_sha256(path: Path) -> str:
@@ -110,7 +148,7 @@ def fetch_archive(
 ) -> tuple[Path, str]:
     """Have a source distribution, or a wheel at an address, on disk: its path and its sha256.
 
-    Without a hash in `wanted` it is fetched each time. Raises PackageError like `fetch_wheels`.
+    Without a hash in `wanted` it is fetched each time. Raises PackageError like `Fetcher`.
     """
     folder = cache_dir / "sources"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -136,8 +174,7 @@ def _is_whole(path: Path, sha256: str) -> bool:
         return False
 
 
-def _have(wheel: Wheel, folder: Path, connections: _Connections) -> Fetched:
-    path = folder / f"{wheel.sha256}.whl"
+def _have(wheel: Wheel, path: Path, connections: _Connections) -> Fetched:
     for left in range(_TRIES, -1, -1):
         whole = _is_whole(path, wheel.sha256)
         if not whole and wheel.path is not None:
@@ -176,14 +213,25 @@ class _Connections:
         self._origins = origins
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._lock = threading.Lock()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Fetch nothing more, not even the rest of what is under way."""
+        self._stopped = True
 
     def check(self, url: str) -> None:
         """Refuse an address without TLS, unless it is an index that the operator named so."""
+        self.go_on()
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         if parts.scheme == "https" or (parts.scheme == "http" and host in self._origins.insecure):
             return
         raise WheelRefused(f"its address does not begin with https: {masked(url)[:200]}")
+
+    def go_on(self) -> None:
+        """Refuse when nobody waits for it any more."""
+        if self._stopped:
+            raise WheelRefused("nobody needs it any more")
 
     def open(self, url: str) -> urllib3.BaseHTTPResponse:
         """The response to a GET, its body unread."""
@@ -280,6 +328,7 @@ def _download(wheel: Wheel, path: Path, connections: _Connections) -> str:
         digest, size = hashlib.sha256(), 0
         with draft.open("wb") as file:
             for chunk in response.stream(_CHUNK):
+                connections.go_on()
                 size += len(chunk)
                 if size > _MAX_WHEEL:
                     raise WheelRefused(f"it is larger than {_MAX_WHEEL // 1024 // 1024} MiB")
