@@ -15,8 +15,9 @@ from chalice_ci.app.deployers import Deployers
 from chalice_ci.errors import AWSError, NotOurs
 from chalice_ci.local import EmbeddedAWS
 from chalice_ci.ownership import Guard, clients_of, owner_of
-from support.commandline import chalice_ci, hello
+from support.commandline import hello
 from support.deployments import deletion, target
+from support.inprocess import run_here
 from support.shapes import BY_NAME, REGION, copy_shape, prepare
 
 PYTHON = Path(sys.executable)
@@ -144,9 +145,9 @@ def test_a_log_group_of_another_function_is_not_deleted(stage: Stage) -> None:
 
 def test_the_input_reaches_the_deletion(aws: EmbeddedAWS, tmp_path: Path) -> None:
     repository = hello(tmp_path / "r")
-    assert chalice_ci("deploy", "--stage", "dev", cwd=repository, **aws.environ).code == 0
+    assert run_here("deploy", "--stage", "dev", cwd=repository, **aws.environ).code == 0
     logs = clients_of(aws.environ, aws.environ["AWS_DEFAULT_REGION"])("logs")
     logs.create_log_group(logGroupName="/aws/lambda/hello-dev")
-    ran = chalice_ci("delete", "--stage", "dev", "--delete-logs", cwd=repository, **aws.environ)
+    ran = run_here("delete", "--stage", "dev", "--delete-logs", cwd=repository, **aws.environ)
     assert ran.code == 0, ran.out + ran.err
     assert logs.describe_log_groups()["logGroups"] == []

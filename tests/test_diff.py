@@ -15,6 +15,7 @@ from chalice_ci.report.document import schema
 from chalice_ci.snapshot_document import parse
 from chalice_ci.snapshot_document import schema as snapshot_schema
 from support.commandline import APP, APPS, CONFIG, chalice_ci, commit, git, hello, write
+from support.inprocess import run_here
 from support.steps import event, pull_request
 
 SECRET = "hunter2-hunter2"
@@ -33,9 +34,7 @@ def account(aws):
 
 
 def differing(repository, *arguments, **env):
-    ran = chalice_ci(
-        "diff", "--stage", "dev", "--format", "json", *arguments, cwd=repository, **env
-    )
+    ran = run_here("diff", "--stage", "dev", "--format", "json", *arguments, cwd=repository, **env)
     assert ran.code == 0, ran.out + ran.err
     jsonschema.validate(ran.report, schema())
     return ran.result["difference"]
@@ -151,14 +150,14 @@ def test_two_commits_are_compared_whatever_is_checked_out(tmp_path):
 def test_a_base_that_cannot_be_built_is_said_and_the_rest_is_told(tmp_path):
     repository = hello(tmp_path / "r", **{"app.py": "def broken(:\n"})
     write(repository, {"app.py": APP})
-    ran = chalice_ci("diff", "--stage", "dev", "--format", "json", cwd=repository)
+    ran = run_here("diff", "--stage", "dev", "--format", "json", cwd=repository)
     assert ran.code == 0, ran.out + ran.err
     jsonschema.validate(ran.report, schema())
     found = ran.result["difference"]
     assert "can't be built" in found["baseline"]["problem"]
     assert (found["items"], found["package"]) == ([], None)
     assert ran.result["package"]["size"] > 0
-    text = chalice_ci("diff", "--stage", "dev", cwd=repository)
+    text = run_here("diff", "--stage", "dev", cwd=repository)
     assert "can't be built" in " ".join(text.out.split())
 
 
@@ -182,7 +181,7 @@ def test_an_app_that_the_base_does_not_have_is_new(tmp_path):
 )
 def test_what_cannot_be_compared_is_a_usage_error(tmp_path, arguments, says):
     repository = hello(tmp_path / "r")
-    ran = chalice_ci("diff", "--stage", "dev", *arguments, cwd=repository)
+    ran = run_here("diff", "--stage", "dev", *arguments, cwd=repository)
     assert ran.code == 2
     assert says in " ".join((ran.out + ran.err).split())
 
@@ -195,7 +194,7 @@ def test_a_package_comes_with_its_snapshot_which_holds_no_value(tmp_path):
     raw = {}
     for key in ("", "one key", "another"):
         env = {"CHALICE_CI_SNAPSHOT_KEY": key} if key else {}
-        ran = chalice_ci("package", "--stage", "dev", cwd=repository, **env)
+        ran = run_here("package", "--stage", "dev", cwd=repository, **env)
         assert ran.code == 0, ran.out + ran.err
         raw[key] = (folder / "snapshot.json").read_bytes()
         jsonschema.validate(json.loads(raw[key]), snapshot_schema())
@@ -233,7 +232,7 @@ def test_a_deploy_records_what_a_later_difference_needs_and_a_loss_is_asked_for(
     repository = hello(tmp_path / "r", **{"app.py": WORKER, ".gitignore": "chalice-ci-out\n"})
     before = differing(repository, "--against", "deployed", **account)
     assert before["baseline"]["kind"] == "none"
-    ran = chalice_ci("deploy", "--stage", "dev", cwd=repository, **account)
+    ran = run_here("deploy", "--stage", "dev", cwd=repository, **account)
     assert ran.code == 0, ran.out + ran.err
     beside = git(repository, "show", "chalice-state:.chalice/deployed/dev.snapshot.json")
     jsonschema.validate(json.loads(beside), snapshot_schema())
@@ -246,7 +245,7 @@ def test_a_deploy_records_what_a_later_difference_needs_and_a_loss_is_asked_for(
     assert ("function", "removed", "worker") in told(found)
     assert ("trigger", "removed", "schedule worker-event") in told(found)
 
-    planned = chalice_ci("plan", "--stage", "dev", "--format", "json", cwd=repository, **account)
+    planned = run_here("plan", "--stage", "dev", "--format", "json", cwd=repository, **account)
     assert planned.code == 1
     (finding,) = planned.result["findings"]
     assert finding["rule"] == "destructive-change"
@@ -254,18 +253,18 @@ def test_a_deploy_records_what_a_later_difference_needs_and_a_loss_is_asked_for(
     assert "allow-delete:dev" in finding["fix"]
     plan = repository / "chalice-ci-out" / "hello-dev.plan"
     for arguments in (("--stage", "dev"), ("--plan", plan)):
-        refused = chalice_ci("deploy", *arguments, "--format", "json", cwd=repository, **account)
+        refused = run_here("deploy", *arguments, "--format", "json", cwd=repository, **account)
         assert refused.code == 16, refused.out + refused.err
         assert "`worker` is deleted" in refused.result["failure"]["what"]
         assert "--allow-destructive" in refused.result["failure"]["fix"]
     assert "worker" in git(repository, "show", "chalice-state:.chalice/deployed/dev.json")
 
-    let = chalice_ci("deploy", "--plan", plan, "--allow-destructive", cwd=repository, **account)
+    let = run_here("deploy", "--plan", plan, "--allow-destructive", cwd=repository, **account)
     assert let.code == 0, let.out + let.err
     assert "worker" not in git(repository, "show", "chalice-state:.chalice/deployed/dev.json")
     assert differing(repository, "--against", "deployed")["empty"]
 
-    gone = chalice_ci("delete", "--stage", "dev", cwd=repository, **account)
+    gone = run_here("delete", "--stage", "dev", cwd=repository, **account)
     assert gone.code == 0, gone.out + gone.err
     files = git(repository, "ls-tree", "-r", "--name-only", "chalice-state")
     assert "dev.snapshot.json" not in files
@@ -276,18 +275,18 @@ def test_a_label_lets_a_plan_lose_something_and_the_plan_carries_it(tmp_path, ac
     files = {"app.py": WORKER, "chalice-ci.yml": yml, ".gitignore": "chalice-ci-out\n"}
     repository = hello(tmp_path / "r", **files)
     arguments = ("--stage", "dev", "--format", "json")
-    assert chalice_ci("deploy", "--stage", "dev", cwd=repository, **account).code == 0
+    assert run_here("deploy", "--stage", "dev", cwd=repository, **account).code == 0
     git(repository, "checkout", "-qb", "feature")
     write(repository, {"app.py": APP})
     commit(repository, "Drop the worker")
     for number, labels in ((1, []), (2, [{"name": "allow-delete:dev"}])):
         pull = pull_request(repository, labels=labels)
         env = event(repository, tmp_path, "pull_request", action="opened", run=number, pull=pull)
-        ran = chalice_ci("plan", *arguments, cwd=repository, **account, **env)
+        ran = run_here("plan", *arguments, cwd=repository, **account, **env)
         rules = [finding["rule"] for finding in ran.result["findings"]]
         assert (ran.code, rules) == ((0, []) if labels else (1, ["destructive-change"]))
     plan = repository / "chalice-ci-out" / "hello-dev.plan"
-    ran = chalice_ci("deploy", "--plan", plan, cwd=repository, **account, **env)
+    ran = run_here("deploy", "--plan", plan, cwd=repository, **account, **env)
     assert ran.code == 0, ran.out + ran.err
 
 
@@ -304,7 +303,7 @@ def test_the_label_of_the_merged_pull_request_lets_the_push_lose_something(tmp_p
     def push(number, verb="run"):
         env = event(repository, tmp_path, "push", run=number)
         env["CHALICE_CI_LOCAL_FORGE"] = str(tmp_path / "forge")
-        return chalice_ci(verb, "--format", "json", cwd=repository, **account, **env)
+        return run_here(verb, "--format", "json", cwd=repository, **account, **env)
 
     ran = push(1)
     assert ran.code == 0, ran.out + ran.err
@@ -343,7 +342,7 @@ def test_a_pull_request_is_checked_against_its_base_and_its_preview_may_lose_any
             run=number,
             pull=pull_request(repository),
         )
-        ran = chalice_ci("run", "--format", "json", cwd=repository, **account, **env)
+        ran = run_here("run", "--format", "json", cwd=repository, **account, **env)
         assert ran.code == 0, ran.out + ran.err
         results = {result["stage"]: result for result in ran.report["results"]}
         for stage in ("dev", "pr-1"):

@@ -10,7 +10,8 @@ import pytest
 
 from chalice_ci.forge.local import LocalForge
 from chalice_ci.local import EmbeddedAWS
-from support.commandline import APP, CONFIG, chalice_ci, commit, git, write
+from support.commandline import APP, CONFIG, commit, git, write
+from support.inprocess import run_here
 from support.steps import event, outputs, pull_request
 
 YML = """version: 1
@@ -67,7 +68,7 @@ def opened(repository, tmp_path, *, run=1):
 
 
 def printed(repository, env, *arguments):
-    ran = chalice_ci("matrix", *arguments, cwd=repository, **env)
+    ran = run_here("matrix", *arguments, cwd=repository, **env)
     assert ran.code == 0, ran.err
     return [entry["app"] for entry in json.loads(ran.out)["include"]], ran.err
 
@@ -107,7 +108,7 @@ def test_without_the_base_every_app_is_looked_at_and_that_is_said(repository, tm
     payload["pull_request"]["base"]["sha"] = "1" * 40
     Path(env["GITHUB_EVENT_PATH"]).write_text(json.dumps(payload))
     # Its own policy can't be read either, so the event is one without: what is compared is asked.
-    ran = chalice_ci("matrix", cwd=shallow, **env)
+    ran = run_here("matrix", cwd=shallow, **env)
     assert ran.code == 2
     assert "fetch-depth: 0" in ran.err
 
@@ -115,7 +116,7 @@ def test_without_the_base_every_app_is_looked_at_and_that_is_said(repository, tm
 def test_run_leaves_the_others_alone_and_says_so(repository, tmp_path):
     changed(repository, "services/users/app.py")
     env = opened(repository, tmp_path)
-    ran = chalice_ci("run", "--format", "json", cwd=repository, **env)
+    ran = run_here("run", "--format", "json", cwd=repository, **env)
     assert ran.code == 0, ran.err
     assert [(r["app"], r["stage"]) for r in ran.report["results"]] == [("users", "dev")]
     (note,) = ran.report["notes"]
@@ -135,12 +136,12 @@ def test_the_jobs_of_a_matrix_report_to_one_comment(repository, tmp_path):
         base_sha=git(repository, "rev-parse", "main"),
     )
     env = opened(repository, tmp_path)
-    ran = chalice_ci("matrix", cwd=repository, **env)
+    ran = run_here("matrix", cwd=repository, **env)
     entries = json.loads(ran.out)["include"]
     assert [entry["app"] for entry in entries] == ["orders", "users", "bills"]
     for entry in entries[1:]:
         out = tmp_path / "parts" / f"part-{entry['app']}"
-        done = chalice_ci(
+        done = run_here(
             *("run", "--app", entry["app"], "--stage", entry["stage"]),
             *("--no-comment", "--out", out),
             cwd=repository,
@@ -149,7 +150,7 @@ def test_the_jobs_of_a_matrix_report_to_one_comment(repository, tmp_path):
         assert done.code == (1 if entry["app"] == "bills" else 0), done.out + done.err
 
     arguments = ("--local-forge", tmp_path / "forge", "--reports", tmp_path / "parts")
-    ran = chalice_ci(
+    ran = run_here(
         *("report", *arguments, "--matrix", ran.out), "--format=json", cwd=repository, **env
     )
     assert ran.code == 70
@@ -161,17 +162,17 @@ def test_the_jobs_of_a_matrix_report_to_one_comment(repository, tmp_path):
 
     # The lost job is run again: the comment is rewritten in place.
     out = tmp_path / "parts" / "part-orders"
-    chalice_ci(
+    run_here(
         "run", "--app=orders", "--stage=dev", "--no-comment", "--out", out, cwd=repository, **env
     )
-    ran = chalice_ci("report", *arguments, cwd=repository, **env)
+    ran = run_here("report", *arguments, cwd=repository, **env)
     assert ran.code == 1
     ((_, comment),) = forge.comments(1)
     assert "left no report" not in comment.body
 
     # Nothing is left to do: no new comment where there is none, the old one does not stand.
     empty = tmp_path / "empty"
-    ran = chalice_ci(
+    ran = run_here(
         *("report", "--reports", empty, "--matrix", '{"include": []}'),
         *("--local-forge", tmp_path / "forge"),
         cwd=repository,
@@ -186,7 +187,7 @@ def test_the_jobs_of_a_matrix_report_to_one_comment(repository, tmp_path):
     write(repository, {"README.md": "Another\n"})
     commit(repository)
     env = opened(repository, tmp_path, run=2)
-    ran = chalice_ci("run", "--local-forge", tmp_path / "forge", cwd=repository, **env)
+    ran = run_here("run", "--local-forge", tmp_path / "forge", cwd=repository, **env)
     assert ran.code == 0
     ((_, comment),) = forge.comments(1)
     assert "nothing to do" in comment.body
@@ -201,7 +202,7 @@ def test_a_push_deploys_what_changed_since_it_was_deployed(repository, tmp_path)
 
         def push(run, *arguments):
             env = event(repository, tmp_path, "push", run=run)
-            ran = chalice_ci(
+            ran = run_here(
                 *("run", "--format", "json", *arguments), cwd=repository, **(env | account)
             )
             results = ran.report["results"] if ran.out.startswith("{") else []
@@ -247,7 +248,7 @@ def test_a_push_deploys_what_changed_since_it_was_deployed(repository, tmp_path)
 def test_what_is_no_report_is_refused(repository, tmp_path, text, told):
     if text is not None:
         write(tmp_path / "parts", {"a/report.json": text})
-    ran = chalice_ci("report", "--reports", tmp_path / "parts", cwd=repository)
+    ran = run_here("report", "--reports", tmp_path / "parts", cwd=repository)
     assert ran.code == 2
     assert told in ran.err
 
@@ -255,13 +256,13 @@ def test_what_is_no_report_is_refused(repository, tmp_path, text, told):
 def test_a_link_in_an_artifact_is_not_followed(repository, tmp_path):
     write(tmp_path, {"secret": "a secret", "parts/x": ""})
     (tmp_path / "parts/report.json").symlink_to(tmp_path / "secret")
-    ran = chalice_ci("report", "--reports", tmp_path / "parts", cwd=repository)
+    ran = run_here("report", "--reports", tmp_path / "parts", cwd=repository)
     assert ran.code == 2
     assert "there is no report.json here" in ran.err
 
 
 def test_a_matrix_that_nobody_printed_is_refused(repository, tmp_path):
-    ran = chalice_ci(
+    ran = run_here(
         *("report", "--reports", tmp_path, "--matrix", '{"include": [{"app": 1}]}'), cwd=repository
     )
     assert ran.code == 2

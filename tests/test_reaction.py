@@ -26,6 +26,7 @@ from support.commandline import (
     hello,
     write,
 )
+from support.inprocess import run_here
 from support.steps import event, outputs, pull_request
 
 YML = """version: 1
@@ -72,9 +73,9 @@ def opened(forge, repository):
     )
 
 
-def react(repository, env, *arguments, forge=None, seconds=180):
+def react(repository, env, *arguments, forge=None):
     chosen = ("--local-forge", forge.name) if forge else ()
-    return chalice_ci("run", *chosen, *arguments, cwd=repository, seconds=seconds, **env)
+    return run_here("run", *chosen, *arguments, cwd=repository, **env)
 
 
 def functions(account):
@@ -261,11 +262,11 @@ def test_a_push_deploys_and_a_tag_only_plans_what_waits_for_an_approval(
     assert waiting.subject == outputs(env)["plan-digest"]
 
     apply = ("deploy", "--plan", plan, "--local-forge", forge.name)
-    early = chalice_ci(*apply, cwd=repository, **account)
+    early = run_here(*apply, cwd=repository, **account)
     assert early.code in (2, 16), early.out + early.err
     forge.approve("production", waiting.subject, by="you")
     env = event(repository, tmp_path, "push", run=2, ref="refs/tags/v1")
-    applied = chalice_ci(
+    applied = run_here(
         *("action", "--command", "deploy", "--plan", plan, "--local-forge", forge.name),
         cwd=repository,
         **env,
@@ -336,7 +337,7 @@ def test_a_run_that_came_to_its_end_leaves_the_post_step_nothing(
     before = forge.sticky_comment(1)
     noted = {f"STATE_{name}": value for name, value in outputs(env, "GITHUB_STATE").items()}
     assert set(noted.values()) == {"true"}
-    chalice_ci("action-post", "--local-forge", forge.name, cwd=repository, **env, **noted)
+    run_here("action-post", "--local-forge", forge.name, cwd=repository, **env, **noted)
     assert forge.sticky_comment(1) == before
 
 
@@ -345,13 +346,13 @@ def test_events_that_bring_secrets_to_foreign_code_are_refused(tmp_path, reposit
     pull = pull_request(repository, fork=True)
     env = event(repository, tmp_path, name, action="opened", pull=pull)
     for verb in ("run", "check", "deploy"):
-        ran = chalice_ci("action", "--command", verb, cwd=repository, **env)
+        ran = run_here("action", "--command", verb, cwd=repository, **env)
         assert ran.code == 2, ran.out + ran.err
         assert name in ran.err
 
 
 def test_a_mistyped_command_of_the_action_gets_a_suggestion(repository):
-    ran = chalice_ci("action", cwd=repository, **{"INPUT_COMMAND": "depoly"})
+    ran = run_here("action", cwd=repository, **{"INPUT_COMMAND": "depoly"})
     assert ran.code == 2
     assert "Did you mean 'deploy'" in ran.err
 

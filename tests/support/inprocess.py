@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from chalice_ci.cli import command_line
-from chalice_ci.errors import UserError
+from chalice_ci.errors import ExitCode, UserError
 from chalice_ci.pipeline import run_verb
 from chalice_ci.world import World
 from support.commandline import Ran, environ
@@ -37,6 +37,9 @@ def run_here(*arguments, cwd, now=None, stdin=None, **env):
         code = group.main([str(a) for a in arguments], standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except click.ClickException as problem:
+        problem.show(file=err)
+        code = ExitCode.USAGE
     except UserError as error:
         err.write(f"Error: {error}\n")
         code = error.exit_code
