@@ -61,6 +61,8 @@ def test_a_pull_request_that_changes_nothing_is_told_nothing() -> None:
         ("environment: production, ", "", "stages.prod"),
         ("needs: dev, ", "", "stages.prod"),
         ("allow-experimental: []", "allow-experimental: [WEBSOCKETS]", "stages.prod"),
+        ("needs: dev, ", "needs: dev, allow-widened-iam: true, ", "stages.prod"),
+        ("needs: dev, ", "needs: dev, allow-destructive: true, ", "stages.prod"),
         (', account: "111111111111"', ', account: "222222222222"', "stages.dev"),
         ("region: eu-west-1", "region: us-east-1", "stages.dev"),
         ("preview: {like: dev, label: preview}", "preview: {like: prod}", "preview"),
@@ -101,8 +103,11 @@ def test_a_pull_request_can_allow_less_and_its_own_line_says_so() -> None:
 
 def test_a_new_stage_is_checked_without_rights_of_its_own() -> None:
     new = BASE.replace(
-        "preview:", "  qa: {deploy-on: {branch: '*'}, allow-experimental: [A]}\npreview:", 1
-    ).replace("[A]", "[WEBSOCKETS]")
+        "preview:",
+        "  qa: {deploy-on: {branch: '*'}, allow-experimental: [WEBSOCKETS], "
+        "allow-destructive: true, allow-widened-iam: true}\npreview:",
+        1,
+    )
     config, said = held(new)
     assert config.stages[-1] == StageConfig(name="qa")
     assert "`stages.qa`" in said

@@ -34,6 +34,12 @@ LOST = Change(
     subject="rest_api",
     risks=(Risky(risk=Risk.DESTRUCTIVE, why="The address is lost."),),
 )
+MORE = Change(
+    area=Area.ROLE,
+    kind=Kind.CHANGED,
+    subject="default-role",
+    risks=(Risky(risk=Risk.WIDENED, why="More is permitted: s3:PutObject on *."),),
+)
 CHECKED = Result(
     app="orders", stage="prod", package=PACKAGE, changes=Changes(baseline=BASE, items=(ADDED,))
 )
@@ -102,6 +108,26 @@ def test_what_is_lost_asks_for_the_label_even_where_nothing_else_guards() -> Non
     let = seen(losing, DEV, labels=("allow-delete:dev",))
     assert "✅ Somebody lets go what is lost: the label `allow-delete:dev`" in needs(let)
     assert let.next_step == "merge it: that deploys it"
+
+
+def test_what_permits_more_asks_for_its_label_where_the_stage_is_gated() -> None:
+    more = replace(CHECKED, changes=Changes(baseline=BASE, items=(MORE,)))
+    found = seen(more)
+    assert "⬜ Somebody lets it permit more: the label `allow-iam:prod`" in needs(found)
+    assert found.next_step == "permit no more than before, or give the label `allow-iam:prod`"
+    let = seen(more, labels=("allow-iam:prod",))
+    assert "✅ Somebody lets it permit more: the label `allow-iam:prod`" in needs(let)
+    assert seen(more, DEV).needs == ()
+    for policy in (replace(DEV, allow_widened_iam=False), replace(PROD, allow_widened_iam=True)):
+        asked = any("allow-iam:" in text for text in needs(seen(more, policy)))
+        assert asked is (policy.allow_widened_iam is False)
+
+
+def test_both_labels_are_asked_for_one_after_the_other() -> None:
+    both = replace(CHECKED, changes=Changes(baseline=BASE, items=(LOST, MORE)))
+    assert sum(need.asks for need in seen(both).needs) == 2
+    assert "`allow-delete:prod`" in seen(both).next_step
+    assert "`allow-iam:prod`" in seen(both, labels=("allow-delete:prod",)).next_step
 
 
 def test_a_check_that_fails_is_mended_first() -> None:

@@ -148,6 +148,7 @@ def test_the_digest_is_that_of_plan_json(sealed: Path, tmp_path: Path) -> None:
     assert open_plan(sealed, tmp_path / "into").digest == _sha(document)
 
 
+ASK = {"consent": "destructive", "clauses": ["the function"], "given": False}
 SNAPSHOT = b'{"format":1}'
 WITH_SNAPSHOT = dataclasses.replace(
     PLAN,
@@ -307,6 +308,11 @@ def test_what_is_no_zip_or_no_file_is_refused(tmp_path: Path) -> None:
         lambda d: d["operations"].append(["create_role", "x"]),
         lambda d: d.update(findings={"error": -1}),
         lambda d: d.update(findings={"error": 1.5}),
+        lambda d: d.update(asks={}),
+        lambda d: d.update(asks=[ASK | {"consent": "anything"}]),
+        lambda d: d.update(asks=[ASK | {"given": 1}]),
+        lambda d: d.update(asks=[ASK | {"clauses": "the function"}]),
+        lambda d: d.update(asks=[ASK, ASK]),
         lambda d: d.update(created="yesterday"),
         lambda d: d.update(expires=d["created"]),
     ],

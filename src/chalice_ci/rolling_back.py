@@ -32,10 +32,10 @@ from chalice_ci.sealing import (
     PLAN_LIFETIME,
     Live,
     Sealed,
+    asks_since_deployed,
     refuse_elsewhere,
     state_digest,
     target_of,
-    with_consents,
     with_plan,
 )
 from chalice_ci.snapshot import Snapshot
@@ -101,7 +101,7 @@ def _rolled_back(run: Run, job: Job, wanted: str) -> model.Result:
                 expires=(now + PLAN_LIFETIME).replace(microsecond=0),
             )
             operations = deployer.plan(target_of(plan, run.secrets, packages, recorded))
-            asks = with_consents(run, job, operations, recorded, there)
+            asks = asks_since_deployed(run, job, operations, recorded, there)
             plan = replace(plan, operations=operations, asks=asks)
             # Whoever approved that plan approved these bytes.
             refuse_unapproved(run, job, release.digest)
