@@ -130,7 +130,7 @@ def seal_stage(
     operations: tuple[Operation, ...] | None = None
     if live is not None:
         operations = live.deployer.plan(target_of(plan, run.secrets, built.packages, recorded))
-    asks = with_consents(run, job, operations or (), recorded, built.snapshot)
+    asks = asks_since_deployed(run, job, operations or (), recorded, built.snapshot)
     plan = replace(plan, operations=operations, asks=asks)
     packages = {slot: file.path for slot, file in built.packages.items()}
     digest = plan_digest(plan)
@@ -148,7 +148,7 @@ def seal_stage(
     )
 
 
-def with_consents(
+def asks_since_deployed(
     run: Run,
     job: Job,
     operations: tuple[Operation, ...],
@@ -168,7 +168,8 @@ def _since_deployed(run: Run, job: Job, recorded: Recorded | None, after: Snapsh
     from chalice_ci.difference.compare import compare
 
     state = None if recorded is None else recorded.state
-    found = as_deployed(key_of(job), state, run.records.store.snapshot(key_of(job)))
+    raw = None if state is None else run.records.store.snapshot(key_of(job))
+    found = as_deployed(key_of(job), state, raw)
     before = None if found.snapshot is None else replace(found.snapshot, files=())
     return compare(before, replace(after, files=()), found.baseline)
 
