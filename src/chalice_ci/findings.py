@@ -48,6 +48,13 @@ class Finding:
     at: Place | None = None
     link: str = ""
 
+    def concerns(self, *stages: str) -> str:
+        """The app and the stages, "orders/dev, prod", as far as they are known; its own stage
+        where none is given.
+        """
+        named = ", ".join(stage for stage in stages or (self.stage,) if stage)
+        return "/".join(part for part in (self.app, named) if part)
+
 
 def in_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Errors first, then by app, stage, place and rule: the order never depends on the run."""

@@ -21,6 +21,8 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -42,7 +44,8 @@ from chalice_ci.forge.port import (
     Removed,
     Upserted,
     checked_environment,
-    find_comments,
+    oldest,
+    sticky,
     upsert,
 )
 from chalice_ci.forge.retry import Kind, Retry, Trouble
@@ -281,7 +284,7 @@ class BitbucketForge:
         for found in listed:
             merged = (found.get("merge_commit") or {}).get("hash") or ""
             if len(merged) >= 7 and commit.startswith(merged):
-                return _read(lambda found=found: self._pull(found), f"GET {self._pulls}")  # type: ignore[misc]
+                return _read(partial(self._pull, found), f"GET {self._pulls}")
         return None
 
     def approvers(self, run: int) -> tuple[tuple[str, str], ...]:
@@ -291,8 +294,7 @@ class BitbucketForge:
 
     def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
         """Our comment, found by author and marker."""
-        found = find_comments(_Comments(self._api, self.whoami(), number).ours(), key)
-        return found[0] if found else None
+        return sticky(_Comments(self._api, self.whoami(), number), key)
 
     def upsert_comment(
         self,
@@ -359,15 +361,7 @@ class BitbucketForge:
         description: str = "",
     ) -> Deployment:
         """The build status with how it ended, and the preview's address."""
-        ended = Deployment(
-            id=deployment.id,
-            environment=deployment.environment,
-            sha=deployment.sha,
-            run=deployment.run,
-            transient=deployment.transient,
-            state=state,
-            url=url,
-        )
+        ended = replace(deployment, state=state, url=url)
         self._status(ended, url or log_url, description)
         return ended
 
@@ -454,21 +448,10 @@ class _Comments:
         )
 
     def create(self, body: str, *, key: str) -> RawComment:
-        known = {comment.id for comment in self.ours()}
-
-        def existing() -> Any:
-            for found in self._api.every(self._path, pagelen=100, sort="created_on"):
-                if (
-                    not found.get("deleted")
-                    and found["id"] not in known
-                    and find_comments([_comment(found)], key)
-                    and _author(found["user"]) == self._me
-                ):
-                    return found
-            return None
-
         content = {"content": {"raw": hidden(body)}}
-        made = self._api.send("POST", self._path, content, happened=existing)
+        made = self._api.send("POST", self._path, content, happened=partial(oldest, self, key))
+        if isinstance(made, RawComment):
+            return made
         return _read(lambda: _comment(made), f"POST {self._path}")
 
     def edit(self, comment: int, body: str) -> RawComment | None:

@@ -21,7 +21,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -60,7 +60,8 @@ from chalice_ci.forge.port import (
     Removed,
     Upserted,
     checked_environment,
-    find_comments,
+    oldest,
+    sticky,
     upsert,
 )
 from chalice_ci.forge.retry import Kind, Retry, Trouble
@@ -433,8 +434,7 @@ class GitHubForge:
 
     def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
         """Our comment, found by author and marker."""
-        found = find_comments(self._pages(number).ours(), key)
-        return found[0] if found else None
+        return sticky(self._pages(number), key)
 
     def upsert_comment(
         self,
@@ -636,15 +636,10 @@ class _GitHubComments:
         return tuple(self._api.call(operation, read))
 
     def create(self, body: str, *, key: str) -> RawComment:
-        def happened() -> RawComment | None:
-            listed = {comment.id: comment for comment in self.ours()}
-            found = find_comments(listed.values(), key)
-            return listed[found[0].id] if found else None
-
         return self._api.call(
             self._doing("comment", _WRITE_PULLS),
             lambda: _comment(self._issue().create_comment(body)),
-            happened=happened,
+            happened=partial(oldest, self, key),
         )
 
     def edit(self, comment: int, body: str) -> RawComment | None:

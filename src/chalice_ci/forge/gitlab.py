@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -36,7 +37,8 @@ from chalice_ci.forge.port import (
     Removed,
     Upserted,
     checked_environment,
-    find_comments,
+    oldest,
+    sticky,
     upsert,
 )
 
@@ -152,8 +154,7 @@ class GitLabForge:
 
     def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
         """Our note, found by author and marker."""
-        found = find_comments(self._pages(number).ours(), key)
-        return found[0] if found else None
+        return sticky(self._pages(number), key)
 
     def upsert_comment(
         self,
@@ -424,15 +425,10 @@ class _Notes:
         return self._api.call(self._doing("list the notes"), read)
 
     def create(self, body: str, *, key: str) -> RawComment:
-        def happened() -> RawComment | None:
-            listed = {comment.id: comment for comment in self.ours()}
-            found = find_comments(listed.values(), key)
-            return listed[found[0].id] if found else None
-
         return self._api.call(
             self._doing("write a note"),
             lambda: self._comment(self._api.post(self._path, {"body": body})),
-            happened=happened,
+            happened=partial(oldest, self, key),
         )
 
     def edit(self, comment: int, body: str) -> RawComment | None:

@@ -43,7 +43,7 @@ from chalice_ci.forge.port import (
     Removed,
     Upserted,
     checked_environment,
-    find_comments,
+    sticky,
     upsert,
 )
 
@@ -212,8 +212,7 @@ class LocalForge:
     def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
         """Our comment, found by author and marker."""
         with self._locked():
-            found = find_comments(_FolderComments(self, number).ours(), key)
-        return found[0] if found else None
+            return sticky(_FolderComments(self, number), key)
 
     def upsert_comment(
         self,

@@ -392,6 +392,19 @@ def find_comments(comments: Iterable[RawComment], key: str) -> tuple[Comment, ..
     return tuple(sorted((c for c in found if c and c.key == key), key=lambda c: c.id))
 
 
+def oldest(pages: CommentPages, key: str) -> RawComment | None:
+    """Our first comment of a key, as it stands."""
+    listed = {comment.id: comment for comment in pages.ours()}
+    found = find_comments(listed.values(), key)
+    return listed[found[0].id] if found else None
+
+
+def sticky(pages: CommentPages, key: str) -> Comment | None:
+    """Our one comment of a key, found by author and marker."""
+    found = oldest(pages, key)
+    return None if found is None else read_marker(found)
+
+
 def upsert(
     pages: CommentPages,
     body: str,

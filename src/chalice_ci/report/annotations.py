@@ -47,7 +47,7 @@ def _rest(severity: Severity, labels: list[str]) -> str:
 def annotation(finding: Finding) -> str:
     """The annotation of a finding: place, rule and subject as title, what and fix as message."""
     at = finding.at
-    where = "/".join(part for part in (finding.app, finding.stage) if part)
+    where = finding.concerns()
     title = f"{finding.rule} ({where})" if where else finding.rule
     parts = [finding.what, finding.detail]
     parts += [f"Fix: {finding.fix}"] if finding.fix else []

@@ -31,7 +31,7 @@ def render(report: Report) -> str:
 def issue(finding: Finding) -> str:
     """The issue of a finding: its place, its rule as code, what and fix as message."""
     at = finding.at
-    where = "/".join(part for part in (finding.app, finding.stage) if part)
+    where = finding.concerns()
     parts = [f"{where}: {finding.what}" if where else finding.what, finding.detail]
     parts += [f"Fix: {finding.fix}"] if finding.fix else []
     return command(

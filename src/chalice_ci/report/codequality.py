@@ -29,8 +29,7 @@ def render(report: Report) -> str:
 
 
 def _issue(finding: Finding, stages: tuple[str, ...], paths: dict[str, str]) -> dict[str, Any]:
-    named = ", ".join(stage for stage in stages if stage)
-    where = "/".join(part for part in (finding.app, named) if part)
+    where = finding.concerns(*stages)
     parts = [finding.what, f"Fix: {finding.fix}" if finding.fix else ""]
     text = " ".join(part for part in parts if part)
     at = place_of(finding, paths)

@@ -52,7 +52,7 @@ def annotation_documents(report: Report) -> Iterator[list[dict[str, object]]]:
 
 
 def _annotation(number: int, finding: Finding) -> dict[str, object]:
-    where = "/".join(part for part in (finding.app, finding.stage) if part)
+    where = finding.concerns()
     details = "\n".join(part for part in (finding.detail, finding.fix) if part)
     document: dict[str, object] = {
         "external_id": f"{REPORT_ID}-{number}",

@@ -85,8 +85,7 @@ def _rule(name: str, rule: Rule | None) -> dict[str, Any]:
 def _result(
     finding: Finding, stages: tuple[str, ...], index: int, paths: dict[str, str]
 ) -> dict[str, Any]:
-    named = ", ".join(stage for stage in stages if stage)
-    where = "/".join(part for part in (finding.app, named) if part)
+    where = finding.concerns(*stages)
     parts = [finding.what, finding.detail, f"Fix: {finding.fix}" if finding.fix else ""]
     text = "\n\n".join(part for part in parts if part)
     at = place_of(finding, paths)
