@@ -11,7 +11,7 @@ import pytest
 
 from chalice_ci.app.deployer import Deployer, Identity
 from chalice_ci.local import EmbeddedAWS
-from chalice_ci.ownership import Clients, clients_of, owner_of
+from chalice_ci.ownership import DOMAIN_TAG, Clients, clients_of, owner_of
 from chalice_ci.state.journal import Intent
 from chalice_ci.state.recover import Discovery, discover
 from chalice_ci.state.schema import Resource
@@ -173,6 +173,30 @@ def test_a_domain_that_leads_elsewhere_too_is_not_adopted(domains: Deployed) -> 
         api.delete_api(ApiId=other)
     assert ("domain_name", "websocket_api_custom_domain") not in _by_name(found.resources)
     assert ("domain_name", "api_gateway_custom_domain") in _by_name(found.resources)
+
+
+@pytest.mark.parametrize(("stage", "adopted"), [("dev", True), ("prod", False)])
+def test_a_domain_that_leads_nowhere_yet_is_adopted_by_its_tag(
+    domains: Deployed, stage: str, adopted: bool
+) -> None:
+    (domain,) = (r for r in domains.resources if r["name"] == "websocket_api_custom_domain")
+    without = tuple(r for r in domains.resources if r is not domain)
+    api, name = domains.clients("apigatewayv2"), str(domain["domain_name"])
+    (mapping,) = api.get_api_mappings(DomainName=name)["Items"]
+    arn = f"arn:aws:apigateway:{REGION}::/domainnames/{name}"
+    tags = api.get_tags(ResourceArn=arn)["Tags"]
+    assert tags[DOMAIN_TAG].endswith(f":stage=dev:app={domains.target.app_name}")
+    api.delete_api_mapping(DomainName=name, ApiMappingId=mapping["ApiMappingId"])
+    other = tags[DOMAIN_TAG].replace(":stage=dev:", f":stage={stage}:")
+    api.tag_resource(ResourceArn=arn, Tags={DOMAIN_TAG: other})
+    try:
+        found = domains.discover(without)
+    finally:
+        api.tag_resource(ResourceArn=arn, Tags=tags)
+        api.create_api_mapping(
+            DomainName=name, ApiId=mapping["ApiId"], Stage="api", ApiMappingKey="(none)"
+        )
+    assert found.adopted == ((("domain_name", "websocket_api_custom_domain"),) if adopted else ())
 
 
 def test_of_two_domains_none_is_adopted_and_an_api_that_leads_nowhere_is_no_second_one(

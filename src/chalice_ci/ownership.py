@@ -37,6 +37,8 @@ Clients = Callable[[str], Any]
 """Makes the boto3 client of a service: `clients("lambda")`."""
 
 TAG = "aws-chalice"
+DOMAIN_TAG = "chalice-ci"
+"""On custom domains: `<resource>:stage=<stage>:app=<app>`; Chalice tags functions only."""
 _LOOKS_AT_ONCE = 16
 
 _EDIT_STATE = "(chalice-ci state pull, edit, chalice-ci state import FILE)"
@@ -670,17 +672,23 @@ class Guard:
         apis = tuple(self._mapped_apis(name, subject.resource))
         foreign = [api for api in apis if not self._is_our_api(api)]
         adopt = "map its paths to APIs of this stage and to nothing else"
-        if subject.deletes and not apis:
+        if subject.deletes and not apis and not self._is_tagged_domain(name):
+            tag = f"{DOMAIN_TAG}={subject.resource}{self._owner.tag}"
             return self._foreign(
                 subject,
-                f"domain {name} leads to no API, so it can't be told whose it is",
-                adopt=adopt,
+                f"domain {name} leads to no API and lacks the tag {DOMAIN_TAG}, so it can't be "
+                "told whose it is",
+                adopt=f"{adopt}, or tag it {tag}",
             )
         if foreign and (subject.deletes or len(foreign) == len(apis)):
             return self._foreign(
                 subject, f"domain {name} leads to API {', '.join(foreign)}", adopt=adopt
             )
         return None
+
+    def _is_tagged_domain(self, domain: str) -> bool:
+        tags = self._clients("apigateway").get_domain_name(domainName=domain).get("tags") or {}
+        return str(tags.get(DOMAIN_TAG, "")).endswith(self._owner.tag)
 
     def _base_path(self, subject: _Subject) -> _Problem | None:
         more = subject.more or {}

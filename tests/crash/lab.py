@@ -278,6 +278,10 @@ class Stage:
             text = text.replace(named, stands)
         return json.loads(text)
 
+    def forget_log(self) -> None:
+        """From now on the deploys are on another machine: it knows what is in the store only."""
+        shutil.rmtree(self.folder / "cache", ignore_errors=True)
+
     def recorded(self) -> list[tuple[str, str]]:
         """Type and name of what is recorded, in order; no journal may be left."""
         states = self.folder / "states"
@@ -313,6 +317,8 @@ def _identifiers(clients: Clients) -> Iterator[str]:
     yield from (one["Arn"] for one in clients("iam").list_roles()["Roles"])
     yield from (one["id"] for one in clients("apigateway").get_rest_apis()["items"])
     yield from (one["ApiId"] for one in clients("apigatewayv2").get_apis()["Items"])
+    domains = clients("apigateway").get_domain_names()["items"]
+    yield from (one["domainName"] for one in domains)
     yield from (one["Name"] for one in events.list_rules()["Rules"])
     subscriptions = clients("sns").list_subscriptions()["Subscriptions"]
     yield from (one["SubscriptionArn"] for one in subscriptions)

@@ -29,7 +29,7 @@ from crash.story import ALL, KINDS, Beginning, Stories, Story, at
 
 DEEP = (
     "rest sqs automatic_layer schedule sns s3_event kinesis dynamodb websockets authorizers "
-    "functions"
+    "functions custom_domain"
 )
 # Functions, schedules, queues and APIs are those of the stateful machine as well.
 SAMPLE = "rest automatic_layer sns s3_event websockets functions"

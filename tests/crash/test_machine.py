@@ -32,6 +32,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from chalice_ci.errors import ExitCode
 from chalice_ci.state.local_log import log_path
 from crash.counts import Count
 from crash.lab import KEY, App, Lab, Stage
@@ -44,13 +45,21 @@ RUNS = 500 if ALL else 100
 STEPS = 5 if ALL else 2
 HEAD = 'from chalice import Chalice\n\napp = Chalice(app_name="machine")\n\n\n'
 WORK = "@app.lambda_function()\ndef work(event, context):\n    return {}\n"
+API = '@app.route("/")\ndef index():\n    return {}\n'
 VERSIONS: Mapping[str, str] = {
     "function": WORK,
     "schedule": WORK + '\n\n@app.schedule("rate(1 hour)")\ndef tick(event):\n    pass\n',
     "queue": '@app.on_sqs_message(queue="machine-jobs")\ndef job(event):\n    pass\n',
-    "api": '@app.route("/")\ndef index():\n    return {}\n',
+    "api": API,
+    "domain": API,
 }
-CONFIG = '{"version": "2.0", "app_name": "machine", "stages": {"dev": {"lambda_memory_size": %d}}}'
+DOMAIN = "machine.example.com"
+_DOMAIN = {
+    "domain_name": DOMAIN,
+    "certificate_arn": "arn:aws:acm:us-east-1:123456789012:certificate/machine",
+    "url_prefix": "v1",
+}
+SETTINGS: Mapping[str, Mapping[str, object]] = {"domain": {"api_gateway_custom_domain": _DOMAIN}}
 # The listing gives each API that is there a name.
 _DEAD_API = re.compile(r"arn:aws:execute-api:[^:]*:[^:]*:[a-z0-9]+/")
 TRUST = (
@@ -82,8 +91,9 @@ def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]
     }
     for number, (version, text) in enumerate(VERSIONS.items()):
         project = folder / version
-        config = CONFIG % (128 * (1 + number))
-        write(project, {"app.py": HEAD + text, ".chalice/config.json": config})
+        settings = {"lambda_memory_size": 128 * (1 + number), **SETTINGS.get(version, {})}
+        config = {"version": "2.0", "app_name": "machine", "stages": {"dev": settings}}
+        write(project, {"app.py": HEAD + text, ".chalice/config.json": json.dumps(config)})
         what = target(project, folder / f"{version}-packages")
         packages = {slot: [str(one.path), one.sha256] for slot, one in what.packages.items()}
         requests[version] = {
@@ -187,7 +197,7 @@ class Machine(RuleBasedStateMachine):
         assert ended.killed or ended.code == 12, (ended, self.stage.log)
 
     @precondition(lambda self: self.there != "delete" or self.left)
-    @rule(first=st.integers(0, 6))
+    @rule(first=st.integers(0, 8))
     def tamper(self, first: int) -> None:
         """Change something outside: what is there, looked for from some place of the list on."""
         kinds = [*_TAMPERING]
@@ -266,6 +276,8 @@ def _is_meant(identifier: str, intended: set[str]) -> bool:
     """Whether the journal of an unfinished deploy names what was to be made."""
     if identifier.startswith("arn:aws:iam:"):
         return "default-role" in intended
+    if identifier == DOMAIN:
+        return "api_gateway_custom_domain" in intended
     if identifier.startswith(("arn:", "machine-dev-")):
         name = identifier.rpartition(":")[2].removeprefix("machine-dev").removeprefix("-")
         return (name or "api_handler") in intended
@@ -326,9 +338,29 @@ def _of_role(clients: Callable[[str], Any], then: Callable[[Any, str], Any]) -> 
     return True
 
 
+def _delete_path(clients: Callable[[str], Any]) -> bool:
+    client = clients("apigateway")
+    for domain in client.get_domain_names()["items"]:
+        name = domain["domainName"]
+        for path in client.get_base_path_mappings(domainName=name).get("items", ()):
+            client.delete_base_path_mapping(domainName=name, basePath=path["basePath"])
+            return True
+    return False
+
+
+def _delete_domain(clients: Callable[[str], Any]) -> bool:
+    client = clients("apigateway")
+    for domain in client.get_domain_names()["items"]:
+        client.delete_domain_name(domainName=domain["domainName"])
+        return True
+    return False
+
+
 def _delete_api(clients: Callable[[str], Any]) -> bool:
     for api in clients("apigateway").get_rest_apis()["items"]:
         if api["name"] == "machine":
+            # AWS refuses to delete an API that a domain leads to.
+            _delete_path(clients)
             clients("apigateway").delete_rest_api(restApiId=api["id"])
             return True
     return False
@@ -342,19 +374,40 @@ _TAMPERING: Mapping[str, Callable[[Callable[[str], Any]], bool]] = {
     "policy": _delete_policy,
     "role": _delete_role,
     "api": _delete_api,
+    "path of the domain": _delete_path,
+    "domain": _delete_domain,
 }
 
 
+@pytest.mark.parametrize(
+    ("version", "operation"), [("schedule", "PutRule"), ("domain", "CreateDomainName")]
+)
 def test_what_a_killed_deploy_made_goes_also_when_another_version_is_deployed(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, version: str, operation: str
 ) -> None:
-    """A rule leads nowhere yet when its deploy is killed; the next version has no rule."""
+    """A rule or domain leads nowhere yet when its deploy is killed; the next version has none.
+
+    It is deployed on another machine, which has no log of the first one.
+    """
     with world.begin["function"].copy(tmp_path / "stage") as stage:
-        ended = stage.run("schedule", at({**KINDS["killed after"], "operation": "PutRule"}, 1))
+        ended = stage.run(version, at({**KINDS["killed after"], "operation": operation}, 1))
         assert ended.killed
+        stage.forget_log()
         stage.must("queue")
         assert stage.standing() == world.standing["queue"], stage.log
         assert stage.recorded() == world.recorded["queue"]
+
+
+def test_a_domain_whose_mapping_was_made_without_an_answer_is_deployed_again(
+    world: World, tmp_path: Path
+) -> None:
+    """The domain is recorded without its mapping then, which Chalice finds live."""
+    with world.begin["api"].copy(tmp_path / "stage") as stage:
+        lost = {**KINDS["answer lost"], "operation": "CreateBasePathMapping"}
+        assert stage.run("domain", at(lost, 1)).code == ExitCode.AWS_FAILED
+        stage.must("domain")
+        assert stage.standing() == world.standing["domain"], stage.log
+        assert stage.recorded() == world.recorded["domain"]
 
 
 @pytest.mark.timeout(3600)

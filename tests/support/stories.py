@@ -14,13 +14,14 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from chalice_ci.app.pythons import Interpreter
 from chalice_ci.local.aws import EmbeddedAWS
+from chalice_ci.ownership import DOMAIN_TAG
 from support.awsclients import clients_of
 from support.awslisting import Listing, list_account
 from support.chalicecli import Combination, PlainChalice, Said, kept_folder
@@ -92,7 +93,9 @@ def tell(teller: Teller, shapes: Sequence[Shape], aws: EmbeddedAWS, root: Path) 
     names = prepare(shapes, root, clients)
 
     def listing() -> Listing:
-        return list_account(clients, code=lambda of: _code(aws, of), names=names)
+        return _without_domain_tags(
+            list_account(clients, code=lambda of: _code(aws, of), names=names)
+        )
 
     before = listing()
     listings: dict[Phase, Listing] = {}
@@ -114,6 +117,24 @@ def tell(teller: Teller, shapes: Sequence[Shape], aws: EmbeddedAWS, root: Path) 
         }
     return Story(
         before=before, listings=listings, states=states, failures=failures, seconds=seconds
+    )
+
+
+def _without_domain_tags(listing: Listing) -> Listing:
+    """A listing without the one thing that ours adds: the tag that tells whose a domain is."""
+
+    def without(document: Any) -> Any:
+        if not isinstance(document, Mapping):
+            return document
+        parts = {k: without(part) for k, part in document.items() if k != DOMAIN_TAG}
+        return {k: part for k, part in parts.items() if part or k not in ("tags", "Tags")}
+
+    found = listing.resources.items()
+    return replace(
+        listing,
+        resources={
+            name: without(one) if name.startswith("domain ") else one for name, one in found
+        },
     )
 
 

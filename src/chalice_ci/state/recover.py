@@ -19,7 +19,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalice_ci.errors import AWSError
-from chalice_ci.ownership import Guard, Owner
+from chalice_ci.ownership import DOMAIN_TAG, Guard, Owner
 from chalice_ci.state.journal import Intent
 from chalice_ci.state.schema import Resource, identity_key
 
@@ -99,8 +99,11 @@ class _Search:
         dropped = []
         for resource in recorded:
             key = identity_key(resource)
-            stands = any(_same(resource, one) for one in found.get(key, ()))
-            if stands or key[1] in unfinished or not self._gone(resource):
+            stands = [one for one in found.get(key, ()) if _same(resource, one)]
+            if stands and "api_mapping" in stands[0]:
+                # The answer that told of it may have been lost, and Chalice believes it recorded.
+                kept.append({"api_mapping": stands[0]["api_mapping"], **resource})
+            elif stands or key[1] in unfinished or not self._gone(resource):
                 kept.append(resource)
             else:
                 dropped.append(key)
@@ -317,7 +320,11 @@ class _Search:
             yield values
 
     def _domains(self, apis: set[str]) -> Iterator[dict[str, object]]:
-        """Domains of REST APIs; one is the stage's when it leads to nothing else."""
+        """Domains of REST APIs; one is the stage's when it leads to nothing else.
+
+        One that leads nowhere yet was left by a deploy that ended before it was mapped: its tag
+        tells whose it is.
+        """
         if not apis:
             return
         client = self._clients("apigateway")
@@ -332,9 +339,12 @@ class _Search:
                 continue
             mappings = found or {}
             items = mappings.get("items", ())
-            if _leads_only_to(apis, items, "restApiId"):
+            resource = "api_gateway_custom_domain"
+            if _leads_only_to(apis, items, "restApiId") or (
+                not items and self._is_tagged(domain.get("tags"), resource)
+            ):
                 yield {
-                    "name": "api_gateway_custom_domain",
+                    "name": resource,
                     "resource_type": "domain_name",
                     "domain_name": name,
                     "hosted_zone_id": domain.get("regionalHostedZoneId")
@@ -357,9 +367,12 @@ class _Search:
             mappings = self._one("apigatewayv2", "get_api_mappings", DomainName=name) or {}
             items = mappings.get("Items", ())
             of: Mapping[str, Any] = next(iter(domain.get("DomainNameConfigurations", ())), {})
-            if _leads_only_to(apis, items, "ApiId"):
+            resource = "websocket_api_custom_domain"
+            if _leads_only_to(apis, items, "ApiId") or (
+                not items and self._is_tagged(domain.get("Tags"), resource)
+            ):
                 yield {
-                    "name": "websocket_api_custom_domain",
+                    "name": resource,
                     "resource_type": "domain_name",
                     "domain_name": name,
                     "hosted_zone_id": of.get("HostedZoneId", ""),
@@ -368,6 +381,9 @@ class _Search:
                     "security_policy": of.get("SecurityPolicy", ""),
                     "api_mapping": [_mapping_of(one.get("ApiMappingKey")) for one in items],
                 }
+
+    def _is_tagged(self, tags: Mapping[str, str] | None, resource: str) -> bool:
+        return (tags or {}).get(DOMAIN_TAG) == f"{resource}{self._owner.tag}"
 
     # -- what is gone -------------------------------------------------------------------------
 

@@ -23,6 +23,9 @@ from .client import Client, description_of
 
 _Params = Mapping[str, Any]
 
+DOMAIN_TAG = "chalice-ci"
+"""Whose a custom domain is, on the domain itself: until it is mapped, nothing else tells."""
+
 
 class Standing:
     """The effect of a call is live; `value` is what the call would have returned."""
@@ -202,7 +205,7 @@ class Live:
             value["certificate_arn"] == params["certificate_arn"]
             and policy in (None, value["security_policy"])
             and kind == params["endpoint_type"]
-            and (tags or {}) == (params.get("tags") or {})
+            and _own(tags) == _own(params.get("tags"))
         ):
             return Standing(value)
         return None
@@ -282,6 +285,11 @@ class Live:
         ):
             return Standing(arn)
         return None
+
+
+def _own(tags: Any) -> dict[str, Any]:
+    """A domain's tags but ours: plain Chalice makes domains without it, and they are well so."""
+    return {key: value for key, value in (tags or {}).items() if key != DOMAIN_TAG}
 
 
 def _pattern(text: Any) -> Any:

@@ -23,7 +23,7 @@ from chalice.utils import UI, OSUtils
 from . import codec
 from .calls import summary
 from .client import Client
-from .live import BUNDLES, Live, Standing
+from .live import BUNDLES, DOMAIN_TAG, Live, Standing
 from .packages import Package
 
 # Methods of a REST or WebSocket API's plan that act on its domain name.
@@ -138,8 +138,13 @@ class Planned:
 
 def make_plan(target: Mapping[str, Any], client: Client) -> Planned:
     """Plan what makes AWS what the target says; only reads."""
+    # Chalice reads the mapping of each recorded domain as soon as it finds it live.
+    resources = [
+        {"api_mapping": [], **resource} if resource["resource_type"] == "domain_name" else resource
+        for resource in target["resources"]
+    ]
     deployed = DeployedResources(
-        {"resources": list(target["resources"]), "schema_version": "2.0", "backend": "api"}
+        {"resources": resources, "schema_version": "2.0", "backend": "api"}
     )
     planned = Planned()
     if target["graph"] is not None:
@@ -197,6 +202,7 @@ def _plan_application(
     application = codec.decode(target["graph"], packages.paths)
     resources = DependencyBuilder().build_dependencies(application)
     undecided = _fill_in(resources, target.get("secrets") or ())
+    _tag_domains(resources)
     _look_ahead(client, resources)
     stage = PlanStage(remote_state=RemoteState(client, deployed), osutils=packages)
     foresight = _Foresight(client)
@@ -251,6 +257,24 @@ def _fill_in(resources: Sequence[Any], secrets: Sequence[Mapping[str, Any]]) -> 
             if secret["open"]:
                 undecided.add(id(resource))
     return undecided
+
+
+def _tag_domains(resources: Sequence[Any]) -> None:
+    """Say on each custom domain which resource of which app and stage it is.
+
+    A deploy may end between CreateDomainName and the mapping to its API: without the tag nobody
+    could tell then whose the domain is. App and stage are those of the functions' tag, which
+    Chalice sets.
+    """
+    for resource in resources:
+        domain = getattr(resource, "domain_name", None)
+        if not isinstance(domain, models.DomainName):
+            continue
+        functions = (d for d in resource.dependencies() if isinstance(d, models.LambdaFunction))
+        tag = next((f.tags.get("aws-chalice") or "" for f in functions), "")
+        _, found, owner = tag.partition(":")
+        if found:
+            domain.tags = {**(domain.tags or {}), DOMAIN_TAG: f"{domain.resource_name}:{owner}"}
 
 
 def _look_ahead(client: Client, resources: Sequence[Any]) -> None:
