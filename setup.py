@@ -30,6 +30,7 @@ setup(
             "locks/*.txt",
             "schemas/*.json",
             "scaffold/*.yml",
+            "scaffold/pipelines/*",
             "upgrade/*.toml",
         ]
     },

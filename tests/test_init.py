@@ -277,16 +277,6 @@ def test_an_app_that_does_not_load_gets_roles_without_policies(place: Path) -> N
     assert policies == []
 
 
-def test_another_ci_system_is_told_what_is_not_written(place: Path) -> None:
-    root = new_project(place)
-    write(root, {"Jenkinsfile": "pipeline {}\n"})
-    commit(root)
-    ran = run_here("init", cwd=root)
-    assert ran.code == 0
-    assert "Jenkins" in ran.out
-    assert written(root) == {".gitignore", "chalice-ci.yml"}
-
-
 def on_gitlab(place: Path) -> Path:
     root = new_project(place)
     git(root, "remote", "add", "origin", "git@gitlab.example:shop/back/orders.git")
@@ -368,5 +358,9 @@ def test_a_pipeline_of_gitlab_that_is_there_stays_and_is_told_what_to_include(pl
 
 def test_the_package_carries_the_examples_as_they_are() -> None:
     folder = Path(workflows.__file__).parent
-    carried = {path.name: path.read_text() for path in folder.glob("*.yml")}
+    carried = {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
     assert carried == scaffold_files(ROOT)

@@ -9,27 +9,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chalice_ci.access.document import Document, Statement, parts
-from chalice_ci.access.grants import Place, Wishes, grants, makeup
+from chalice_ci.access.grants import Bucket, Place, Wishes, grants, makeup
 from chalice_ci.auditing import repository_name
 from chalice_ci.building import Built, build, known_stages
+from chalice_ci.context import System
 from chalice_ci.errors import UsageError, UserError
-from chalice_ci.inputs import ALLOWED_ACCOUNT, AWS_REGION
+from chalice_ci.inputs import ALLOWED_ACCOUNT, AWS_REGION, SYSTEM
 from chalice_ci.jobs import Reaction
 from chalice_ci.route import Job
 from chalice_ci.run import Run
-from chalice_ci.scaffold import gitlab
+from chalice_ci.scaffold import gitlab, pipelines
 from chalice_ci.scaffold.configuration import configuration
+from chalice_ci.scaffold.identity import PLAN_ROLE, PREVIEW_ROLE, ROLE
+from chalice_ci.scaffold.pipelines import PIPELINES
 from chalice_ci.scaffold.role import (
     ACCOUNT,
-    PLAN_ROLE,
-    PREVIEW_ROLE,
     REGION,
-    ROLE,
     role_name,
     roles,
+    short_name,
     template,
+    unknown,
 )
-from chalice_ci.scaffold.setting import App, Setting, environment_of, joined, systems
+from chalice_ci.scaffold.setting import (
+    TITLES,
+    App,
+    Setting,
+    environment_of,
+    joined,
+    system_of,
+    systems,
+)
 from chalice_ci.scaffold.workflows import variables, workflows
 
 CONFIGURATION = "chalice-ci.yml"
@@ -91,10 +101,16 @@ def _agreed(run: Run, files: Mapping[str, str]) -> bool:
 def _next(setting: Setting) -> Iterator[str]:
     """What is left to a person."""
     yield f"commit it, and try it here: chalice-ci deploy --stage {setting.first} --local"
-    yield f"make the roles: aws cloudformation deploy --template-file {TEMPLATE} --stack-name " + (
+    parameters = "".join(f" {name}=..." for name in unknown(setting))
+    yield (
+        f"make the roles: aws cloudformation deploy --template-file {TEMPLATE} --stack-name "
         "chalice-roles --capabilities CAPABILITY_NAMED_IAM"
+        + (f" --parameter-overrides{parameters}" if parameters else "")
     )
-    if setting.gitlab:
+    if setting.system in PIPELINES:
+        yield from pipelines.left_open(setting)
+        return
+    if setting.system is System.GITLAB:
         for name, what in gitlab.left_open(setting).items():
             yield f"set the variable {name} of the project on GitLab: {what}."
         for stage in setting.gated[:1]:
@@ -123,29 +139,37 @@ def _setting(run: Run, wanted: Wanted) -> Setting:
             where=run.shown(run.root),
             fix="Begin in the repository of one: chalice new-project NAME makes it.",
         )
-    server, project = _project(run)
+    found = _REMOTE.fullmatch(run.checkout.remote or "")
+    host, path = (found["host"], found["path"]) if found is not None else ("", "")
+    system = system_of(run.inputs.text(SYSTEM), systems(run.root), host)
     setting = Setting(
         apps=apps,
         branch=run.checkout.default_branch or run.checkout.branch or "main",
-        repository=project if server else repository_name(run),
-        gitlab=server,
+        repository=repository_name(run) if system is System.GITHUB else path,
+        gitlab=_server(run, host) if system is System.GITLAB else "",
+        system=system,
+        host=host,
         account=run.inputs.text(ALLOWED_ACCOUNT),
         region=run.inputs.text(AWS_REGION) or run.world.region or "",
         previews=wanted.previews,
     )
-    return _checked(_asked(run, setting))
+    return _with_bucket(run, _checked(_asked(run, setting)))
 
 
-def _project(run: Run) -> tuple[str, str]:
-    """The server and the path of a project on GitLab; a server without a path where only the
-    pipeline's file is there, and nothing where nothing speaks for GitLab.
-    """
-    found = _REMOTE.fullmatch(run.checkout.remote or "")
-    if found is not None and "gitlab" in found["host"]:
-        return found["host"], found["path"]
-    if "GitLab" not in systems(run.root) or repository_name(run):
-        return "", ""
-    return (found["host"], found["path"]) if found is not None else ("gitlab.com", "")
+def _server(run: Run, host: str) -> str:
+    """The GitLab that runs the pipeline: the remote's, for code elsewhere the one for everybody."""
+    return "gitlab.com" if not host or repository_name(run) else host
+
+
+def _with_bucket(run: Run, setting: Setting) -> Setting:
+    """Where states are kept: the systems that push to no branch keep them in S3."""
+    state = run.config.state
+    if setting.system not in PIPELINES:
+        return setting
+    if run.config.file is not None:
+        return replace(setting, bucket=(state.bucket or "") if state.store == "s3" else "")
+    name = re.sub("[^a-z0-9-]+", "-", short_name(setting).lower()).strip("-")[:36]
+    return replace(setting, bucket=f"{name}-chalice-state-{setting.account}".lstrip("-"))
 
 
 def _asked(run: Run, setting: Setting) -> Setting:
@@ -157,7 +181,7 @@ def _asked(run: Run, setting: Setting) -> Setting:
         setting = replace(setting, account=ask("AWS account (12 digits; empty: a variable)"))
     if not setting.region:
         setting = replace(setting, region=ask("AWS region (empty: a variable)"))
-    if not setting.previews:
+    if not setting.previews and setting.system not in PIPELINES:
         answer = ask("A preview of each pull request? [y/N]")
         setting = replace(setting, previews=answer.lower() in ("y", "yes"))
     return setting
@@ -189,6 +213,28 @@ def _checked(setting: Setting) -> Setting:
             where="aws-region",
             fix="Give it as eu-west-1, or nothing.",
         )
+    if setting.system in PIPELINES:
+        title = TITLES[setting.system]
+        missing = [
+            f"--{item.name}"
+            for item, value in (
+                (ALLOWED_ACCOUNT, setting.account),
+                (AWS_REGION, setting.region),
+            )
+            if not value
+        ]
+        if missing:
+            raise UsageError(
+                f"the pipeline of {title} names the roles and the region.",
+                where=joined(missing),
+                fix=f"Give {joined(missing)}, or choose another system with --system.",
+            )
+        if setting.previews:
+            raise UsageError(
+                f"{title} does not tell that a pull request was closed, so no previews are set up.",
+                where="--previews",
+                fix="Leave it out, or see docs/previews.md for what a schedule can do.",
+            )
     return setting
 
 
@@ -204,27 +250,30 @@ def _files(run: Run, setting: Setting, notes: list[str]) -> Iterator[tuple[str, 
     if OUTPUT not in ignored.splitlines():
         end = "" if not ignored or ignored.endswith("\n") else "\n"
         yield IGNORE, f"{ignored}{end}{OUTPUT}\n"
-    written = {"GitLab"} if setting.gitlab else {"GitHub"}
-    others = [name for name in systems(run.root) if name not in {"GitHub", *written}]
-    on_github = bool(setting.repository) or "GitHub" in systems(run.root) or not others
-    if on_github or setting.gitlab:
-        yield from _pipeline(run, setting, notes)
-        names = {role: role_name(setting, role) for role in roles(setting)}
-        yield TEMPLATE, template(setting, _policies(run, setting, notes), names)
+    yield from _pipeline(run, setting, notes)
+    names = {role: role_name(setting, role) for role in roles(setting)}
+    text = template(setting, _policies(run, setting, notes), names)
+    if text:
+        yield TEMPLATE, text
+    others = [TITLES[one] for one in systems(run.root) if one is not setting.system]
     if others:
         notes.append(
-            f"for {joined(others)} nothing is written: call the command or the image there, as "
-            "the workflows of GitHub do (docs/image.md)."
+            f"this is for {TITLES[setting.system]}; for {joined(others)} nothing is written: "
+            "--system NAME writes for another one."
         )
 
 
 def _pipeline(run: Run, setting: Setting, notes: list[str]) -> Iterator[tuple[str, str]]:
     """What the CI system runs. A pipeline of GitLab that is there stays, and includes ours."""
-    if not setting.gitlab:
+    if setting.system is System.GITHUB:
         yield from workflows(setting).items()
         return
     for stage in setting.gated[1:]:
-        notes.append(f"the pipeline applies {setting.gated[0]} by hand, {stage} it only plans.")
+        how = "it only plans" if setting.system is System.GITLAB else "is left to you"
+        notes.append(f"the pipeline applies {setting.gated[0]} by hand, {stage} {how}.")
+    if setting.system in PIPELINES:
+        yield from _written(run, setting, notes)
+        return
     there = _old(run.root / gitlab.PIPELINE)
     if there is None or there == gitlab.pipeline(setting):
         yield gitlab.PIPELINE, gitlab.pipeline(setting)
@@ -236,6 +285,19 @@ def _pipeline(run: Run, setting: Setting, notes: list[str]) -> Iterator[tuple[st
     notes.append(f"add to {gitlab.PIPELINE}: include: [{{local: {gitlab.INCLUDED}}}]")
 
 
+def _written(run: Run, setting: Setting, notes: list[str]) -> Iterator[tuple[str, str]]:
+    """The pipeline of a system beside GitHub and GitLab; one of the project's own stays."""
+    known = PIPELINES[setting.system]
+    for name, path in known.more:
+        yield path, pipelines.source(name)
+    there = _old(run.root / known.path)
+    if there is None or known.sign in there:
+        yield known.path, pipelines.pipeline(setting)
+        return
+    yield known.beside, pipelines.pipeline(setting)
+    notes.append(f"{known.path} stays as it is, and {known.beside} has ours: {known.then}")
+
+
 def _policies(run: Run, setting: Setting, notes: list[str]) -> Mapping[str, tuple[Document, ...]]:
     """What each role has to be allowed, from the apps as they are."""
     deploying: list[Statement] = []
@@ -245,9 +307,9 @@ def _policies(run: Run, setting: Setting, notes: list[str]) -> Mapping[str, tupl
             built = _built(run, Job(app=app, stage=stage), notes)
             if built is None:
                 return {}
-            deploying += _statements(built, stage)
+            deploying += _statements(built, stage, setting.bucket)
             if stage == setting.first:
-                previewing += _statements(built, "pr-*")
+                previewing += _statements(built, "pr-*", setting.bucket)
     found = {ROLE: parts(_numbered(deploying))}
     if setting.gated:
         reads = (_only_reads(statement) for statement in deploying)
@@ -274,9 +336,10 @@ def _built(run: Run, job: Job, notes: list[str]) -> Built | None:
     return None
 
 
-def _statements(built: Built, stage: str) -> tuple[Statement, ...]:
+def _statements(built: Built, stage: str, bucket: str) -> tuple[Statement, ...]:
     made = makeup(f"{built.app_name}-{stage}", built.loaded.graph, ())
-    return grants(made, Place(account=ACCOUNT, region=REGION), Wishes())
+    store = Bucket(name=bucket) if bucket else None
+    return grants(made, Place(account=ACCOUNT, region=REGION), Wishes(store=store))
 
 
 def _numbered(statements: list[Statement]) -> list[Statement]:

@@ -406,12 +406,13 @@ LOCAL_FORGE = Input(
 SYSTEM = Input(
     name="system",
     kind=Kind.CHOICE,
+    default="auto",
     choices=(
-        *("github", "gitlab", "circleci", "jenkins", "bitbucket", "azure", "codebuild"),
+        *("auto", "github", "gitlab", "circleci", "jenkins", "bitbucket", "azure", "codebuild"),
         "buildkite",
     ),
     verbs=("init",),
-    summary="The CI system to write for; empty: the one whose files or whose remote there is.",
+    summary="The CI system to write for; `auto`: the one whose files or whose remote there is.",
 )
 
 INPUTS: tuple[Input, ...] = (

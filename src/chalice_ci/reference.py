@@ -91,11 +91,21 @@ def documents(root: Path) -> tuple[Path, ...]:
 def scaffold_files(root: Path) -> Mapping[str, str]:
     """The examples that `chalice-ci init` writes from, as the package carries them."""
     examples = root / "workflows-examples"
-    gitlab = root / "plugins" / "gitlab" / ".gitlab-ci.yml"
-    return {
-        **{f"{name}.yml": (examples / f"{name}.yml").read_text("utf-8") for name in SOURCES},
-        "gitlab-ci.yml": gitlab.read_text("utf-8"),
+    plugins = root / "plugins"
+    sources = {
+        **{f"{name}.yml": examples / f"{name}.yml" for name in SOURCES},
+        "gitlab-ci.yml": plugins / "gitlab/.gitlab-ci.yml",
+        "pipelines/circleci.yml": plugins / "circleci/config.yml",
+        "pipelines/Jenkinsfile": plugins / "jenkins/Jenkinsfile",
+        "pipelines/bitbucket.yml": plugins / "bitbucket/bitbucket-pipelines.yml",
+        "pipelines/azure.yml": plugins / "azure/azure-pipelines.yml",
+        "pipelines/buildkite.yml": plugins / "buildkite/pipeline.yml",
+        **{
+            f"pipelines/codebuild-{name}.yml": plugins / "codebuild" / f"{name}.yml"
+            for name in ("pipeline", "check", "plan", "deploy")
+        },
     }
+    return {name: path.read_text("utf-8") for name, path in sources.items()}
 
 
 def main() -> None:
@@ -106,7 +116,9 @@ def main() -> None:
     schema = Path(__file__).parent / "schemas/chalice-ci.schema.json"
     schema.write_text(config.schema_text(), encoding="utf-8")
     for name, text in scaffold_files(root).items():
-        (Path(__file__).parent / "scaffold" / name).write_text(text, encoding="utf-8")
+        path = Path(__file__).parent / "scaffold" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     for path in documents(root):
         before = path.read_text(encoding="utf-8")
         after = rewritten(before)

@@ -1,7 +1,7 @@
 """Azure's reading of a template, as far as ours use it: parameters, insertions, other templates.
 
 Source: Microsoft's documentation, "Template parameters", "Template expressions" (`each`, `if`) and
-"Expressions" (`upper`, `replace`, `eq`, `ne`). Macros, `$(name)`, are filled in before a step starts.
+"Expressions" (`upper`, `replace`, `eq`, `ne`). Macros, `$(name)`, are filled in before a step.
 """
 
 from __future__ import annotations

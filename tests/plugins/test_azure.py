@@ -132,7 +132,7 @@ def agent(bench: Bench, tmp_path: Path) -> Agent:
 
 
 def without_extensions(value: Any) -> Any:
-    """A pipeline with the AWS Toolkit's task as a script: the schema knows Microsoft's tasks only."""
+    """The AWS Toolkit's task as a script: the schema knows Microsoft's own tasks only."""
     match value:
         case {"task": "AWSShellScript@1", "displayName": str(name), "inputs": dict(inputs)}:
             # The toolkit's user guide, "AWS Shell Script task".

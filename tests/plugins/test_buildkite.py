@@ -22,8 +22,8 @@ PIPELINES = sorted(PLUGIN.glob("pipeline*.yml"))
 SYSTEMS = ROOT / "src/chalice_ci/systems"
 NAME = "org/chalice-ci#v1.0.0"
 
-# `buildkite-agent artifact download`, `annotate` and `oidc request-token`: Buildkite's documentation
-# of the agent's command line.
+# `buildkite-agent artifact download`, `annotate` and `oidc request-token`: Buildkite's
+# documentation of the agent's command line.
 AGENT = """#!/usr/bin/env bash
 set -euo pipefail
 kept={kept}

@@ -30,8 +30,8 @@ PARAMETERS = {
     "App": "orders",
     "Stage": "prod",
     "StateBucket": "orders-state",
-    "PlanPolicy": "arn:aws:iam::123456789012:policy/orders-plan",
-    "DeployPolicy": "arn:aws:iam::123456789012:policy/orders-deploy",
+    "PlanPolicies": "arn:aws:iam::123456789012:policy/orders-plan",
+    "DeployPolicies": "arn:aws:iam::123456789012:policy/orders-deploy",
 }
 
 

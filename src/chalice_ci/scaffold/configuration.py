@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from chalice_ci.scaffold.role import ROLE, role_name
+from chalice_ci.context import System
+from chalice_ci.scaffold.identity import ROLE
+from chalice_ci.scaffold.role import role_name
 from chalice_ci.scaffold.setting import Setting, environment_of
 
 
@@ -26,11 +28,13 @@ def _lines(setting: Setting) -> Iterator[str]:
     for stage in setting.stages:
         yield f"  {stage}:"
         if setting.is_gated(stage):
-            yield '    deploy-on: {tag: "v*"}'
+            # A pipeline of CodePipeline follows a branch, and deploys one stage.
+            if setting.system is not System.CODEBUILD:
+                yield '    deploy-on: {tag: "v*"}'
             yield f"    environment: {environment_of(stage)} # its reviewers approve the plan"
         else:
             yield f"    deploy-on: {{branch: {json.dumps(setting.branch)}}}"
-        if before:
+        if before and setting.system is not System.CODEBUILD:
             yield f"    needs: {before} # the same package has to be live there"
         if setting.account:
             yield f'    account: "{setting.account}"'
@@ -39,6 +43,8 @@ def _lines(setting: Setting) -> Iterator[str]:
         if setting.region:
             yield f"    region: {setting.region}"
         before = stage
+    if setting.bucket:
+        yield f"state: {{store: s3, bucket: {setting.bucket}}}"
     if setting.previews:
         yield "preview:"
         yield f"  like: {setting.first}"

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
-from chalice_ci.scaffold.role import PREVIEW_ROLE, role_name
+from chalice_ci.scaffold.identity import PREVIEW_ROLE
+from chalice_ci.scaffold.role import role_name
 from chalice_ci.scaffold.setting import Setting, environment_of
 from chalice_ci.scaffold.workflows import replaced
 

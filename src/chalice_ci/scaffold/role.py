@@ -1,29 +1,20 @@
-"""The CloudFormation template of the roles that workflows assume.
+"""The CloudFormation template of the roles that the pipeline's jobs assume.
 
-Each role trusts GitHub's OIDC provider for this repository alone: the deploy role for the default
-branch and the environments, the plan role for version tags, the preview role for pull requests. The
-policies are those of `chalice-ci policy`, with the stack's own account and region.
-
-On GitLab the server is the provider, and its subject names no environment: the deploy role trusts
-the default branch and, where there is production, version tags, the preview role any branch. Its
-form is `project_path:GROUP/PROJECT:ref_type:TYPE:ref:NAME` (GitLab's documentation, "OpenID Connect
-(OIDC) Authentication Using ID Tokens").
+Each role trusts the CI system's OIDC provider for this repository alone, as `identity.py` says for
+each system. The policies are those of `chalice-ci policy`, with the stack's own account and region.
+Where a system's jobs have no token the template has the policies, to attach to what deploys there.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chalice_ci.access.document import Document
-from chalice_ci.doctor.trust import AUDIENCE, PROVIDER
-from chalice_ci.scaffold.setting import Setting, environment_of
-
-ROLE = "chalice-deploy"
-PLAN_ROLE = "chalice-plan"
-PREVIEW_ROLE = "chalice-preview"
+from chalice_ci.scaffold.identity import PLAN_ROLE, ROLE, Identity, identity
+from chalice_ci.scaffold.setting import Setting
 
 ACCOUNT, REGION = "${AWS::AccountId}", "${AWS::Region}"
 """What stands for account and region in the policies; CloudFormation fills them in."""
@@ -33,11 +24,20 @@ def template(
     setting: Setting, policies: Mapping[str, Sequence[Document]], names: Mapping[str, str]
 ) -> str:
     """The template as JSON. `policies` are the documents by role, `names` the roles' names."""
-    provider = setting.gitlab or PROVIDER
-    resources: dict[str, Any] = {"Provider": _provider(provider)}
+    known = identity(setting)
+    whole: dict[str, Any] = {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": f"Roles of the workflows of {setting.repository or 'this repository'}",
+    }
+    resources: dict[str, Any] = {}
     outputs: dict[str, Any] = {}
-    kind = "project_path" if setting.gitlab else "repo"
-    for role, subjects in _subjects(setting).items():
+    if known is not None:
+        whole["Parameters"] = _parameters(known)
+        whole["Conditions"] = {"MakeProvider": {"Fn::Equals": [{"Ref": "ExistingProvider"}, ""]}}
+        resources["Provider"] = _provider(known)
+    if setting.bucket:
+        resources["StateBucket"] = _bucket(setting.bucket)
+    for role in roles(setting):
         key = _key(role)
         attached = []
         for number, document in enumerate(policies.get(role, ()), 1):
@@ -47,14 +47,18 @@ def template(
                 "Properties": {"PolicyDocument": _with_stack(document.to_json())},
             }
             attached.append({"Ref": policy})
+        if known is None:
+            if attached:
+                outputs[f"{key}Policies"] = {
+                    "Description": f"ARNs of the policies of {role}",
+                    "Value": {"Fn::Join": [",", attached]},
+                }
+            continue
         resources[key] = {
             "Type": "AWS::IAM::Role",
             "Properties": {
                 "RoleName": names[role],
-                "AssumeRolePolicyDocument": _trust(
-                    [f"{kind}:{setting.repository or '${Repository}'}:{one}" for one in subjects],
-                    provider,
-                ),
+                "AssumeRolePolicyDocument": _trust(known, known.subjects[role]),
                 "ManagedPolicyArns": attached,
             },
         }
@@ -62,73 +66,69 @@ def template(
             "Description": f"The workflows' role-to-assume: {role}",
             "Value": {"Fn::GetAtt": [key, "Arn"]},
         }
-    whole = {
-        "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": f"Roles of the workflows of {setting.repository or 'this repository'}",
-        "Parameters": _parameters(provider),
-        "Conditions": {"MakeProvider": {"Fn::Equals": [{"Ref": "ExistingProvider"}, ""]}},
-        "Resources": resources,
-        "Outputs": outputs,
-    }
-    if not setting.repository:
-        whole["Parameters"] = {**_parameters(provider), **_REPOSITORY}
-    return json.dumps(whole, indent=2) + "\n"
-
-
-def _subjects(setting: Setting) -> Mapping[str, tuple[str, ...]]:
-    """Role -> what stands behind the repository's name in the tokens that may assume it."""
-    if setting.gitlab:
-        branch = f"ref_type:branch:ref:{setting.branch}"
-        on_gitlab = {ROLE: (branch, "ref_type:tag:ref:v*") if setting.gated else (branch,)}
-        if setting.previews:
-            on_gitlab[PREVIEW_ROLE] = ("ref_type:branch:ref:*",)
-        return on_gitlab
-    found = {
-        ROLE: (
-            f"ref:refs/heads/{setting.branch}",
-            *(f"environment:{environment_of(stage)}" for stage in setting.gated),
-        )
-    }
-    if setting.gated:
-        found[PLAN_ROLE] = ("ref:refs/tags/v*",)
-    if setting.previews:
-        found[PREVIEW_ROLE] = ("pull_request",)
-    return found
+    if not resources:
+        return ""
+    return json.dumps({**whole, "Resources": resources, "Outputs": outputs}, indent=2) + "\n"
 
 
 def roles(setting: Setting) -> tuple[str, ...]:
-    """The roles that the workflows of this setting assume."""
-    return tuple(_subjects(setting))
+    """The roles that the jobs of this setting assume, or are to have."""
+    known = identity(setting)
+    if known is not None:
+        return tuple(known.subjects)
+    return (ROLE, PLAN_ROLE) if setting.gated else (ROLE,)
+
+
+def unknown(setting: Setting) -> tuple[str, ...]:
+    """The parameters of the stack that somebody has to give."""
+    known = identity(setting)
+    given = () if known is None else known.parameters.items()
+    return tuple(name for name, (_, default) in given if not default)
 
 
 def role_name(setting: Setting, role: str) -> str:
     """How a role is called in the account: roles of several repositories stand side by side."""
+    return f"{short_name(setting)}-{role}"[:64]
+
+
+def short_name(setting: Setting) -> str:
+    """The repository without its owner, else the app, in letters that names of AWS take."""
     name = setting.repository.rpartition("/")[2] or setting.apps[0].name
-    return f"{re.sub('[^A-Za-z0-9_-]', '-', name)}-{role}"[:64]
+    return re.sub("[^A-Za-z0-9_-]", "-", name)
 
 
-def _trust(subjects: Sequence[str], provider: str) -> dict[str, Any]:
+def _trust(known: Identity, subjects: Sequence[str]) -> dict[str, Any]:
+    if "${" not in known.provider:
+        return _policy(_PROVIDER_ARN, known, [_filled(subject) for subject in subjects], subjects)
+    # A parameter in the provider's name is one in the keys of the conditions, and CloudFormation
+    # fills parameters into texts only: so the whole document is one.
+    text = json.dumps(_policy("${TrustedProvider}", known, list(subjects), subjects))
+    return {"Fn::Sub": [text, {"TrustedProvider": _PROVIDER_ARN}]}
+
+
+def _policy(
+    provider: Any, known: Identity, values: Sequence[Any], subjects: Sequence[str]
+) -> dict[str, Any]:
+    audience = {f"{known.provider}:aud": known.audience}
+    subject = {f"{known.provider}:sub": values}
+    pattern = any("*" in one or "?" in one for one in subjects)
     return {
         "Version": "2012-10-17",
         "Statement": [
             {
                 "Effect": "Allow",
-                "Principal": {"Federated": _PROVIDER_ARN},
+                "Principal": {"Federated": provider},
                 "Action": "sts:AssumeRoleWithWebIdentity",
-                "Condition": _tests(subjects, provider),
+                "Condition": {"StringEquals": audience, "StringLike": subject}
+                if pattern
+                else {"StringEquals": {**audience, **subject}},
             }
         ],
     }
 
 
-def _tests(subjects: Sequence[str], provider: str) -> dict[str, Any]:
-    wanted: list[Any] = [
-        {"Fn::Sub": subject} if "${" in subject else subject for subject in subjects
-    ]
-    audience, subject = {f"{provider}:aud": AUDIENCE}, {f"{provider}:sub": wanted}
-    if any("*" in one for one in subjects):
-        return {"StringEquals": audience, "StringLike": subject}
-    return {"StringEquals": {**audience, **subject}}
+def _filled(text: str) -> Any:
+    return {"Fn::Sub": text} if "${" in text else text
 
 
 def _with_stack(value: Any) -> Any:
@@ -146,25 +146,48 @@ def _key(role: str) -> str:
     return "".join(word.capitalize() for word in role.split("-"))
 
 
-def _parameters(provider: str) -> dict[str, Any]:
-    return {
-        "ExistingProvider": {
-            "Type": "String",
-            "Default": "",
-            "Description": f"The account's OIDC provider for {provider}, its ARN; empty: make it.",
-        }
-    }
+def _parameters(known: Identity) -> dict[str, Any]:
+    return dict(_each_parameter(known))
 
 
-def _provider(name: str) -> dict[str, Any]:
+def _each_parameter(known: Identity) -> Iterator[tuple[str, dict[str, Any]]]:
+    shown = re.sub(r"\$\{(\w+)\}", r"<\1>", known.provider)
+    about = f"The account's OIDC provider for {shown}, its ARN; empty: make it."
+    yield "ExistingProvider", {"Type": "String", "Default": "", "Description": about}
+    for name, (description, default) in known.parameters.items():
+        given = {"Default": default} if default else {}
+        yield name, {"Type": "String", "Description": description, **given}
+
+
+def _provider(known: Identity) -> dict[str, Any]:
     return {
         "Type": "AWS::IAM::OIDCProvider",
         "Condition": "MakeProvider",
-        "Properties": {"Url": f"https://{name}", "ClientIdList": [AUDIENCE]},
+        "Properties": {
+            "Url": _filled(f"https://{known.provider}"),
+            "ClientIdList": [_filled(known.audience)],
+        },
     }
 
 
-_REPOSITORY = {
-    "Repository": {"Type": "String", "Description": "The repository: owner/name, or its path."}
-}
+def _bucket(name: str) -> dict[str, Any]:
+    """Where the states are: it outlives the stack."""
+    return {
+        "Type": "AWS::S3::Bucket",
+        "DeletionPolicy": "Retain",
+        "UpdateReplacePolicy": "Retain",
+        "Properties": {
+            "BucketName": name,
+            "VersioningConfiguration": {"Status": "Enabled"},
+            "OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
+            "PublicAccessBlockConfiguration": {
+                "BlockPublicAcls": True,
+                "BlockPublicPolicy": True,
+                "IgnorePublicAcls": True,
+                "RestrictPublicBuckets": True,
+            },
+        },
+    }
+
+
 _PROVIDER_ARN = {"Fn::If": ["MakeProvider", {"Ref": "Provider"}, {"Ref": "ExistingProvider"}]}

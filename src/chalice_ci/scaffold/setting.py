@@ -7,17 +7,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chalice_ci.context import System
+
 _PRODUCTION = re.compile(r"(?:prod|production|live)(?:[-_].*)?", re.IGNORECASE)
-_SYSTEMS: Mapping[str, str] = {
-    ".github": "GitHub",
-    ".gitlab-ci.yml": "GitLab",
-    ".circleci": "CircleCI",
-    "Jenkinsfile": "Jenkins",
-    "bitbucket-pipelines.yml": "Bitbucket",
-    "azure-pipelines.yml": "Azure Pipelines",
-    ".buildkite": "Buildkite",
-    "buildspec.yml": "AWS CodeBuild",
+_FILES: Mapping[str, System] = {
+    ".github/workflows": System.GITHUB,
+    ".gitlab-ci.yml": System.GITLAB,
+    ".circleci": System.CIRCLECI,
+    "Jenkinsfile": System.JENKINS,
+    "bitbucket-pipelines.yml": System.BITBUCKET,
+    "azure-pipelines.yml": System.AZURE,
+    ".buildkite": System.BUILDKITE,
+    ".codebuild": System.CODEBUILD,
+    "buildspec.yml": System.CODEBUILD,
 }
+TITLES: Mapping[System, str] = {
+    System.GITHUB: "GitHub",
+    System.GITLAB: "GitLab",
+    System.CIRCLECI: "CircleCI",
+    System.JENKINS: "Jenkins",
+    System.BITBUCKET: "Bitbucket",
+    System.AZURE: "Azure Pipelines",
+    System.CODEBUILD: "AWS CodeBuild",
+    System.BUILDKITE: "Buildkite",
+}
+AUTO = "auto"
+_HOMES = (
+    (re.compile(r"github\.com"), System.GITHUB),
+    (re.compile(r".*gitlab.*"), System.GITLAB),
+    (re.compile(r"bitbucket\.org"), System.BITBUCKET),
+    (re.compile(r"(?:ssh\.)?dev\.azure\.com|.+\.visualstudio\.com"), System.AZURE),
+    (re.compile(r"git-codecommit\..+\.amazonaws\.com"), System.CODEBUILD),
+)
+"""Places of code that bring a CI system of their own, by the host of the remote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +57,8 @@ class Setting:
 
     `repository` is "owner/name" on GitHub, empty where that is not known; so are `account` and
     `region`, which then come from the repository's variables. Of a project on GitLab it is the
-    path, and `gitlab` the server's name.
+    path, and `gitlab` the server's name; for other systems the path at `host`.
+    `bucket` is where states are kept; empty: on a branch of the repository.
     """
 
     apps: tuple[App, ...]
@@ -45,6 +68,9 @@ class Setting:
     region: str = ""
     previews: bool = False
     gitlab: str = ""
+    system: System = System.GITHUB
+    host: str = ""
+    bucket: str = ""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -75,9 +101,26 @@ class Setting:
         return _PRODUCTION.fullmatch(stage) is not None
 
 
-def systems(root: Path) -> tuple[str, ...]:
-    """The CI systems whose files are there."""
-    return tuple(name for file, name in _SYSTEMS.items() if (root / file).exists())
+def systems(root: Path) -> tuple[System, ...]:
+    """The CI systems whose files are there, each once."""
+    there = (system for file, system in _FILES.items() if (root / file).exists())
+    return tuple(dict.fromkeys(there))
+
+
+def system_of(said: str, files: Sequence[System], host: str) -> System:
+    """The system to write for: the one that was said, else whose files there are, else the host's.
+
+    The pipelines of GitLab and Bitbucket run where the code is: of a repository elsewhere their
+    files tell nothing. A repository with workflows of GitHub's stays there.
+    """
+    if said != AUTO:
+        return System(said)
+    home = next((system for form, system in _HOMES if form.fullmatch(host)), None)
+    at_home = (System.GITLAB, System.BITBUCKET)
+    told = [one for one in files if one not in at_home or home in (None, one)]
+    if home is System.GITLAB or System.GITHUB in told:
+        return System.GITLAB if home is System.GITLAB else System.GITHUB
+    return told[0] if told else home or System.GITHUB
 
 
 def environment_of(stage: str) -> str:

@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
-from chalice_ci.scaffold.role import PLAN_ROLE, PREVIEW_ROLE, ROLE, role_name
+from chalice_ci.scaffold.identity import PLAN_ROLE, PREVIEW_ROLE, ROLE
+from chalice_ci.scaffold.role import role_name
 from chalice_ci.scaffold.setting import Setting, environment_of
 
 SOURCES = ("minimal", "previews", "gated-production")
-_EXAMPLE_ROLE = re.compile(r"arn:aws:iam::123456789012:role/(?P<name>[a-z-]+)")
+EXAMPLE_ROLE = re.compile(r"arn:aws:iam::123456789012:role/(?P<name>[a-z-]+)")
 _HEAD = re.compile(r"\A(?:#.*\n)+")
 _VARIABLES = {
     ROLE: "CHALICE_DEPLOY_ROLE",
@@ -79,7 +80,7 @@ def _placed(text: str, setting: Setting) -> str:
             return f"arn:aws:iam::{setting.account}:role/{role_name(setting, match['name'])}"
         return f"${{{{ vars.{_VARIABLES[match['name']]} }}}}"
 
-    text = _EXAMPLE_ROLE.sub(role, text)
+    text = EXAMPLE_ROLE.sub(role, text)
     region = setting.region or "${{ vars.AWS_REGION }}"
     return replaced(text, "aws-region: eu-west-1", f"aws-region: {region}")
 
