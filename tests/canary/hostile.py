@@ -366,7 +366,8 @@ script = (
     "    time.sleep(0.05)\n"
 )
 for _ in range(3):
-    if os.fork() == 0:
+    between = os.fork()
+    if between == 0:
         os.setsid()
         libc.prctl(36, 1, 0, 0, 0)
         if os.fork() == 0:
@@ -374,5 +375,6 @@ for _ in range(3):
                      'daemon-' + ARENA['token'], *ARENA['command_files'],
                      os.environ['TMPDIR'] + '/still-there'])
         os._exit(0)
+    os.waitpid(between, 0)
 time.sleep(0.3)
 """

@@ -35,16 +35,17 @@ WITHOUT_LANDLOCK = DRIVER.with_name("without_landlock.py")
 NOBODY = 65534
 PR_SET_DUMPABLE = 4
 LIMITS: dict[str, float] = {
-    "wall_seconds": 8,
-    "cpu_seconds": 8,
+    # Nothing but what is endless takes as long, on the slowest machine.
+    "wall_seconds": 60,
+    "cpu_seconds": 60,
     "memory_bytes": 700 * 1024**2,
     "processes": 40,
     "file_bytes": 16 * 1024**2,
     "written_bytes": 64 * 1024**2,
     "written_files": 2000,
 }
-# Wall limit, the time to end everything, and a machine that has other things to do.
-CONTROLLED_SECONDS = 40
+# To begin and to end everything, beside the wall limit, on a machine that has other things to do.
+CONTROLLED_SECONDS = 60
 
 
 class Listener:
@@ -182,6 +183,7 @@ class Arena:
     def load(
         self, *, python: Path | None = None, landlock: bool = True, **limits: float
     ) -> dict[str, Any]:
+        limits = {**LIMITS, **limits}
         wanted = {
             "source": str(self.root / "source"),
             "project": str(self.project),
@@ -190,7 +192,7 @@ class Arena:
             "version": self.python.version,
             "chalice": self.python.chalice,
             "secret_files": [str(path) for path in self.secret_files],
-            "limits": {**LIMITS, **limits},
+            "limits": limits,
         }
         spec = self.root / "wanted.json"
         spec.write_text(json.dumps(wanted))
@@ -215,7 +217,7 @@ class Arena:
             env=environ,
             cwd=self.project,
             capture_output=True,
-            timeout=120,
+            timeout=300,
             check=False,
             **as_user,
         )
@@ -223,7 +225,7 @@ class Arena:
         assert done.returncode == 0, done.stderr.decode()[-4000:]
         for secret in self.secrets:
             assert secret.encode() not in done.stdout + done.stderr
-        assert seconds < CONTROLLED_SECONDS
+        assert seconds < limits["wall_seconds"] + CONTROLLED_SECONDS
         found: dict[str, Any] = json.loads(done.stdout)
         assert found["work"] == []
         return found
@@ -289,7 +291,7 @@ def hidden() -> Iterator[None]:
 @pytest.mark.parametrize("name", hostile.PROBES)
 def test_a_probe_finds_nothing(arena: Arena, name: str) -> None:
     arena.write_app(hostile.PROBES[name])
-    found = arena.load(wall_seconds=30, cpu_seconds=30)
+    found = arena.load()
     assert "FOUND 0 []" in found["output"], found
     assert found["loaded"], found["answer"]
     assert found["isolation"]["level"] == ("full" if arena.user == 0 else "partial")
@@ -299,7 +301,7 @@ def test_a_probe_finds_nothing(arena: Arena, name: str) -> None:
 def test_a_kernel_without_landlock_lowers_the_level_and_says_so(arena: Arena, name: str) -> None:
     """A uid of its own and seccomp still keep other processes and the network away."""
     arena.write_app(hostile.PROBES[name])
-    found = arena.load(landlock=False, wall_seconds=90, cpu_seconds=60)
+    found = arena.load(landlock=False)
     assert "FOUND 0 []" in found["output"], found
     assert found["isolation"]["level"] == ("partial" if arena.user == 0 else "none")
     assert any("no Landlock" in reason for reason in found["isolation"]["reasons"])
@@ -347,10 +349,14 @@ def test_a_forged_answer_is_not_used(arena: Arena, name: str) -> None:
 
 @pytest.mark.parametrize("name", hostile.BOMBS)
 def test_a_bomb_ends_controlled(arena: Arena, name: str) -> None:
-    arena.write_app(hostile.BOMBS[name])
+    arena.write_app("print('BEGUN', flush=True)\n" + hostile.BOMBS[name])
     harmless = name == "forks that run away"
-    # Most of them last as long as they may.
-    found = arena.load() if harmless else arena.load(wall_seconds=5, cpu_seconds=5)
+    # Most of them last as long as they may, so no longer than it takes this machine to begin.
+    for seconds in (60,) if harmless else (2, 10, 60):
+        found = arena.load(wall_seconds=seconds, cpu_seconds=seconds)
+        if "BEGUN" in found["output"]:
+            break
+    assert "BEGUN" in found["output"], found
     assert found["loaded"] == harmless, (found["kind"], found["answer"][:500])
     assert len(found["output"]) < 2 * 1024**2
     assert not obeyed(found["output"])
@@ -377,7 +383,7 @@ def test_a_daemon_that_outlives_a_killed_orchestrator_is_ended_too(arena: Arena)
         "version": arena.python.version,
         "chalice": arena.python.chalice,
         "secret_files": [str(path) for path in arena.secret_files],
-        "limits": {**LIMITS, "wall_seconds": 60},
+        "limits": LIMITS,
     }
     spec.write_text(json.dumps(wanted))
     spec.chmod(0o644)
