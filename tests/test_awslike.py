@@ -83,7 +83,7 @@ def code_of(caught: pytest.ExceptionInfo[ClientError]) -> tuple[str, int]:
     return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it didn't come to pass"
@@ -121,7 +121,7 @@ def strict() -> Iterator[EmbeddedAWS]:
 
 class TestSlowAWS:
     def test_a_new_function_is_pending_and_an_updated_one_in_progress_for_a_while(self) -> None:
-        with EmbeddedAWS.start(LocalMode(pend=1.0, upd=1.0), gateway=False) as aws:
+        with EmbeddedAWS.start(LocalMode(pend=3.0, upd=3.0), gateway=False) as aws:
             client = clients(aws)("lambda")
             assert make_function(aws, "slow", make_role(aws))["State"] == "Pending"
             with pytest.raises(client.exceptions.ResourceConflictException) as caught:
@@ -144,7 +144,7 @@ class TestSlowAWS:
             assert (again["Timeout"], again["LastUpdateStatus"]) == (9, "InProgress")
 
     def test_a_new_role_can_only_be_assumed_after_a_while(self) -> None:
-        with EmbeddedAWS.start(LocalMode(role=1.0), gateway=False) as aws:
+        with EmbeddedAWS.start(LocalMode(role=3.0), gateway=False) as aws:
             client = clients(aws)("lambda")
             role = make_role(aws)
             for arn in (role, f"arn:aws:iam::{ACCOUNT}:role/missing"):
@@ -153,7 +153,7 @@ class TestSlowAWS:
                     match=r"The role defined for the function cannot be assumed by Lambda\.",
                 ):
                     make_function(aws, "early", arn)
-            time.sleep(1.0)
+            time.sleep(3.0)
             make_function(aws, "early", role)
             other = make_role(aws, "other")
             with pytest.raises(client.exceptions.InvalidParameterValueException):
@@ -362,7 +362,7 @@ class TestFaults:
         wait_until(lambda: plain.faults()[0]["holding"])
         assert [r["RoleName"] for r in clients(plain)("iam").list_roles()["Roles"]] == ["held"]
         plain.release_faults()
-        caller.join(timeout=10)
+        caller.join(timeout=60)
         assert len(caught) == 1
 
     @pytest.mark.parametrize("when", ["before", "after"])
@@ -378,7 +378,7 @@ class TestFaults:
             stdin=subprocess.PIPE,
         ) as caller:
             plain.order_faults([{"nth": 2, "when": when, "action": "kill", "pid": caller.pid}])
-            caller.communicate(b"go\n", timeout=30)
+            caller.communicate(b"go\n", timeout=120)
         assert caller.returncode == -signal.SIGKILL
         wait_until(lambda: len(plain.calls()) == 2)
         names = [role["RoleName"] for role in clients(plain)("iam").list_roles()["Roles"]]
@@ -529,7 +529,7 @@ class TestLifetimes:
             )
             assert aws.health()["endpoint_url"] == ready["endpoint_url"]
             server.terminate()
-            assert server.wait(timeout=10) == 0
+            assert server.wait(timeout=60) == 0
 
     def test_a_wrong_option_ends_with_the_code_of_usage_errors(self) -> None:
         ended = subprocess.run(

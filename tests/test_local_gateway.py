@@ -320,7 +320,7 @@ def sleep():
 
 @app.route("/slow")
 def slow():
-    time.sleep(0.5)
+    time.sleep(2)
     return {"pid": os.getpid()}
 
 @app.route("/inside")
@@ -343,7 +343,8 @@ CONFIG = {
     "app_name": "served",
     "environment_variables": {"GREETING": "world"},
     "minimum_compression_size": 2000,
-    "lambda_timeout": 2,
+    # Of a slow machine too: only what sleeps may take too long.
+    "lambda_timeout": 30,
     "stages": {"dev": {"api_gateway_stage": "api"}},
 }
 
@@ -465,7 +466,12 @@ class TestServing:
         assert served.ask("").status == 200
 
     def test_a_function_that_takes_too_long_is_ended(self, served: Served) -> None:
-        assert served.ask("sleep").status == 502
+        functions = served.client("lambda")
+        functions.update_function_configuration(FunctionName="served-dev", Timeout=2)
+        try:
+            assert served.ask("sleep").status == 502
+        finally:
+            functions.update_function_configuration(FunctionName="served-dev", Timeout=30)
         assert "Task timed out after 2.00 seconds" in served.aws.log.read_text("utf-8")
 
     def test_requests_at_the_same_time_get_processes_of_their_own(self, served: Served) -> None:

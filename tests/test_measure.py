@@ -30,7 +30,7 @@ def test_exit_code_output_and_time_are_those_of_the_command() -> None:
     cost = measured("sh", "-c", "echo out; echo err >&2; sleep 0.3; exit 3")
     assert cost["code"] == 3
     assert cost["output"] == "out\nerr\n"
-    assert 0.3 <= float(cost["wall"]) < 5
+    assert 0.3 <= float(cost["wall"]) < 30
 
 
 def test_cpu_time_of_grandchildren_counts() -> None:
@@ -40,9 +40,18 @@ def test_cpu_time_of_grandchildren_counts() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc")
-def test_memory_of_processes_that_run_together_is_added_up_even_when_orphaned() -> None:
-    hold = "import time; held = bytearray(60_000_000); time.sleep(1.5)"
-    orphan = f'(setsid "{sys.executable}" -c "{hold}" &)'
-    cost = measured("sh", "-c", f"{orphan}; {orphan}; exit 0")
+def test_memory_of_processes_that_run_together_is_added_up_even_when_orphaned(
+    tmp_path: Path,
+) -> None:
+    hold = (
+        "import os, sys, time; held = bytearray(60_000_000); open(sys.argv[1], 'w').close()\n"
+        "while len(os.listdir(os.path.dirname(sys.argv[1]))) < 2: time.sleep(0.01)\n"
+        "time.sleep(1)"
+    )
+    # Neither goes before both are there.
+    orphan, other = (
+        f'(setsid "{sys.executable}" -c "{hold}" {tmp_path}/{number} &)' for number in range(2)
+    )
+    cost = measured("sh", "-c", f"{orphan}; {other}; exit 0")
     assert 120e6 < float(cost["peak"]) < 400e6
     assert cost["code"] == 0

@@ -553,11 +553,11 @@ class TestAFolder:
             "key = StateKey(app_path='.', stage='dev')\n"
             "many = tuple(dict(marked('x').resources[0], name=f'f{n}') for n in range(500))\n"
             "states = [StageState(resources=many), StageState(resources=many[:100])]\n"
-            "print('ready', flush=True)\n"
             "turn = 0\n"
             "while True:\n"
             "    turn += 1\n"
             "    store.write(key, states[turn % 2], expected=store.read(key).version, message='')\n"
+            "    turn > 1 or print('ready', flush=True)\n"
         )
         store = LocalStore(tmp_path)
         seen = set()
