@@ -34,6 +34,7 @@ test-deep: $(READY)  ## Every point at which a deploy can be killed, with both k
 	PREVIEW_PULLS=20 PREVIEW_SEED=6 $(BIN)/python -m pytest tests/test_random_previews.py
 	PREVIEWS_AT_ONCE=20 PREVIEW_SEED=6 $(BIN)/python -m pytest -o timeout=3600 tests/test_previews_at_github.py
 	EXPIRY=all $(BIN)/python -m pytest tests/test_expiry.py
+	DEPLOYERS=all $(BIN)/python -m pytest tests/test_environment.py -k has_a_deployer
 	MATRIX_PARTS=100 $(BIN)/python -m pytest -o timeout=3600 tests/test_matrix_at_github.py
 
 lint: $(READY)

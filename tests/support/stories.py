@@ -73,10 +73,11 @@ class Teller(Protocol):
 
 
 def shapes_of(combination: Combination) -> tuple[Shape, ...]:
-    """The shapes that plain `chalice deploy` of that version accepts."""
-    return tuple(
+    """The shapes that plain `chalice deploy` of that version accepts, as many as it has to."""
+    accepted = tuple(
         shape for shape in SHAPES if shape.deploys and combination.chalice in shape.versions
     )
+    return accepted[:: combination.every]
 
 
 def python_of(combination: Combination, shape: Shape) -> str:
