@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from chalice_ci.context import System
+from chalice_ci.scaffold.pipelines import pipeline
+from chalice_ci.scaffold.setting import App, Setting
 from plugins.bench import Bench, Door
 from support.commandline import git
 
@@ -143,6 +146,25 @@ def test_parts_share_a_branch_and_are_folded(master: Master) -> None:
     assert [event["name"] for event in of(events, "branch")] == ["part 1", "part 2"]
     report = json.loads((master.root / "archive/chalice-ci-all/report.json").read_text())
     assert sorted(result["stage"] for result in report["results"]) == ["dev", "prod"]
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_what_init_writes_checks_a_branch_and_asks_before_production(
+    master: Master, gated: bool
+) -> None:
+    text = pipeline(
+        Setting(
+            apps=(App(name="orders", path=".", stages=("dev", "prod") if gated else ("dev",)),),
+            branch="main",
+            system=System.JENKINS,
+            region="us-east-1",
+        )
+    )
+    events = master.build(text, BRANCH_NAME="feature")
+    assert events[-1] == {"result": "SUCCESS"}, events
+    tagged = master.build(text, approved=False, TAG_NAME="v1", BRANCH_NAME="v1")
+    assert tagged[-1]["result"] == ("ABORTED" if gated else "SUCCESS"), tagged
+    assert bool(of(tagged, "input")) == gated
 
 
 REFUSED = {
