@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -285,8 +286,23 @@ def whole(found: Any) -> Any:
     step = {"run": "true"}
     if isinstance(found, list):
         found = {"steps": found}
+    if found.keys() == {"with"}:
+        found = {"steps": [{"uses": "actions/setup-python@v6", **found}]}
+    if "jobs" in found:
+        empty = {"runs-on": "ubuntu-latest", "steps": [step]}
+        jobs = found["jobs"].items()
+        found = {
+            **found,
+            "jobs": {name: job if "uses" in job else {**empty, **job} for name, job in jobs},
+        }
     if not found.keys() & {"jobs", "on"}:
-        found = {"jobs": {"one": {"runs-on": "ubuntu-latest", "steps": [step], **found}}}
+        # The jobs that it takes an output of are others.
+        taken = re.findall(r"\bneeds\.(\w+)\.outputs\.(\w+)", json.dumps(found))
+        needs = {"needs": sorted({name for name, _ in taken})} if taken else {}
+        found = {"jobs": {"one": {"runs-on": "ubuntu-latest", "steps": [step], **needs, **found}}}
+        for name, output in taken:
+            job = {"runs-on": "ubuntu-latest", "steps": [step], "outputs": {output: "x"}}
+            found["jobs"].setdefault(name, job)["outputs"][output] = "x"
     return {"on": "push", "jobs": {"one": {"runs-on": "ubuntu-latest", "steps": [step]}}, **found}
 
 
@@ -298,8 +314,10 @@ def workflow_snippets() -> Iterator[tuple[Shown, Any]]:
 
 
 def known_elsewhere(snippet: Shown) -> bool:
-    """Before and after of a rule; of `plugins/`, what their own tests look at."""
-    return snippet.at.startswith((*RULES, "plugins/"))
+    """What a rule finds wrong, and what shows settings or roles that have no file of their own."""
+    if not snippet.at.startswith(RULES):
+        return False
+    return snippet.before == "Before:" or not kind_of(loaded(snippet.text))
 
 
 def test_every_yaml_snippet_is_of_a_kind_that_is_looked_at() -> None:
@@ -375,6 +393,26 @@ def test_every_configuration_in_the_documentation_is_valid(snippet: Shown, tmp_p
     config = read_project_config(tmp_path)
     assert len(config.apps) == len(folders)
     assert {stage.name for stage in config.stages} >= found.get("stages", {}).keys()
+
+
+@pytest.mark.parametrize("snippet", tuple(blocks("json", "python", "groovy")), ids=str)
+def test_every_other_snippet_is_of_the_language_that_it_says(snippet: Shown) -> None:
+    match snippet.language:
+        case "json":
+            json.loads(snippet.text)
+        case "python" if not broken(snippet):
+            ast.parse(snippet.text)
+        case "groovy":
+            # Run as a pipeline of Jenkins's where Groovy is installed.
+            text = (ROOT / "tests/jenkins/test_jenkins.py").read_text(encoding="utf-8")
+            assert "def test_what_the_documentation_shows_is_run(" in text
+            assert snippet.at.startswith("docs/jenkins.md")
+
+
+def broken(snippet: Shown) -> bool:
+    """Whether it is the one that shows a syntax error."""
+    rule = RULES_BY_NAME["load-syntax-error"]
+    return snippet.before == "Before:" and snippet.text.strip() == rule.before.strip()
 
 
 # -- links, and a place for everything -------------------------------------------------------------

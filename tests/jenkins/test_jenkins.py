@@ -63,6 +63,7 @@ class Master:
                 "aws-read": access,
                 "aws-deploy": access,
                 "chalice-signing-key": KEY,
+                "db-url": KEY,
             },
         }
         told = self.root / "scenario.json"
@@ -165,6 +166,15 @@ def test_what_init_writes_checks_a_branch_and_asks_before_production(
     tagged = master.build(text, approved=False, TAG_NAME="v1", BRANCH_NAME="v1")
     assert tagged[-1]["result"] == ("ABORTED" if gated else "SUCCESS"), tagged
     assert bool(of(tagged, "input")) == gated
+
+
+def test_what_the_documentation_shows_is_run(master: Master, started: Door) -> None:
+    page = (ROOT / "docs/jenkins.md").read_text()
+    (shown,) = re.findall(r"^```groovy\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    master.build(f"@Library('chalice-ci@v1.0.0') _\nnode('docker') {{\ncheckout(scm)\n{shown}}}\n")
+    (asked,) = started.asked
+    assert asked.env["CHALICE_CI_SECRET_DB_URL"] == KEY
+    assert asked.env["CHALICE_CI_STAGE"] == "dev"
 
 
 REFUSED = {
