@@ -16,11 +16,14 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
 
+import pytest
+
 from chalice_ci.config import AppConfig
 from chalice_ci.context import Context
 from chalice_ci.errors import UsageError
 from chalice_ci.route import Intent, Routed, Wish, route_event
 from chalice_ci.systems.read import read_context
+from support.decided import decided
 from support.events import payload_of, variables
 from test_events import CONFIGS, KNOWN, ORDERS, told
 
@@ -190,6 +193,18 @@ def test_every_decision_is_the_one_that_was_read() -> None:
     assert GOLDEN.read_text(encoding="utf-8") == rendered(TABLE), (
         "Write it anew with `python tests/test_decisions.py`, and read what changed."
     )
+
+
+@pytest.mark.parametrize("event", sorted({row.event for row in TABLE}))
+def test_every_decision_follows_from_the_rules_without_asking_the_product(event: str) -> None:
+    rows_of_event = [row for row in TABLE if row.event == event]
+    expected = {
+        row.cells[:5]: decided(
+            event, row.action, row.source, row.labels, row.config, record=row.record
+        )
+        for row in rows_of_event
+    }
+    assert {row.cells[:5]: row.cells[5] for row in rows_of_event} == expected
 
 
 def test_there_are_at_least_four_hundred_and_no_two_are_the_same() -> None:

@@ -218,13 +218,7 @@ class _Router:
         """The branch or tag deploys what is configured for it; of a branch the rest is checked."""
         if self.context.deleted:
             return Routed(notes=("The ref was deleted: there is nothing to do.",))
-        state = self.config.state
-        branch = self.wish.branch or ""
-        if state.store == "git" and branch == state.branch != "source":
-            return Routed(notes=(f"{state.branch} holds the recorded state, and no app.",))
-        if state.store == "git" and branch.startswith(f"{state.plan_branches}/"):
-            return Routed(notes=(f"{branch} holds a plan, and no app.",))
-        return self._deployed()
+        return self._of_ours() or self._deployed()
 
     def release(self) -> Routed:
         """A published release is a push of its tag."""
@@ -247,7 +241,20 @@ class _Router:
                     fix=f"Push to the pull request, or use `command: deploy` with `stage: {stage}` "
                     "on the code that it should get.",
                 )
+        if not self.wish.stages and (nothing := self._of_ours()) is not None:
+            return nothing
         return self._deployed(dispatched=True)
+
+    def _of_ours(self) -> Routed | None:
+        """Nothing to do, when the branch is one that only we write to."""
+        state, branch = self.config.state, self.wish.branch or ""
+        if state.store != "git":
+            return None
+        if branch == state.branch != "source":
+            return Routed(notes=(f"{branch} holds the recorded state, and no app.",))
+        if branch.startswith(f"{state.plan_branches}/"):
+            return Routed(notes=(f"{branch} holds a plan, and no app.",))
+        return None
 
     def pull_request(self, pull: PullRequest) -> Routed:
         """Every stage is checked, and the preview brought to what the pull request asks for.
