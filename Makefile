@@ -8,6 +8,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Tests wait for processes, AWS and git for a good part of their time.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
+# A test of all cases may last as long as this on a slow machine.
+DEEP = $(BIN)/python -m pytest -o timeout=3600
+
 .PHONY: demo test test-deep lint bench docs site pictures lock clean
 
 $(READY): setup.py requirements/dev.txt
@@ -21,21 +24,21 @@ demo: $(READY)  ## The whole story on the embedded AWS; no account, token or roo
 	$(BIN)/chalice-ci demo
 
 test: lint ## Lint, types and all tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-deep: $(READY)  ## Every point at which a deploy can be killed, with both kinds of store; takes long
-	CRASH_DEPTH=all POLICY_DEPTH=all $(BIN)/python -m pytest -n auto --dist load -o timeout=3600 tests/crash tests/test_policy_enforced.py
-	STATE_WRITERS=100 $(BIN)/python -m pytest -k none_is_lost tests/test_state_stores.py \
+	CRASH_DEPTH=all POLICY_DEPTH=all $(DEEP) -n auto --dist load tests/crash tests/test_policy_enforced.py
+	STATE_WRITERS=100 $(DEEP) -k none_is_lost tests/test_state_stores.py \
 	  tests/test_github_store.py tests/test_s3_store.py
-	PLUGINS_DEPTH=all $(BIN)/python -m pytest tests/plugins
-	DISK_FAULTS=all $(BIN)/python -m pytest tests/test_disk_faults.py
-	PARITY=all $(BIN)/python -m pytest -n auto --dist loadfile -o timeout=3600 tests/parity
-	MIGRATING=all TEMPLATES=all $(BIN)/python -m pytest tests/test_migrating.py tests/test_templates.py
-	PREVIEW_PULLS=20 PREVIEW_SEED=6 $(BIN)/python -m pytest tests/test_random_previews.py
-	PREVIEWS_AT_ONCE=20 PREVIEW_SEED=6 $(BIN)/python -m pytest -o timeout=3600 tests/test_previews_at_github.py
-	EXPIRY=all $(BIN)/python -m pytest tests/test_expiry.py
-	DEPLOYERS=all $(BIN)/python -m pytest tests/test_environment.py -k has_a_deployer
-	MATRIX_PARTS=100 $(BIN)/python -m pytest -o timeout=3600 tests/test_matrix_at_github.py
+	PLUGINS_DEPTH=all $(DEEP) tests/plugins
+	DISK_FAULTS=all $(DEEP) tests/test_disk_faults.py
+	PARITY=all $(DEEP) -n auto --dist loadfile tests/parity
+	MIGRATING=all TEMPLATES=all $(DEEP) tests/test_migrating.py tests/test_templates.py
+	PREVIEW_PULLS=20 PREVIEW_SEED=6 $(DEEP) tests/test_random_previews.py
+	PREVIEWS_AT_ONCE=20 PREVIEW_SEED=6 $(DEEP) tests/test_previews_at_github.py
+	EXPIRY=all $(DEEP) tests/test_expiry.py
+	DEPLOYERS=all $(DEEP) tests/test_environment.py -k has_a_deployer
+	MATRIX_PARTS=100 $(DEEP) tests/test_matrix_at_github.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

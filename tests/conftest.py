@@ -1,3 +1,3 @@
 """What all suites share."""
 
-pytest_plugins = ["crash.counts", "image.fixtures"]
+pytest_plugins = ["crash.counts", "image.fixtures", "support.order"]
