@@ -15,15 +15,15 @@ import test_state_stores as contract
 from chalice_ci.errors import ForgeError, StateMoved, StateNotRecorded
 from chalice_ci.forge.github import GitHubApi, GitHubData
 from chalice_ci.forge.port import NotPermitted
-from chalice_ci.forge.retry import Retry
+from chalice_ci.forge.retry import ALL_WAITS, PATIENT_WAITS, SPREAD, Retry
 from chalice_ci.state.git import GitStore, import_from_commit
 from chalice_ci.state.github import GitHubObjects, GitHubRepository, Tree
 from chalice_ci.state.journal import Journal
-from chalice_ci.state.lease import Clocks, Here, take
+from chalice_ci.state.lease import LEASE_SECONDS, Clocks, Here, take
 from chalice_ci.state.schema import StateDamaged, render
 from chalice_ci.state.store import ABSENT, Kept, StateKey
 from offline_github.emulate import ADMIN, BOT, OWNER
-from offline_github.gateway import Failure, Fault, OfflineGitHub, offline_github, report
+from offline_github.gateway import Failure, Fault, OfflineGitHub, Secondary, offline_github, report
 from support.statewriter import github_address, marked, message
 
 DEV = StateKey(app_path=".", stage="dev")
@@ -103,6 +103,63 @@ class TestEveryStoreOnGitHub(contract.TestEveryStore):
             print(f"\n{place.writers} writers at once: {asked} requests, {wrote} commits tried")
         assert asked <= 10 * place.writers
         assert wrote <= 5 * place.writers
+
+
+class TestTheSecondaryLimit:
+    """80 requests a minute that create something: what is deployed has to be recorded all the same.
+
+    Time is the test's: it goes on when somebody waits, and then as far as he waits.
+    """
+
+    def test_who_writes_more_than_a_minute_has_waits_and_loses_nothing(
+        self, running: OfflineGitHub, repository: str
+    ) -> None:
+        waits: list[float] = []
+        token = running.emulator.workflow_token()
+        retry = Retry(sleep=waits.append, jitter=lambda: 0.0)
+        api = GitHubApi(repository, token=token, api_url=running.url, retry=retry)
+        store = GitStore(GitHubRepository(GitHubData(api)), clock=lambda: 0.0)
+        store.write(DEV, marked("first"), expected=ABSENT, message=message("dev"))
+        running.secondary = limit = Secondary(writes=4, clock=lambda: sum(waits))
+        keys = [StateKey(app_path=f"app-{number}", stage="dev") for number in range(10)]
+        for key in keys:
+            store.write(key, marked("a"), expected=ABSENT, message=message("dev"))
+        assert waits == [60.0, 60.0]
+        assert limit.refused == 2
+        running.secondary = None
+        assert set(store_of(running, repository, token).keys()) == {DEV, *keys}
+
+    @pytest.mark.parametrize("operation", [READ, COMMIT])
+    def test_a_state_waits_longer_than_a_comment_but_not_beyond_its_lease(
+        self, running: OfflineGitHub, repository: str, operation: str
+    ) -> None:
+        waits: list[float] = []
+        api = GitHubApi(
+            repository,
+            token=running.emulator.workflow_token(),
+            api_url=running.url,
+            retry=Retry(sleep=waits.append, jitter=lambda: 1.0),
+        )
+        store = GitStore(GitHubRepository(GitHubData(api)), clock=lambda: 0.0)
+        first = store.write(DEV, marked("a"), expected=ABSENT, message=message("dev"))
+        method, _, path = operation.partition(" ")
+
+        def write(mark: str, expected: str) -> str:
+            store.read(DEV)
+            fresh = GitStore(GitHubRepository(GitHubData(api)), clock=lambda: 0.0)
+            return fresh.write(DEV, marked(mark), expected=expected, message=message("dev")).version
+
+        running.fail(Failure.LIMITED_403, method=method, path=path, times=3, retry_after="60")
+        second = write("b", first.version)
+        assert waits == [60.0 * (1 + SPREAD)] * 3
+        assert sum(waits) > ALL_WAITS
+        waits.clear()
+        running.fail(Failure.LIMITED_403, method=method, path=path, times=99, retry_after="60")
+        with pytest.raises((StateNotRecorded, ForgeError), match="rate limit"):
+            write("c", second)
+        assert ALL_WAITS < sum(waits) <= PATIENT_WAITS < LEASE_SECONDS / 2
+        running.faults.clear()
+        assert write("d", second)
 
 
 class TestOnGitHub:

@@ -3,7 +3,8 @@
 Each part is a process of its own, as on a runner: the state of all of them is one branch, the
 comment is one. `MATRIX_PARTS` says how many there are
 (`make test-deep`: 100), at most 20 at a time, as the example's `max-parallel` says. What is counted
-is what an hour's budget of a workflow's token is spent on: docs/github.md.
+is what an hour's budget of a workflow's token is spent on: docs/github.md. GitHub's secondary
+limit, 80 writes a minute, holds as well: who is refused by it waits and comes back.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pytest
 
 from chalice_ci.local import EmbeddedAWS
 from offline_github.emulate import BOT, REPOSITORY
-from offline_github.gateway import OfflineGitHub, offline_github, report
+from offline_github.gateway import OfflineGitHub, Secondary, offline_github, report
 from support.commandline import CONFIG, chalice_ci, command, commit, environ, git, write
 from support.offline import Twin
 from test_previews import APP
@@ -84,6 +85,7 @@ def test_parts_of_a_matrix_record_their_states_and_one_comment_at_once(
     payload = twin.pull_request("opened", number, sha)
     token = github.emulator.workflow_token()
     github.forget()
+    github.secondary = limit = Secondary()
 
     def env(name: str) -> dict[str, str]:
         return aws.environ | twin.step(name, "pull_request", payload, run=7, token=token)
@@ -132,7 +134,8 @@ def test_parts_of_a_matrix_record_their_states_and_one_comment_at_once(
     with capsys.disabled():
         print(
             f"\n{PARTS} parts: {counted.total()} requests ({of_matrix} of the matrix, {of_parts} "
-            f"of the parts), {writes.total()} of them writes, also those that lost a race"
+            f"of the parts), {writes.total()} of them writes, also those that lost a race; "
+            f"{limit.refused} refused by the limit of {limit.writes} in {limit.seconds:.0f} s"
         )
         print("\n".join(f"{count:5} {what}" for what, count in sorted(counted.items())))
     assert github.invalid == [], report(github)

@@ -8,10 +8,12 @@ they reach the client. What the emulator lacks is kept here (`deployments.py`,
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
-from collections import Counter
-from collections.abc import Iterator
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -112,6 +114,38 @@ class Fault:
         return True
 
 
+READING = frozenset({"/graphql viewer", "/graphql repository"})
+"""What is asked with POST and creates nothing."""
+
+
+@dataclass(kw_only=True)
+class Secondary:
+    """GitHub's secondary limit: so many requests that create content within a minute.
+
+    "In general, no more than 80 content-generating requests per minute": more are answered with
+    403 and `Retry-After`, whatever they are about.
+    """
+
+    writes: int = 80
+    seconds: float = 60.0
+    clock: Callable[[], float] = time.monotonic
+    passed: deque[float] = field(default_factory=deque)
+    refused: int = 0
+
+    def strikes(self, method: str, template: str) -> Fault | None:
+        if method == "GET" or template in READING:
+            return None
+        now = self.clock()
+        while self.passed and self.passed[0] <= now - self.seconds:
+            self.passed.popleft()
+        if len(self.passed) < self.writes:
+            self.passed.append(now)
+            return None
+        self.refused += 1
+        wait = math.ceil(self.passed[0] + self.seconds - now)
+        return Fault(failure=Failure.LIMITED_403, retry_after=str(wait))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """A request that arrived."""
@@ -149,6 +183,7 @@ class OfflineGitHub:
     seen: list[Seen] = field(default_factory=list)
     invalid: list[Invalid] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    secondary: Secondary | None = None
     total: Counter[str] = field(default_factory=Counter)
     """Every operation since the start, also what a test has forgotten."""
 
@@ -161,6 +196,7 @@ class OfflineGitHub:
     def forget(self) -> None:
         """Drop faults and what was seen; what is invalid stays."""
         self.faults.clear()
+        self.secondary = None
         self.seen.clear()
 
     def counted(self) -> Counter[str]:
@@ -286,7 +322,9 @@ class _Gateway:
 
     def _fault(self, method: str, template: str) -> Fault | None:
         with self._turn:
-            return next((f for f in self.github.faults if f.strikes(method, template)), None)
+            found = next((f for f in self.github.faults if f.strikes(method, template)), None)
+            limit = self.github.secondary
+            return found or (limit and limit.strikes(method, template))
 
     def _answer(self, exchange: Exchange, route: Route | None, authorization: str) -> _Answer:
         """The checked answer to a checked request."""

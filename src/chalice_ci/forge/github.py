@@ -211,11 +211,13 @@ class GitHubApi:
         ask: Callable[[], _T],
         *,
         happened: Callable[[], _T | None] | None = None,
+        patient: bool = False,
     ) -> _T:
         """What `ask` gives, repeated where that is safe; every failure is a ForgeError.
 
         Give `happened` when repeating `ask` would do its work twice: it looks whether that was
-        done, and is asked before each repetition that follows an uncertain end.
+        done, and is asked before each repetition that follows an uncertain end. `patient` is for
+        what must not be lost to a rate limit.
         """
 
         def attempt() -> _T | Trouble:
@@ -237,7 +239,7 @@ class GitHubApi:
             ) as error:
                 return self._trouble(operation, error)
 
-        return self._retry.run(attempt, happened=happened)
+        return self._retry.run(attempt, happened=happened, patient=patient)
 
     def _trouble(self, operation: Operation, error: Exception) -> Trouble:
         where = self.repository
@@ -673,6 +675,16 @@ class GitHubData:
     def __init__(self, api: GitHubApi) -> None:
         self._api = api
 
+    def _call(
+        self,
+        operation: Operation,
+        ask: Callable[[], _T],
+        *,
+        happened: Callable[[], _T | None] | None = None,
+    ) -> _T:
+        """What is deployed and not recorded is worse than a run that waits some minutes."""
+        return self._api.call(operation, ask, happened=happened, patient=True)
+
     @property
     def name(self) -> str:
         """The repository."""
@@ -680,14 +692,14 @@ class GitHubData:
 
     def default_branch(self) -> str:
         """The branch that HEAD names."""
-        return self._api.call(
+        return self._call(
             Operation(doing="read the repository", permission="metadata: read"),
             lambda: _text(self._api.repo.default_branch),
         )
 
     def tree_of(self, commit: str) -> str:
         """The id of a commit's tree."""
-        return self._api.call(
+        return self._call(
             Operation(doing="read a commit", permission=_READ_CONTENTS),
             lambda: _oid(self._api.repo.get_git_commit(commit).tree.sha),
         )
@@ -710,7 +722,7 @@ class GitHubData:
 
         operation = Operation(doing="list the files of a commit", permission=_READ_CONTENTS)
         try:
-            return self._api.call(operation, read)
+            return self._call(operation, read)
         except NotFound:
             return None
 
@@ -722,9 +734,7 @@ class GitHubData:
         )
         text = heads.head_query(files, branch=branch)
         variables = heads.head_variables(self.name, files, branch=branch)
-        return self._api.call(
-            operation, lambda: heads.head_of(self._api.query(text, variables), files)
-        )
+        return self._call(operation, lambda: heads.head_of(self._api.query(text, variables), files))
 
     def commit_on_branch(
         self, branch: str, *, parent: str, files: Mapping[str, bytes | None], message: str
@@ -742,7 +752,7 @@ class GitHubData:
             return Committed(commit=now.commit, tree=now.tree)
 
         try:
-            return self._api.call(
+            return self._call(
                 operation,
                 lambda: heads.committed(self._api.query(heads.COMMIT, variables)),
                 happened=happened,
@@ -782,7 +792,7 @@ class GitHubData:
                 raise _Garbled from error
 
         try:
-            return self._api.call(
+            return self._call(
                 Operation(doing=f"read {path} of {branch}", permission=_READ_CONTENTS), read
             )
         except NotFound:
@@ -795,7 +805,7 @@ class GitHubData:
             return None
         if head.commit == commit:
             return ()
-        return self._api.call(
+        return self._call(
             Operation(doing=f"compare {branch} with a commit", permission=_READ_CONTENTS),
             lambda: tuple(
                 _text(file.filename) for file in self._api.repo.compare(commit, head.commit).files
@@ -814,7 +824,7 @@ class GitHubData:
             except binascii.Error as error:
                 raise _Garbled from error
 
-        return self._api.call(Operation(doing="read a file", permission=_READ_CONTENTS), read)
+        return self._call(Operation(doing="read a file", permission=_READ_CONTENTS), read)
 
     def create_tree(self, base: str | None, files: Mapping[str, bytes | None]) -> str:
         """A tree with these files replaced or removed. Making it again gives the same one."""
@@ -822,7 +832,7 @@ class GitHubData:
             InputGitTreeElement(path, "100644", "blob", **self._content(data))
             for path, data in files.items()
         ]
-        return self._api.call(
+        return self._call(
             Operation(doing="write a tree", permission=_WRITE_CONTENTS),
             lambda: _oid(
                 self._api.repo.create_git_tree(
@@ -834,7 +844,7 @@ class GitHubData:
     def create_commit(self, message: str, *, tree: str, parent: str | None) -> str:
         """A commit. A second one after a lost answer is never referred to."""
         parents = [] if parent is None else [self._commit(parent)]
-        return self._api.call(
+        return self._call(
             Operation(doing="write a commit", permission=_WRITE_CONTENTS),
             lambda: _oid(self._api.repo.create_git_commit(message, self._tree(tree), parents).sha),
         )
@@ -858,7 +868,7 @@ class GitHubData:
         operation = Operation(
             doing=f"list the branches {_branch(prefix)}*", permission=_READ_CONTENTS
         )
-        return self._api.call(operation, read)
+        return self._call(operation, read)
 
     def delete_ref(self, name: str) -> None:
         """Delete "heads/..."; one that is gone already is fine."""
@@ -866,7 +876,7 @@ class GitHubData:
             doing=f"delete the branch {_branch(name)}", permission=_WRITE_CONTENTS
         )
         try:
-            self._api.call(
+            self._call(
                 operation,
                 lambda: self._api.requester.requestJsonAndCheck(
                     "DELETE", f"/repos/{self.name}/git/refs/{name}"
@@ -882,7 +892,7 @@ class GitHubData:
     def _moved(self, name: str, move: Callable[[], str]) -> str:
         operation = Operation(doing=f"move the branch {_branch(name)}", permission=_WRITE_CONTENTS)
         try:
-            self._api.call(operation, move)
+            self._call(operation, move)
         except _Refused as error:
             if error.status not in {409, 422}:
                 raise
@@ -899,7 +909,7 @@ class GitHubData:
             return {"content": data.decode("utf-8")}
         except UnicodeDecodeError:
             text = base64.b64encode(data).decode("ascii")
-            sha = self._api.call(
+            sha = self._call(
                 Operation(doing="write a file", permission=_WRITE_CONTENTS),
                 lambda: _oid(self._api.repo.create_git_blob(text, "base64").sha),
             )

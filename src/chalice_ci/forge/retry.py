@@ -18,9 +18,18 @@ from typing import TypeVar
 from chalice_ci.errors import ForgeError
 
 ATTEMPTS = 5
+"""How often something uncertain is tried. What was refused is tried as long as the waits allow."""
 LONGEST_WAIT = 60.0
 ALL_WAITS = 150.0
 """Seconds: a wait that a forge asks for above these ends the operation instead."""
+PATIENT_WAITS = 270.0
+"""Seconds for what must not be lost, the state: less than what a lease has left when it is renewed
+at its half, so that who waits to renew it does not outlive it.
+"""
+SPREAD = 0.25
+"""The jobs of a matrix are refused in the same second. Each waits up to this part longer than it
+was asked to, so that they do not all come back in the same second either.
+"""
 
 _T = TypeVar("_T")
 
@@ -61,11 +70,15 @@ class Retry:
         ask: Callable[[], _T | Trouble],
         *,
         happened: Callable[[], _T | None] | None = None,
+        patient: bool = False,
     ) -> _T:
         """What `ask` gives; it may be repeated as it is unless `happened` is given.
 
-        `happened` looks whether an uncertain attempt took effect, and gives its result.
+        `happened` looks whether an uncertain attempt took effect, and gives its result. `patient`
+        waits longer for what a forge asks to wait for.
         """
+        bound = PATIENT_WAITS if patient else ALL_WAITS
+        longest = PATIENT_WAITS if patient else LONGEST_WAIT
         waited = 0.0
         attempt = 1
         while True:
@@ -74,9 +87,10 @@ class Retry:
                 return answer
             if answer.kind is Kind.FINAL:
                 raise answer.error
-            wait = self._pause(attempt) if answer.wait is None else answer.wait
-            last = attempt == self._attempts
-            if wait > LONGEST_WAIT or waited + wait > ALL_WAITS:
+            asked = answer.wait
+            wait = self._pause(attempt) if asked is None else asked * (1 + SPREAD * self._jitter())
+            last = attempt >= self._attempts and answer.kind is Kind.UNCERTAIN
+            if (asked or 0.0) > longest or waited + wait > bound:
                 last, wait = True, 0.0
             # Also after the last attempt: it may have succeeded without telling.
             looking = happened is not None and answer.kind is Kind.UNCERTAIN
