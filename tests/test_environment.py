@@ -595,6 +595,18 @@ def test_a_resolution_is_made_anew_after_a_day(tmp_path: Path) -> None:
     assert kept.stat().st_mtime != made - 10
 
 
+def test_a_damaged_resolution_is_not_believed(tmp_path: Path) -> None:
+    """A part of a lock may be a lock of less."""
+    root = project(tmp_path / "app", {"requirements.txt": "six==1.16.0\n"})
+    versions, cache = versions_of(root), tmp_path / "cache"
+    right = make_app_environment(versions, cache_dir=cache, environ=os.environ)
+    (kept,) = (cache / "resolutions").glob("*.json")
+    whole = kept.read_text()
+    kept.write_text(whole.replace("1.16.0", "1.17.0"))
+    assert make_app_environment(versions, cache_dir=cache, environ=os.environ) == right
+    assert kept.read_text() == whole
+
+
 # --- the deployer's environment -------------------------------------------------------------------
 
 

@@ -376,6 +376,16 @@ def test_wheels_of_the_project_are_taken_without_building(tmp_path: Path, index:
     assert index.requests == []
 
 
+def test_a_broken_wheel_of_the_project_is_named(tmp_path: Path, index: Index) -> None:
+    """One that is cut off is not passed over: the index may have another of that name."""
+    whole = wheel("one", "1.0", ("one.py", b""))
+    files = {"wheels/one-1.0-py3-none-any.whl": whole[: len(whole) // 2]}
+    index.add("one-0.9-py3-none-any.whl", wheel("one", "0.9", ("one.py", b"")))
+    with pytest.raises(PackageError, match="one-1.0.* is not usable") as caught:
+        built(tmp_path, index, "--find-links wheels\none\n", files=files, allowed=())
+    assert caught.value.where == "wheels"
+
+
 @pytest.mark.parametrize("target", ["gone.whl", "one-1.0-py3-none-any.whl"])
 def test_a_link_to_no_wheel_among_those_of_the_project_is_refused(
     tmp_path: Path, index: Index, target: str

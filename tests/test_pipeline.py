@@ -187,6 +187,16 @@ def test_the_output_folder_is_refused_where_the_next_package_would_hold_it(tmp_p
     assert not (repository / out).exists(), "the next package would hold the report"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
+@pytest.mark.parametrize("verb", ["check", "package"])
+def test_an_output_folder_that_cannot_be_is_named(tmp_path, verb):
+    repository = hello(tmp_path)
+    ran = run_here(verb, "--stage", "dev", "--out", "/proc/none/of it", cwd=repository)
+    assert ran.code == 2
+    assert "/proc/none/of it" in ran.out + ran.err
+    assert "--out" in ran.out + ran.err
+
+
 def test_package_writes_archive_template_and_manifest_per_stage(tmp_path):
     repository = hello(tmp_path / "r", **{"requirements.txt": "attrs==25.3.0\n"})
     ran = run_here("package", "--stage", "dev", "--format", "json", cwd=repository)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -47,6 +48,19 @@ def read_size(text: str) -> int:
             f"{text[:40]!r} is not a size.", where="cache-size", fix="Write it as `5GB` or `500MB`."
         )
     return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def sealed(text: str, key: str) -> str:
+    """A text to keep, below a line that says whose it is, and that it is whole."""
+    return f"# {hashlib.sha256(f'{key} {text}'.encode()).hexdigest()}\n{text}"
+
+
+def unsealed(kept: str, key: str) -> str:
+    """The text that was kept; raises ValueError when it is another's or was damaged."""
+    text = kept.partition("\n")[2]
+    if kept != sealed(text, key):
+        raise ValueError("what is kept is damaged")
+    return text
 
 
 def mark_used(*paths: Path) -> None:

@@ -25,6 +25,7 @@ from chalice_ci.inputs import (
     PERMISSIONS_BOUNDARY,
 )
 from chalice_ci.jobs import Reaction, guarded
+from chalice_ci.output import make_folder
 from chalice_ci.plan import open_plan
 from chalice_ci.plan_file import plan_path
 from chalice_ci.report.report import Intent, Result, Verdict
@@ -260,7 +261,7 @@ def _findings(job: Job, difference: Difference) -> Sequence[Finding]:
 
 
 def _write(run: Run, job: Job, documents: Sequence[Document]) -> None:
-    run.out.mkdir(parents=True, exist_ok=True)
+    make_folder(run.out)
     name = f"{job.app.name}-{job.stage}.policy"
     for old in run.out.glob(f"{name}*.json"):
         # An earlier run may have needed more of them.

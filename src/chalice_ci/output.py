@@ -195,7 +195,7 @@ def write_package(run: Run, built: Built | Result, wanted: TemplateRequest) -> R
     from chalice_ci.templating import write_templates
 
     folder = run.out / built.job.app.name / built.job.stage
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     names = {"app": "deployment.zip", "layer": "layer-deployment.zip"}
     paths = {archive.slot: archive.path for archive in built.package.archives}
     archives = []
@@ -235,9 +235,22 @@ def _with_archives(result: Result, archives: tuple[Archive, ...]) -> Result:
 
 
 def _write(run: Scene, name: str, text: str) -> None:
-    run.out.mkdir(parents=True, exist_ok=True)
+    make_folder(run.out)
     replace_file(run.out / name, text.encode("utf-8"))
     run.hand_over(run.out)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for what is written, with those above it.
+
+    Raises UsageError where no folder can be, such as below /proc.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as problem:
+        raise UsageError(
+            "no folder can be made here.", where=str(path), fix="Take another place with --out."
+        ) from problem
 
 
 def replace_file(path: Path, data: bytes) -> None:

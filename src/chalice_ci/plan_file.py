@@ -18,6 +18,7 @@ from chalice_ci.ci_secrets import PREFIX
 from chalice_ci.context import Context, System
 from chalice_ci.errors import PlanRefused, UsageError, UserError
 from chalice_ci.inputs import PLAN, PREVIOUS_SIGNING_KEY, SIGNING_KEY
+from chalice_ci.output import make_folder
 from chalice_ci.plan import UNKNOWN_RUN, OpenedPlan, Plan, open_plan, seal
 from chalice_ci.route import Job
 from chalice_ci.run import Run
@@ -58,7 +59,7 @@ def write_plan(
 
         clear = run.work_dir / f"{job.app.name}-{job.stage}.clear"
         seal(plan, packages, clear, snapshot=snapshot)
-        run.out.mkdir(parents=True, exist_ok=True)
+        make_folder(run.out)
         encrypt(clear, path, key)
         clear.unlink()
     path.chmod(0o600)

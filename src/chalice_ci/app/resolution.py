@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 
 from chalice_ci.app.versions import applies
 from chalice_ci.app.virtualenv import FORMAT, digest, open_folder
+from chalice_ci.cache import sealed, unsealed
 from chalice_ci.uv import Unreachable, Uv, UvFailed
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def resolve(
     path = folder / f"{key}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         if 0 <= clock() - path.stat().st_mtime < _RESOLUTION_SECONDS:
-            return Resolution.from_json(path.read_text(encoding="utf-8"))
+            return Resolution.from_json(unsealed(path.read_text(encoding="utf-8"), key))
     with tempfile.TemporaryDirectory(prefix="resolve-", dir=folder) as work:
         resolver = _Resolver(
             uv=uv,
@@ -139,7 +140,7 @@ def resolve(
         )
         resolution = resolver.resolve(entries[:_MAX_TRIED])
     draft = folder / f".{key}.{secrets.token_hex(4)}"
-    draft.write_text(resolution.to_json(), encoding="utf-8")
+    draft.write_text(sealed(resolution.to_json(), key), encoding="utf-8")
     draft.replace(path)
     return resolution
 

@@ -27,6 +27,7 @@ from packaging.requirements import Requirement
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from chalice_ci.cache import sealed, unsealed
 from chalice_ci.errors import PackageError
 from chalice_ci.package.index import with_index
 from chalice_ci.package.target import Target
@@ -171,12 +172,10 @@ class _Question:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = self.key
         path = folder / f"{key}.toml"
-        with contextlib.suppress(OSError, UnicodeDecodeError):
+        with contextlib.suppress(OSError, ValueError):
             if 0 <= locking.clock() - path.stat().st_mtime < _LOCK_SECONDS:
-                seal, _, text = path.read_text(encoding="utf-8").partition("\n")
                 # A lock that was cut off may be a shorter lock: an empty file names no package.
-                if seal == _seal(key, text):
-                    return text
+                return unsealed(path.read_text(encoding="utf-8"), key)
         if locking.meanwhile is not None:
             threading.Thread(target=locking.meanwhile, daemon=True).start()
         with tempfile.TemporaryDirectory(prefix=".lock-", dir=folder) as work:
@@ -186,7 +185,7 @@ class _Question:
                 hopeless = self._hopeless(Path(work))
                 raise explained(error, self.target, hopeless, requirements) from error
         draft = folder / f".{key}.{secrets.token_hex(4)}"
-        draft.write_text(f"{_seal(key, text)}\n{text}", encoding="utf-8")
+        draft.write_text(sealed(text, key), encoding="utf-8")
         draft.replace(path)
         return text
 
@@ -265,11 +264,6 @@ class _Question:
             arguments += ["--constraint", str(constraints)]
         self.uv.run(arguments, cwd=folder, seconds=_COMPILE_SECONDS, settings=settings)
         return answer.read_text(encoding="utf-8")
-
-
-def _seal(key: str, text: str) -> str:
-    """The line before a kept lock that says whose it is, and that it is whole."""
-    return f"# {hashlib.sha256(f'{key} {text}'.encode()).hexdigest()}"
 
 
 def _chosen(text: str, requirements: Requirements, locking: Locking) -> tuple[Wheel, ...]:

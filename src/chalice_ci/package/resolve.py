@@ -269,7 +269,7 @@ def _brought(requirements: Requirements, locking: Locking, making: Making) -> It
     """The wheels in the project's own folders (`--find-links`) that run in Lambda."""
     if not requirements.link_folders:
         return
-    from chalice_ci.package.source import check_wheel
+    from chalice_ci.package.source import OtherPlatform, check_wheel
 
     for folder in requirements.link_folders:
         for path in sorted((making.repo_root / folder).glob("*.whl")):
@@ -283,8 +283,8 @@ def _brought(requirements: Requirements, locking: Locking, making: Making) -> It
                 )
             sha256 = file_sha256(real)
             named = _under_its_name(real, path.name, sha256, locking.cache_dir)
-            with contextlib.suppress(PackageError):
-                # Wheels for other platforms lie beside the one that is wanted.
+            with contextlib.suppress(OtherPlatform):
+                # It lies beside the one that is wanted.
                 yield check_wheel(named, locking.target, shown=path.name, where=folder)
 
 

@@ -254,14 +254,18 @@ def _entries(archive: Path) -> Iterator[tuple[tuple[str, ...], Callable[[], byte
 # --- what came of it ------------------------------------------------------------------------------
 
 
+class OtherPlatform(PackageError):
+    """A wheel in good order that does not run in Lambda."""
+
+
 def check_wheel(path: Path, target: Target, *, shown: str, where: str) -> Wheel:
     """Look into a wheel that was built or brought; it is none of an index.
 
-    Raises PackageError when it is not fit to be packaged, or is for another platform.
+    Raises PackageError when it is not fit to be packaged, OtherPlatform when it is for one.
     """
 
-    def refused(why: str, fix: str) -> PackageError:
-        return PackageError(f"{shown} is not usable: {why}.", where=where, fix=fix)
+    def refused(why: str, fix: str, kind: type[PackageError] = PackageError) -> PackageError:
+        return kind(f"{shown} is not usable: {why}.", where=where, fix=fix)
 
     again = "Pin another version, or put what you built for Lambda into `vendor/`."
     try:
@@ -275,6 +279,7 @@ def check_wheel(path: Path, target: Target, *, shown: str, where: str) -> Wheel:
             f"{target.python} on {target.architecture}",
             "Build it on a machine of Lambda's architecture, or put what you built there into "
             "`vendor/`.",
+            OtherPlatform,
         )
     try:
         members = inspect_wheel(path)
@@ -287,6 +292,7 @@ def check_wheel(path: Path, target: Target, *, shown: str, where: str) -> Wheel:
         raise refused(
             problem,
             "Build it in an image of Lambda's runtime, and put the result into `vendor/`.",
+            OtherPlatform,
         )
     if told != (name, str(version)):
         raise refused("its metadata name another distribution than its file", again)
