@@ -349,9 +349,8 @@ def test_every_workflow_in_the_documentation_is_one(tmp_path: Path) -> None:
     assert len(written) > 5
     done = tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *written)
     assert done.returncode == 0, done.stdout
-    linted = actionlint(
-        written[0], tmp_path / "repository", *written[1:], ROOT / "workflows-examples/reusable.yml"
-    )
+    others = ROOT / "workflows-examples/reusable.yml"
+    linted = actionlint(*written, others, folder=tmp_path / "repository")
     assert linted.returncode == 0, linted.stdout + linted.stderr
     assert f"{len(written) + 1} workflow file" in linted.stdout
 
