@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from chalice_ci.config import AppConfig, DeployOn, StageConfig
 from chalice_ci.difference.changes import (
     Area,
@@ -15,9 +17,10 @@ from chalice_ci.difference.changes import (
     Risk,
     Risky,
 )
+from chalice_ci.errors import ExitCode
 from chalice_ci.findings import Finding, Severity
 from chalice_ci.outlook import Live, with_outlook
-from chalice_ci.report.report import Archive, Intent, Package, Result
+from chalice_ci.report.report import Archive, Failure, Intent, Package, Plan, Result
 from chalice_ci.route import Job
 
 ORDERS = AppConfig(name="orders", path=".")
@@ -143,7 +146,39 @@ def test_an_unchanged_stage_and_one_without_a_ref_are_quiet() -> None:
     assert seen(stage=StageConfig(name="qa")).next_step == ""
 
 
-def test_previews_and_deployments_have_no_outlook() -> None:
+def test_what_was_rehearsed_for_a_fork_has_the_same_way_to_go() -> None:
+    rehearsed = replace(CHECKED, intent=Intent.REHEARSE)
+    assert seen(rehearsed, DEV).next_step == seen(stage=DEV).next_step
+    assert needs(seen(rehearsed)) == needs(seen())
+
+
+FAILED = Failure(exit_code=ExitCode.AWS_FAILED, what="AWS refused.", where="orders/pr-1", fix="")
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (replace(CHECKED, intent=Intent.DEPLOY), ""),
+        (replace(CHECKED, intent=Intent.DEPLOY, skipped=True), ""),
+        (replace(CHECKED, intent=Intent.DEPLOY, failure=FAILED), "or start this job again"),
+        (replace(CHECKED, intent=Intent.DEPLOY, findings=(ERROR,)), "mend what is told below"),
+        (replace(CHECKED, intent=Intent.REMOVE), ""),
+        (replace(CHECKED, intent=Intent.REMOVE, failure=FAILED), "it takes up what is left"),
+        (
+            replace(CHECKED, intent=Intent.PLAN, plan=Plan(digest="a" * 64, path="", expires="")),
+            "approve it in the environment `production`",
+        ),
+        (replace(CHECKED, intent=Intent.PLAN), ""),
+    ],
+)
+def test_what_ended_says_what_to_do_about_it(result: Result, words: str) -> None:
+    found = seen(result)
+    assert words in found.next_step
+    assert bool(words) == bool(found.next_step)
+    assert found.needs == ()
+
+
+def test_previews_and_deployments_that_went_well_have_no_outlook() -> None:
     preview = Job(app=ORDERS, stage="pr-1", like="dev")
     for result, job in (
         (CHECKED, preview),

@@ -1,6 +1,7 @@
 """What comes next for a stage: what it still needs before it is deployed, and who does what. Pure.
 
-Told for a stage that a pull request checks: the way from there to its deployment.
+For a stage that a pull request checks, or rehearses, it is the way from there to its deployment;
+for everything else what to do about how it ended.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def with_outlook(
     `live` is what the needed stage holds, for a stage that needs one; `passed` whether the check
     stands in nobody's way.
     """
-    if result.intent is not Intent.CHECK or job.like is not None:
-        return result
+    if result.intent not in (Intent.CHECK, Intent.REHEARSE) or job.like is not None:
+        return with_next_step(result, job)
     changes = result.changes
     if passed and changes is not None and changes.known and changes.empty:
         # Nothing to be done: one quiet row.
@@ -54,6 +55,25 @@ def with_outlook(
         needs=needs if guarded or any(need.asks for need in needs) else (),
         next_step=_next(result, job, ref, base_branch, labels),
     )
+
+
+def with_next_step(result: Result, job: Job) -> Result:
+    """The result of what was planned, deployed or deleted, with what to do about it."""
+    return replace(result, next_step=_after(result, job))
+
+
+def _after(result: Result, job: Job) -> str:
+    match result.verdict:
+        case Verdict.FAILED if result.intent is Intent.REMOVE:
+            return "start this job again: it takes up what is left, and so does the next sweep"
+        case Verdict.FAILED:
+            return "mend what is told below, and push; or start this job again"
+        case Verdict.FINDINGS:
+            return "mend what is told below, and push"
+        case Verdict.OK if result.intent is Intent.PLAN and result.plan and job.policy:
+            environment = job.policy.environment
+            return f"approve it in the environment `{environment}`" if environment else ""
+    return ""
 
 
 def deploys(job: Job) -> DeployOn | None:

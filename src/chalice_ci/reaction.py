@@ -21,7 +21,7 @@ from chalice_ci.inputs import MATRIX_BY, SHARE
 from chalice_ci.jobs import Reaction, checked, empty, fails, guarded, stopped_by
 from chalice_ci.matrix import read_share, shared
 from chalice_ci.narrowing import narrowed
-from chalice_ci.outlook import Live, with_outlook
+from chalice_ci.outlook import Live, with_next_step, with_outlook
 from chalice_ci.present import at_present
 from chalice_ci.previews import app_of, orphans, preview_keys, wanted
 from chalice_ci.report.report import Intent, Result
@@ -169,10 +169,10 @@ def _rehearsed(
 
 
 def _with_outlook(run: Run, job: Job, result: Result) -> Result:
-    """On a pull request also what is next for the stage, and what it still needs."""
+    """With what is next; on a pull request also what a checked stage still needs."""
     pull = run.context.pull_request
     if pull is None:
-        return result
+        return result if result.intent is Intent.CHECK else with_next_step(result, job)
     needed = job.policy.needs if job.policy else None
     return with_outlook(
         result,
