@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from chalice_ci import rules
 from chalice_ci.building import Built, build, known_stages
 from chalice_ci.context import System
+from chalice_ci.doctor.pipelines import FILES, pipeline_findings, pipeline_roles
 from chalice_ci.doctor.repository import Unseen, Wanted, repository_findings
 from chalice_ci.doctor.roles import (
     Role,
@@ -19,19 +21,21 @@ from chalice_ci.doctor.roles import (
     roles_of,
     stage_roles,
 )
+from chalice_ci.doctor.tokens import PROVIDERS, token_findings
 from chalice_ci.doctor.trust import trust_findings
 from chalice_ci.doctor.workflows import workflow_findings
 from chalice_ci.errors import AWSError, ExitCode, ForgeError, UsageError
 from chalice_ci.findings import Finding, Place, in_order
 from chalice_ci.forge.settings import Settings
-from chalice_ci.inputs import GITHUB_TOKEN, LOCAL_FORGE
+from chalice_ci.inputs import GITHUB_TOKEN, LOCAL_FORGE, SYSTEM
 from chalice_ci.jobs import Reaction, guarded
-from chalice_ci.positions import MapNode, Problem, decode, read_bytes
+from chalice_ci.positions import MapNode, Node, Problem, decode, read_bytes
 from chalice_ci.report.report import Intent, Result
 from chalice_ci.route import Job, Wish, all_jobs
 from chalice_ci.rule import Group
 from chalice_ci.rules import RULES
 from chalice_ci.run import Run
+from chalice_ci.scaffold.setting import TITLES, home_of, system_of, systems
 from chalice_ci.yaml_source import read_yaml
 
 WORKFLOWS = ".github/workflows"
@@ -56,6 +60,11 @@ def examine(run: Run, wish: Wish) -> Reaction:
     unseen = Unseen()
     jobs = all_jobs(run.config, known_stages(run), wish)
     results = tuple(_examined(run, job) for job in jobs)
+    host, _ = home_of(run.checkout.remote or "")
+    system = system_of(run.inputs.text(SYSTEM), systems(run.root), host)
+    if system is not System.GITHUB:
+        found = _elsewhere(run, system, unseen)
+        return Reaction(results=results, findings=in_order(tuple(found)), notes=tuple(unseen.notes))
     environments = tuple(
         sorted({(s.environment, s.name) for s in run.config.stages if s.environment})
     )
@@ -63,8 +72,40 @@ def examine(run: Run, wish: Wish) -> Reaction:
     findings = [*workflow_findings(workflows, environments=environments)]
     settings = _settings_or_note(run, unseen)
     findings += _repository(run, settings, environments, unseen)
-    findings += _roles(run, _known_roles(run, settings, roles_of(workflows), unseen), unseen)
+    roles = _known_roles(run, settings, roles_of(workflows), unseen)
+    findings += _roles(run, roles, unseen, system)
     return Reaction(results=results, findings=in_order(tuple(findings)), notes=tuple(unseen.notes))
+
+
+def _elsewhere(run: Run, system: System, unseen: Unseen) -> Sequence[Finding]:
+    """What can be told without the API of a forge, and in the notes what can not."""
+    title = TITLES[system]
+    unseen.notes.append(
+        f"who may approve a deployment, who may change the branches that deploy, and what a job's "
+        f"token may do were not looked at: doctor reads settings of GitHub alone, and this is for "
+        f"{title}."
+    )
+    if system not in PROVIDERS:
+        unseen.notes.append(
+            f"who may assume the roles was not looked at: {title} gives its jobs no OIDC token, so "
+            "it depends on where its credentials are kept."
+        )
+    texts = dict(_pipelines(run, system, unseen))
+    trees: dict[str, Node | None] = {}
+    if system in (System.AZURE, System.BUILDKITE):
+        trees = {name: read_yaml(text, name)[0] for name, text in texts.items()}
+    found = [*pipeline_findings(system, texts, trees)]
+    roles = _known_roles(run, None, tuple(pipeline_roles(texts)), unseen)
+    return [*found, *_roles(run, roles, unseen, system)]
+
+
+def _pipelines(run: Run, system: System, unseen: Unseen) -> Iterator[tuple[str, str]]:
+    """The pipelines of a system, by the name of their file."""
+    paths = {path for pattern in FILES[system] for path in run.root.glob(pattern)}
+    for path in sorted(paths):
+        text = _text(run, path, unseen)
+        if text is not None:
+            yield path.relative_to(run.root).as_posix(), text
 
 
 # -- apps -----------------------------------------------------------------------------------------
@@ -114,10 +155,8 @@ def _workflows(run: Run, unseen: Unseen) -> Iterator[MapNode]:
     folder = run.root / WORKFLOWS
     for path in sorted([*folder.glob("*.yml"), *folder.glob("*.yaml")]):
         name = path.relative_to(run.root).as_posix()
-        raw = read_bytes(path, beneath=run.root, limit=_MAX_WORKFLOW, place=Place(file=name))
-        text = raw if isinstance(raw, Problem) else decode(raw, name)
-        if isinstance(text, Problem):
-            unseen.notes.append(f"{name} can't be read: {text.what}")
+        text = _text(run, path, unseen)
+        if text is None:
             continue
         node, problems = read_yaml(text, name)
         if isinstance(node, MapNode):
@@ -125,6 +164,17 @@ def _workflows(run: Run, unseen: Unseen) -> Iterator[MapNode]:
         else:
             why = problems[0].what if problems else "it is no mapping."
             unseen.notes.append(f"{name} can't be read: {why}")
+
+
+def _text(run: Run, path: Path, unseen: Unseen) -> str | None:
+    """A file of the repository; None, and a note, for what can't be read."""
+    name = path.relative_to(run.root).as_posix()
+    raw = read_bytes(path, beneath=run.root, limit=_MAX_WORKFLOW, place=Place(file=name))
+    text = raw if isinstance(raw, Problem) else decode(raw, name)
+    if isinstance(text, Problem):
+        unseen.notes.append(f"{name} can't be read: {text.what}")
+        return None
+    return text
 
 
 # -- the repository's settings --------------------------------------------------------------------
@@ -243,7 +293,9 @@ def _looked_up(
     )
 
 
-def _roles(run: Run, known: Sequence[RoleUse | Finding], unseen: Unseen) -> Sequence[Finding]:
+def _roles(
+    run: Run, known: Sequence[RoleUse | Finding], unseen: Unseen, system: System
+) -> Sequence[Finding]:
     found = [one for one in known if isinstance(one, Finding)]
     uses = [one for one in known if isinstance(one, RoleUse)]
     if not uses:
@@ -300,8 +352,10 @@ def _roles(run: Run, known: Sequence[RoleUse | Finding], unseen: Unseen) -> Sequ
         except AWSError as error:
             unseen.notes.append(error.what)
         else:
-            found += [
-                replace(one, at=use.at)
-                for one in trust_findings(use.arn, trust, repository=repository)
-            ]
+            wrong = (
+                trust_findings(use.arn, trust, repository=repository)
+                if system is System.GITHUB
+                else token_findings(use.arn, trust, system=system)
+            )
+            found += [replace(one, at=use.at) for one in wrong]
     return found

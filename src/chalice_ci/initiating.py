@@ -36,6 +36,7 @@ from chalice_ci.scaffold.setting import (
     App,
     Setting,
     environment_of,
+    home_of,
     joined,
     system_of,
     systems,
@@ -46,10 +47,6 @@ CONFIGURATION = "chalice-ci.yml"
 TEMPLATE = "chalice-roles.json"
 IGNORE = ".gitignore"
 OUTPUT = "chalice-ci-out/"
-_REMOTE = re.compile(
-    r"(?:https?://(?:[^/@]*@)?|git@|ssh://git@)(?P<host>[A-Za-z0-9.-]+)(?::\d+)?[/:]"
-    r"(?P<path>[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+?)+?)(?:\.git)?/?"
-)
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _READS = re.compile(r"[a-z0-9]+:(?:Get|List|Describe)[A-Za-z]*|apigateway:GET")
@@ -139,8 +136,7 @@ def _setting(run: Run, wanted: Wanted) -> Setting:
             where=run.shown(run.root),
             fix="Begin in the repository of one: chalice new-project NAME makes it.",
         )
-    found = _REMOTE.fullmatch(run.checkout.remote or "")
-    host, path = (found["host"], found["path"]) if found is not None else ("", "")
+    host, path = home_of(run.checkout.remote or "")
     system = system_of(run.inputs.text(SYSTEM), systems(run.root), host)
     setting = Setting(
         apps=apps,

@@ -411,8 +411,9 @@ SYSTEM = Input(
         *("auto", "github", "gitlab", "circleci", "jenkins", "bitbucket", "azure", "codebuild"),
         "buildkite",
     ),
-    verbs=("init",),
-    summary="The CI system to write for; `auto`: the one whose files or whose remote there is.",
+    verbs=("init", "doctor"),
+    summary="The CI system to write for, or to look at; `auto`: the one whose files or whose "
+    "remote there is.",
 )
 
 INPUTS: tuple[Input, ...] = (

@@ -25,10 +25,10 @@ def trust_findings(role: str, trust: Mapping[str, Any], *, repository: str) -> I
         if not isinstance(statement, Mapping) or statement.get("Effect") != "Allow":
             continue
         principal = statement.get("Principal")
-        if principal == "*" or _has(principal, "AWS", "*"):
+        if principal == "*" or has(principal, "AWS", "*"):
             yield _open(role, "anybody in AWS may assume it")
             continue
-        if any(one.endswith(f"oidc-provider/{PROVIDER}") for one in _of(principal, "Federated")):
+        if any(one.endswith(f"oidc-provider/{PROVIDER}") for one in of(principal, "Federated")):
             seen = True
             yield from _github(role, statement.get("Condition") or {}, repository)
     if not seen:
@@ -42,7 +42,7 @@ def trust_findings(role: str, trust: Mapping[str, Any], *, repository: str) -> I
 
 
 def _github(role: str, condition: Mapping[str, Any], repository: str) -> Iterator[Finding]:
-    audiences, _ = _tested(condition, f"{PROVIDER}:aud")
+    audiences, _ = tested(condition, f"{PROVIDER}:aud")
     if AUDIENCE not in audiences:
         yield rules.finding(
             "trust-without-audience",
@@ -50,7 +50,7 @@ def _github(role: str, condition: Mapping[str, Any], repository: str) -> Iterato
             fix=f'Add "StringEquals": {{"{PROVIDER}:aud": "{AUDIENCE}"}}.',
             subject=role,
         )
-    subjects, vacuous = _tested(condition, f"{PROVIDER}:sub")
+    subjects, vacuous = tested(condition, f"{PROVIDER}:sub")
     if not subjects or vacuous:
         why = "tests no subject" if not subjects else "is met by a token without a subject"
         yield _open(role, f"its trust policy {why}, so every repository of GitHub may assume it")
@@ -119,7 +119,7 @@ def _open(role: str, why: str) -> Finding:
     )
 
 
-def _tested(condition: Mapping[str, Any], key: str) -> tuple[tuple[str, ...], bool]:
+def tested(condition: Mapping[str, Any], key: str) -> tuple[tuple[str, ...], bool]:
     """The values that a key is compared with, and whether a token without the key passes."""
     values: list[str] = []
     vacuous = False
@@ -137,12 +137,14 @@ def _tested(condition: Mapping[str, Any], key: str) -> tuple[tuple[str, ...], bo
     return tuple(map(str, values)), vacuous
 
 
-def _of(principal: Any, kind: str) -> tuple[str, ...]:
+def of(principal: Any, kind: str) -> tuple[str, ...]:
+    """The principals of a kind that a statement names."""
     found = principal.get(kind) if isinstance(principal, Mapping) else None
     if found is None:
         return ()
     return tuple(map(str, found)) if isinstance(found, list) else (str(found),)
 
 
-def _has(principal: Any, kind: str, value: str) -> bool:
-    return value in _of(principal, kind)
+def has(principal: Any, kind: str, value: str) -> bool:
+    """Whether a statement names this principal."""
+    return value in of(principal, kind)

@@ -31,6 +31,10 @@ TITLES: Mapping[System, str] = {
     System.CODEBUILD: "AWS CodeBuild",
     System.BUILDKITE: "Buildkite",
 }
+_REMOTE = re.compile(
+    r"(?:https?://(?:[^/@]*@)?|git@|ssh://git@)(?P<host>[A-Za-z0-9.-]+)(?::\d+)?[/:]"
+    r"(?P<path>[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+?)+?)(?:\.git)?/?"
+)
 AUTO = "auto"
 _HOMES = (
     (re.compile(r"github\.com"), System.GITHUB),
@@ -105,6 +109,12 @@ def systems(root: Path) -> tuple[System, ...]:
     """The CI systems whose files are there, each once."""
     there = (system for file, system in _FILES.items() if (root / file).exists())
     return tuple(dict.fromkeys(there))
+
+
+def home_of(remote: str) -> tuple[str, str]:
+    """The host and the path of a remote's address; empty where it has none."""
+    found = _REMOTE.fullmatch(remote)
+    return (found["host"], found["path"]) if found is not None else ("", "")
 
 
 def system_of(said: str, files: Sequence[System], host: str) -> System:
