@@ -496,7 +496,7 @@ class TestFaults:
     ) -> None:
         token = running.emulator.workflow_token()
         retry = Retry(sleep=lambda seconds: None)
-        api = GitHubApi(repository, token=token, api_url=running.url, retry=retry, timeout=1)
+        api = GitHubApi(repository, token=token, api_url=running.url, retry=retry, timeout=3)
         store = GitStore(GitHubRepository(GitHubData(api)), sleep=lambda seconds: None)
         running.fail(Failure.TIMEOUT, method="POST", path="/git/commits", landed=True)
         running.fail(Failure.TIMEOUT, method="POST", path="/git/refs", landed=True)
