@@ -410,7 +410,7 @@ def test_a_domain_whose_mapping_was_made_without_an_answer_is_deployed_again(
         assert stage.recorded() == world.recorded["domain"]
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200 if ALL else 600)
 def test_nothing_is_lost_doubled_or_foreign(world: World, count: Count) -> None:
     machine: Any = type("Run", (Machine,), {"world": world, "fired": Counter(), "number": 0})
     run_state_machine_as_test(
