@@ -18,7 +18,7 @@ from act.door import door
 from act.runner import Act, Ended
 from chalice_ci.local import EmbeddedAWS
 from offline_github import webhooks
-from offline_github.emulate import BOT, REPOSITORY
+from offline_github.emulate import ADMIN, BOT, MALLORY, REPOSITORY
 from offline_github.gateway import OfflineGitHub
 from support.commandline import APP, CONFIG, commit, git, hello
 
@@ -276,9 +276,13 @@ def test_a_fork_is_rehearsed_without_a_secret_and_told_by_another_workflow(story
     app = story.workspace / "app.py"
     app.write_text(app.read_text().replace('"/"', '"/greeting"'))
     commit(story.workspace)
-    sha = story.pushed("change")
-    number = story.github.emulator.pull_request("change")
+    emulator = story.github.emulator
+    fork = emulator.fork()
+    files = {"app.py": app.read_text()}
+    sha = emulator.push("change", files, repository=fork, by=MALLORY)
+    number = emulator.pull_request(f"{MALLORY}:change", by=ADMIN)
     payload = webhooks.from_fork(story.pull_request("opened", number, sha))
+    payload["pull_request"]["base"]["sha"] = git(story.workspace, "rev-parse", "main")
     checked = story.run("forks.yml", "pull_request", payload, "check")
     assert checked.code == 0, checked.said
     assert checked.roles == ()
@@ -287,6 +291,23 @@ def test_a_fork_is_rehearsed_without_a_secret_and_told_by_another_workflow(story
     (report,) = (story.act.folder / "shared/chalice-report").iterdir()
     (result,) = (r for r in json.loads(report.read_text())["results"] if r["stage"] == "dev")
     assert (result["intent"], result["verdict"]) == ("rehearse", "ok"), result
+
+    # Its end starts the workflow of the default branch, which has a token and no code.
+    payload = webhooks.workflow_run(
+        head_sha=sha,
+        head_branch="change",
+        head_repository=fork,
+        full_name=REPOSITORY,
+        event="pull_request",
+    )
+    told = story.run("fork-comment.yml", "workflow_run", payload, "comment")
+    assert told.code == 0, told.said
+    assert told.jobs == {"Comment": True}
+    assert told.roles == ()
+    (comment,) = story.github.emulator.comments(number, by=BOT)
+    assert "rehearsed" in comment["body"]
+    assert "its code could have written anything" in comment["body"]
+    assert "GET /greeting" in comment["body"]
 
 
 def test_scheduled_sweeps_previews_and_looks_for_what_was_changed_outside(story: Story) -> None:

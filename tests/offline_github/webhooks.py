@@ -178,6 +178,27 @@ def push(
     return checked("push", document)
 
 
+def workflow_run(
+    *, head_sha: str, head_branch: str, head_repository: str, full_name: str, event: str
+) -> Payload:
+    """The end of a run of `full_name` that was about a commit of `head_repository`."""
+    document = payload("workflow_run", "completed")
+    run = document["workflow_run"]
+    # For a fork GitHub names no pull request.
+    run |= {"event": event, "head_sha": head_sha, "head_branch": head_branch, "pull_requests": []}
+    for repository, name in (
+        (document["repository"], full_name),
+        (run["repository"], full_name),
+        (run["head_repository"], head_repository),
+    ):
+        owner, _, short = name.partition("/")
+        repository |= {"full_name": name, "name": short}
+        repository["owner"]["login"] = owner
+    if head_repository != full_name:
+        run["head_repository"]["id"] += 1
+    return checked("workflow_run", document)
+
+
 def schedule(cron: str = "0 4 * * *") -> Payload:
     """What the runner writes for a scheduled run: there is no webhook, only the repository's part
     is checked."""
