@@ -235,7 +235,7 @@ def test_a_deployment_that_needs_both_is_told_both_at_once() -> None:
     ]
     with pytest.raises(PlanRefused) as caught:
         consent.refuse(JOB, (LOST, MORE))
-    assert "`worker` is deleted. It would also permit more" in caught.value.what
+    assert "`worker` is deleted. It would also change what the app may do" in caught.value.what
     assert "`allow-delete:prod`" in caught.value.fix
     assert "`allow-iam:prod`" in caught.value.fix
 
@@ -311,6 +311,17 @@ def test_a_gated_stage_permits_more_only_when_somebody_lets_it(
     assert back.code == 16, back.out + back.err
     assert "s3:PutObject on *" in back.result["failure"]["what"]
     assert "s3:PutObject" not in granted(account)
+
+    # As after a deployment by plain Chalice: resources are recorded, and what they permit is not.
+    git(repository, "checkout", "--quiet", "chalice-state")
+    git(repository, "rm", "--quiet", ".chalice/deployed/prod.snapshot.json")
+    git(repository, "commit", "--quiet", "--message", "Know less")
+    git(repository, "checkout", "--quiet", "main")
+    write(repository, {"app.py": WRITER})
+    commit(repository, "Write again")
+    unknown = ran("plan", "--stage", "prod")
+    assert (unknown.code, rules(unknown)) == (1, ["widened-iam"]), unknown.err
+    assert "`default-role` gets another policy" in unknown.result["findings"][0]["what"]
 
 
 def granted(account: dict[str, str]) -> str:

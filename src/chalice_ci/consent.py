@@ -67,7 +67,7 @@ TERMS: Mapping[Consent, Terms] = {
         label="allow-iam",
         allowed=_widened_iam_allowed,
         found=lambda changes: bool(changes.widened_iam),
-        refused="permit more than what is deployed does",
+        refused="change what the app may do in AWS",
         instead="permit no more than before",
         need="Somebody lets it permit more",
     ),
