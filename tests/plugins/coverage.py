@@ -71,7 +71,10 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
         run("environment, URL", "tests/test_gitlab_component.py"),
         run("protected environment", "tests/test_gitlab_component.py"),
         run("branch or S3", "tests/test_gitlab_component.py"),
-        run("code quality, JUnit", "tests/test_gitlab_component.py"),
+        run(
+            "code quality, JUnit, folded",
+            "tests/plugins/test_gitlab.py::test_parallel_jobs_share_a_pipeline_and_are_folded",
+        ),
     ),
     "[CircleCI](circleci.md)": (
         run(
@@ -127,7 +130,7 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
             "test_the_plan_that_was_made_is_what_the_manual_step_deploys",
         ),
         held(
-            "Code Insights",
+            "Code Insights, folded",
             f"{_GITHUB}::test_findings_are_shown_at_their_lines_and_replace_older_ones",
         ),
     ),

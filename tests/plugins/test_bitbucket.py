@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -23,11 +24,15 @@ EXAMPLE = PLUGIN / "bitbucket-pipelines.yml"
 KEY = "a-signing-key-of-more-than-thirty-two-characters"
 
 
+MANY = PLUGIN / "many-apps.yml"
+
+
 def steps() -> Iterator[dict[str, Any]]:
-    """Every step of the example."""
-    for kind in load(EXAMPLE)["pipelines"].values():
-        for listed in kind.values():
-            yield from (one["step"] for one in listed)
+    """Every step of the examples."""
+    for example in (EXAMPLE, MANY):
+        for kind in load(example)["pipelines"].values():
+            for one in (one for listed in kind.values() for one in listed):
+                yield from (each["step"] for each in one.get("parallel", [one]))
 
 
 class Pipelines:
@@ -41,15 +46,15 @@ class Pipelines:
         here = self.bench.workspace
         shutil.rmtree(here / "chalice-ci-out", ignore_errors=True)
         if self.kept.is_dir():
-            shutil.copytree(self.kept, here / "chalice-ci-out")
+            shutil.copytree(self.kept, here, dirs_exist_ok=True)
         *commands, pipe = step["script"]
         before = self.bench.step("\n".join(commands), shell=("bash", "-e"), **self.said(), **env)
         assert before.code == 0, before.err
         ran = self.pipe(pipe["variables"], **env)
         for command in step.get("after-script", ()):
             assert self.bench.step(command, shell=("sh", "-e")).code == 0
-        assert step["artifacts"] == ["chalice-ci-out/**"]
-        shutil.copytree(here / "chalice-ci-out", self.kept, dirs_exist_ok=True)
+        ((folder, _),) = (kept.split("/") for kept in step["artifacts"])
+        shutil.copytree(here / folder, self.kept / folder, dirs_exist_ok=True)
         return ran
 
     def pipe(self, given: Mapping[str, str], **env: str) -> Ran:
@@ -93,8 +98,8 @@ def pipelines(bench: Bench, tmp_path: Path) -> Pipelines:
 
 
 def test_the_example_fits_the_schema() -> None:
-    document = load(EXAMPLE)
-    assert not complaints("bitbucket-pipelines", document)
+    for example in (EXAMPLE, MANY):
+        assert not complaints("bitbucket-pipelines", load(example))
     assert complaints("bitbucket-pipelines", {"pipelines": {"default": [{"stepp": {}}]}})
 
 
@@ -142,3 +147,16 @@ def test_the_plan_that_was_made_is_what_the_manual_step_deploys(
     deployed = pipelines.step("Deploy production", **tag)
     assert deployed.code == 0, deployed.out + deployed.err
     assert functions("eu-west-1") == ["hello-prod-order"]
+
+
+@pytest.mark.skipif(not DEEP, reason="GitLab's parts are run always; PLUGINS_DEPTH=all")
+def test_parallel_steps_share_a_pull_request_and_are_folded(
+    pipelines: Pipelines, begun: Path
+) -> None:
+    git(pipelines.bench.workspace, "remote", "add", "origin", str(begun))
+    pull = {"BITBUCKET_PR_ID": "3", "BITBUCKET_BRANCH": "feature"}
+    for name in ("Part 1", "Part 2", "Report"):
+        ran = pipelines.step(name, **pull, BITBUCKET_PR_DESTINATION_BRANCH="main")
+        assert ran.code == 0, ran.out + ran.err
+    report = json.loads((pipelines.bench.workspace / "chalice-ci-all/report.json").read_text())
+    assert sorted(result["stage"] for result in report["results"]) == ["dev", "prod"]
