@@ -295,10 +295,9 @@ def test_a_gated_stage_permits_more_only_when_somebody_lets_it(
     plan = repository / "chalice-ci-out" / "hello-prod.plan"
     refused = ran("deploy", "--plan", plan)
     assert refused.code == 16, refused.out + refused.err
-    assert (
-        "`default-role`: More is permitted: s3:PutObject on *" in refused.result["failure"]["what"]
-    )
-    assert refused.result["failure"]["fix"] == said["fix"]
+    failure = refused.result["failure"]
+    assert "`default-role`: More is permitted: s3:PutObject on *" in failure["what"]
+    assert failure["fix"] == said["fix"]
     assert "s3:PutObject" not in granted(account)
     let = ran("deploy", "--plan", plan, "--allow-widened-iam")
     assert let.code == 0, let.out + let.err
