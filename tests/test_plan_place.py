@@ -85,7 +85,9 @@ class Jobs:
         shutil.move(self.twin.root / "chalice-ci-out/hello-prod.plan", place)
         return place
 
-    def deploy(self, plan: Path | str, *, sha: str, cwd: Path | None = None, **more: str) -> Ran:
+    def deploy(
+        self, plan: Path | str, *, sha: str, cwd: Path | None = None, run: int = 8, **more: str
+    ) -> Ran:
         """Another run, with nothing but the plan, the names, the role, the region and the key."""
         empty = self.twin.folder / "empty"
         inputs = {
@@ -95,7 +97,7 @@ class Jobs:
             "INPUT_STAGE": "prod",
             "INPUT_ROLE-TO-ASSUME": ARN,
         }
-        env = {**self._event(sha, 8), **inputs, **more}
+        env = {**self._event(sha, run), **inputs, **more}
         return run_here("action", cwd=cwd or empty, **env)
 
 
@@ -149,15 +151,17 @@ def test_a_gated_job_needs_no_checkout_and_applies_nothing_old(
     assert any(":hello-prod-work" in str(r) for r in json.loads(text)["resources"])
     assert "GET /repos/{owner}/{repo}/contents/{path}" in github.counted()
 
-    # The next one travels through the store: no artifact carries it.
+    # The next one travels through the store: no artifact carries it. Nor is there a key: it is
+    # believed in its own run.
+    keyless = {"INPUT_SIGNING-KEY": ""}
     write(root, {"app.py": APP + "# another version\n"})
     sha = commit(root, "Go on")
     twin.mirrored("main")
-    stored = jobs.plan(**{"INPUT_PLAN-STORE": "true"})
+    stored = jobs.plan(**{"INPUT_PLAN-STORE": "true"}, **keyless)
     assert re.fullmatch(r"store:\d{4}-\d{2}-\d{2}\.[0-9a-f]{64}", stored)
     shutil.rmtree(root / "chalice-ci-out")
 
-    # Somebody who may write to the store puts a plan in its place that the same key made.
+    # Somebody who may write to the store puts a plan in its place that the key made.
     data = GitHubData(GitHubApi(REPOSITORY, token=jobs.token, api_url=github.url))
     plans = GitPlans(GitHubRepository(data), prefix="chalice-state-plans")
     name = referred(stored)
@@ -172,14 +176,18 @@ def test_a_gated_job_needs_no_checkout_and_applies_nothing_old(
     plans.drop_plan(name)
     plans.keep_plan(name, approved)
 
-    # The old commit's job does not get it either.
-    refused = jobs.deploy(stored, sha=other)
+    # Another run does not get it.
+    refused = jobs.deploy(stored, sha=sha, **keyless)
     assert refused.code == 16, refused.err
+    assert "believed only in the run that made it" in refused.err
 
-    done = jobs.deploy(stored, sha=sha)
+    done = jobs.deploy(stored, sha=sha, run=7, **keyless)
     assert done.code == 0, done.out + done.err
     assert plans.kept_plans() == ()
-    used = jobs.deploy(stored, sha=sha)
+    # What the commit has anyway is kept, to go back to it: without a key as well.
+    listed = github.emulator.file(".chalice/deployed/prod.releases.json", ref="chalice-state")
+    assert json.loads(listed)["releases"][0]["plan"].startswith("zlib:")
+    used = jobs.deploy(stored, sha=sha, run=7, **keyless)
     assert used.code == 16, used.err
     assert "the store has no such plan" in used.err
     assert github.invalid == [], report(github)

@@ -12,8 +12,10 @@ import zlib
 from pathlib import Path
 
 from chalice_ci.checkout import not_committed
+from chalice_ci.context import System
 from chalice_ci.errors import PlanRefused
 from chalice_ci.holding import key_of
+from chalice_ci.inputs import PLAN
 from chalice_ci.plan import OpenedPlan, Plan, parse_plan, render_plan
 from chalice_ci.plan_file import run_identity
 from chalice_ci.route import Job
@@ -75,10 +77,19 @@ def _kept(run: Run, job: Job, opened: OpenedPlan) -> str:
         clear.write_bytes(packed)
         encrypt(clear, sealed, run.signing_key)
         return _SEALED + _text(sealed, clear)
-    if run.git is None or not_committed(run.checkout, run.git, job.app.path, run.config.file):
+    if not _in_commit(run, job):
         run.progress.say("the plan is not kept: not all of it is in the commit", job=job.name)
         return ""
     return _OPEN + base64.b64encode(packed).decode("ascii")
+
+
+def _in_commit(run: Run, job: Job) -> bool:
+    """Whether the plan holds nothing that the commit does not hold."""
+    if run.git is not None:
+        return not not_committed(run.checkout, run.git, job.app.path, run.config.file)
+    # Applied without a checkout. Without a key only a plan of the same CI run is believed, and
+    # there it is not made of anything else.
+    return bool(run.inputs.text(PLAN)) and run.context.system is not System.LOCAL
 
 
 def opened_release(run: Run, job: Job, release: Release) -> tuple[Plan, bytes]:
