@@ -1235,8 +1235,8 @@ _DIFFERENCE = (
         explanation=(
             "A role permits an action on a resource that it did not permit, `*` comes into a\n"
             "policy, a Deny goes, or a function gets a role that permits more, or one of which\n"
-            "nothing here tells what it permits. It is the same for a policy that Chalice generates\n"
-            "and for one in a file.\n"
+            "nothing here tells what it permits. A policy that Chalice generates and one in a\n"
+            "file are the same in this.\n"
             "The plan can be read; applying it is refused (exit code 16) until somebody lets it.\n"
             "Asked of stages with an `environment`, and not when a stage is first deployed."
         ),
