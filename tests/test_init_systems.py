@@ -26,9 +26,10 @@ from chalice_ci.scaffold.role import role_name, roles, template
 from chalice_ci.scaffold.setting import AUTO, TITLES, App, Setting, system_of
 from plugins.azure import expanded
 from plugins.circleci import packed, steps
+from plugins.conftest import APP
 from plugins.test_azure import find, without_extensions
 from plugins.vendors import LINT, complaints
-from support.commandline import commit, git, hello
+from support.commandline import commit, git, hello, write
 from support.inprocess import run_here
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,10 @@ ACCOUNT = "123456789012"
 GIVEN = (f"--allowed-account={ACCOUNT}", "--aws-region=eu-central-1")
 NOT_LOADABLE = {"app.py": "import nothing_of_that_name\n"}
 """Nothing is built, so the roles have no policies: what is looked at does not depend on them."""
+SMALL = {
+    "app.py": APP,
+    ".chalice/config.json": '{"version": "2.0", "app_name": "hello", "stages": {"dev": {}}}',
+}
 SCHEMAS = {
     System.CIRCLECI: "circle-ci",
     System.BITBUCKET: "bitbucket-pipelines",
@@ -256,9 +261,9 @@ def test_a_role_trusts_the_tokens_of_its_jobs_and_no_others(system: System) -> N
         assert found == wanted, subject
 
 
-@pytest.mark.parametrize("system", [System.CIRCLECI, System.CODEBUILD, System.BUILDKITE])
+@pytest.mark.parametrize("system", [System.CIRCLECI, System.CODEBUILD])
 def test_cfn_lint_finds_nothing_in_the_template(system: System) -> None:
-    """One with a parameter in the provider's name, one without a provider, one with a plain one."""
+    """One with a parameter in the provider's name, and one without a provider."""
     text = the_template(setting(system, gated=True))
     assert not lint(text, config=ManualArgs(regions=["eu-central-1"]))
 
@@ -298,12 +303,18 @@ def test_what_is_written_is_read_again_and_stays(system: System, tmp_path: Path)
     again = run_here("init", f"--system={system}", *GIVEN, cwd=root)
     assert "everything is there already" in again.out
     assert again.code == 0
-    # A person's change is not lost.
-    file = root / PIPELINES[system].path
-    file.write_text(file.read_text() + "\n")
-    changed = run_here("init", f"--system={system}", *GIVEN, cwd=root)
-    assert changed.code == 2
-    assert PIPELINES[system].path in changed.err
+
+
+def test_what_a_person_changed_in_our_pipeline_is_not_lost(tmp_path: Path) -> None:
+    root = hello(tmp_path / "shop", **NOT_LOADABLE)
+    theirs = "@Library('chalice-ci@v1.0.0') _\nchalicePipeline(parts: 4)\n"
+    write(root, {"Jenkinsfile": theirs})
+    ran = run_here("init", *GIVEN, cwd=root)
+    assert ran.code == 2
+    assert "Jenkinsfile" in ran.err
+    assert "-chalicePipeline(parts: 4)" in ran.out, "the difference is shown"
+    assert new_files(root) == {"Jenkinsfile"}
+    assert (root / "Jenkinsfile").read_text() == theirs
 
 
 def test_a_repository_is_set_up_for_the_system_whose_file_it_has_and_its_pipeline_stays(
@@ -342,7 +353,7 @@ def test_what_a_system_needs_is_asked_for_before_anything_is_written(
 
 
 def test_a_repository_for_bitbucket_runs_on_this_machine(tmp_path: Path) -> None:
-    root = hello(tmp_path / "shop")
+    root = hello(tmp_path / "shop", **SMALL)
     git(root, "remote", "add", "origin", "git@bitbucket.org:octo/shop.git")
     ran = run_here("init", *GIVEN, cwd=root)
     assert ran.code == 0, ran.out + ran.err

@@ -149,7 +149,7 @@ def test_the_plan_that_was_made_is_what_the_manual_step_deploys(
     assert functions("eu-west-1") == ["hello-prod-order"]
 
 
-@pytest.mark.skipif(not DEEP, reason="GitLab's parts are run always; PLUGINS_DEPTH=all")
+@pytest.mark.skipif(not DEEP, reason="CircleCI's parts are run always; PLUGINS_DEPTH=all")
 def test_parallel_steps_share_a_pull_request_and_are_folded(
     pipelines: Pipelines, begun: Path
 ) -> None:

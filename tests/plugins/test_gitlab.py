@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from offline_gitlab import server
 from offline_gitlab.server import offline_gitlab
-from plugins.bench import Bench
+from plugins.bench import DEEP, Bench
 from plugins.vendors import complaints, load
 from support.commandline import git
 
@@ -26,6 +28,7 @@ def test_the_example_fits_the_schema_and_reports_after_every_part() -> None:
     assert part["artifacts"]["when"] == "always"
 
 
+@pytest.mark.skipif(not DEEP, reason="CircleCI's parts are run always; PLUGINS_DEPTH=all")
 def test_parallel_jobs_share_a_pipeline_and_are_folded(bench: Bench, tmp_path: Path) -> None:
     document, kept = load(EXAMPLE), tmp_path / "artifacts"
     here = bench.workspace

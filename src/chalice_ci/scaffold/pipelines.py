@@ -113,6 +113,7 @@ def left_open(setting: Setting) -> Iterator[str]:
             if gate:
                 yield "make the contexts chalice-plan, and chalice-production, which is restricted."
         case System.JENKINS:
+            yield "add plugins/jenkins as the library chalice-ci (docs/jenkins.md)."
             yield (
                 "Jenkins gives its jobs no token for AWS: attach the stack's policies to what the "
                 "credentials aws-deploy are of."
@@ -120,10 +121,12 @@ def left_open(setting: Setting) -> Iterator[str]:
             if gate:
                 yield "make aws-read, chalice-signing-key, and say in `approvers` who may approve."
         case System.BITBUCKET:
+            yield "publish the pipe's image, and make a token for the comment (docs/bitbucket.md)."
             yield "make the deployment environment test; its UUID is a parameter of the stack."
             if gate:
                 yield f"make {gate}-plan, and {gate} with deployment permissions; so are theirs."
         case System.AZURE:
+            yield "make the service connection github to where the templates are (docs/azure.md)."
             yield (
                 "make the service connection aws-deploy (AWS Toolkit, with OIDC) of the deploy "
                 f"role, and let a check on it take {setting.branch} and tags alone."
