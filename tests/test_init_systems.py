@@ -275,6 +275,9 @@ def test_a_system_without_tokens_gets_policies_and_no_role(system: System) -> No
     assert kinds == [*["AWS::IAM::ManagedPolicy"] * 2, "AWS::S3::Bucket"]
     assert set(made["Outputs"]) == {"ChaliceDeployPolicies", "ChalicePlanPolicies"}
     assert "Provider" not in json.dumps(made)
+    plain = json.loads(the_template(setting(system, gated=False)))
+    # CodePipeline plans whatever it deploys.
+    assert ("ChalicePlanPolicies" in plain["Outputs"]) == (system is System.CODEBUILD)
 
 
 # -- the command ----------------------------------------------------------------------------------

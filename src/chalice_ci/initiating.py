@@ -20,7 +20,7 @@ from chalice_ci.route import Job
 from chalice_ci.run import Run
 from chalice_ci.scaffold import gitlab, pipelines
 from chalice_ci.scaffold.configuration import configuration
-from chalice_ci.scaffold.identity import PLAN_ROLE, PREVIEW_ROLE, ROLE
+from chalice_ci.scaffold.identity import PLAN_ROLE, PREVIEW_ROLE, ROLE, identity
 from chalice_ci.scaffold.pipelines import PIPELINES
 from chalice_ci.scaffold.role import (
     ACCOUNT,
@@ -98,9 +98,10 @@ def _agreed(run: Run, files: Mapping[str, str]) -> bool:
 def _next(setting: Setting) -> Iterator[str]:
     """What is left to a person."""
     yield f"commit it, and try it here: chalice-ci deploy --stage {setting.first} --local"
+    what = "the roles" if identity(setting) else "the policies and the bucket"
     parameters = "".join(f" {name}=..." for name in unknown(setting))
     yield (
-        f"make the roles: aws cloudformation deploy --template-file {TEMPLATE} --stack-name "
+        f"make {what}: aws cloudformation deploy --template-file {TEMPLATE} --stack-name "
         "chalice-roles --capabilities CAPABILITY_NAMED_IAM"
         + (f" --parameter-overrides{parameters}" if parameters else "")
     )
@@ -307,7 +308,7 @@ def _policies(run: Run, setting: Setting, notes: list[str]) -> Mapping[str, tupl
             if stage == setting.first:
                 previewing += _statements(built, "pr-*", setting.bucket)
     found = {ROLE: parts(_numbered(deploying))}
-    if setting.gated:
+    if PLAN_ROLE in roles(setting):
         reads = (_only_reads(statement) for statement in deploying)
         found[PLAN_ROLE] = parts(_numbered([one for one in reads if one is not None]))
     if setting.previews:

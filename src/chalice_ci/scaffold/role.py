@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chalice_ci.access.document import Document
+from chalice_ci.context import System
 from chalice_ci.scaffold.identity import PLAN_ROLE, ROLE, Identity, identity
 from chalice_ci.scaffold.setting import Setting
 
@@ -76,7 +77,9 @@ def roles(setting: Setting) -> tuple[str, ...]:
     known = identity(setting)
     if known is not None:
         return tuple(known.subjects)
-    return (ROLE, PLAN_ROLE) if setting.gated else (ROLE,)
+    # CodePipeline plans every stage that it deploys.
+    plans = bool(setting.gated) or setting.system is System.CODEBUILD
+    return (ROLE, PLAN_ROLE) if plans else (ROLE,)
 
 
 def unknown(setting: Setting) -> tuple[str, ...]:
