@@ -33,6 +33,8 @@ ADAPTERS = {
     "chalice_ci.demo": {"boto3", "cmarkgfm"},
     "chalice_ci.forge.bitbucket": {"requests"},
     "chalice_ci.forge.github": {"github"},
+    "chalice_ci.forge.github_api": {"github"},
+    "chalice_ci.forge.github_data": {"github"},
     "chalice_ci.forge.gitlab_api": {"gitlab"},
     "chalice_ci.uv": {"uv"},
     "chalice_ci.app.versions": {"packaging"},

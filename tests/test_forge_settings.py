@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import pytest
 
 from chalice_ci.errors import ForgeError
-from chalice_ci.forge.github import GitHubApi, GitHubForge
+from chalice_ci.forge.github import GitHubForge
+from chalice_ci.forge.github_api import GitHubApi
 from chalice_ci.forge.github_settings import GitHubSettings
 from chalice_ci.forge.local_settings import FILE, LocalSettings
 from chalice_ci.forge.port import NotPermitted

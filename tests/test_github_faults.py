@@ -22,7 +22,9 @@ import pytest
 
 from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UsageError
-from chalice_ci.forge.github import GitHubApi, GitHubData, GitHubForge, open_github
+from chalice_ci.forge.github import GitHubForge
+from chalice_ci.forge.github_api import GitHubApi, open_github
+from chalice_ci.forge.github_data import GitHubData
 from chalice_ci.forge.port import (
     DeploymentState,
     NotFound,

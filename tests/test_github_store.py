@@ -13,7 +13,8 @@ import pytest
 
 import test_state_stores as contract
 from chalice_ci.errors import ForgeError, StateMoved, StateNotRecorded
-from chalice_ci.forge.github import GitHubApi, GitHubData
+from chalice_ci.forge.github_api import GitHubApi
+from chalice_ci.forge.github_data import GitHubData
 from chalice_ci.forge.port import NotPermitted
 from chalice_ci.forge.retry import ALL_WAITS, PATIENT_WAITS, SPREAD, Retry
 from chalice_ci.state.git import GitStore, import_from_commit

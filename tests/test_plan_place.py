@@ -17,7 +17,8 @@ from typing import Any
 import boto3
 import pytest
 
-from chalice_ci.forge.github import GitHubApi, GitHubData
+from chalice_ci.forge.github_api import GitHubApi
+from chalice_ci.forge.github_data import GitHubData
 from chalice_ci.local import EmbeddedAWS
 from chalice_ci.state.github import GitHubRepository
 from chalice_ci.state.plans import GitPlans, referred

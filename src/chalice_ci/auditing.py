@@ -223,7 +223,7 @@ def _settings(run: Run) -> Settings | None:
     name = repository_name(run)
     if not token or not name:
         return None
-    from chalice_ci.forge.github import open_github
+    from chalice_ci.forge.github_api import open_github
     from chalice_ci.forge.github_settings import GitHubSettings
 
     env: Mapping[str, str] = {**run.world.env, "GITHUB_REPOSITORY": name}

@@ -55,7 +55,8 @@ def _repository(kind: str, place: str, work_dir: Path) -> Repository:
             return RemoteRepository(place, work_dir=work_dir, environ=environ)
         case "github":
             # Late: it takes longer to import than all the rest.
-            from chalice_ci.forge.github import GitHubApi, GitHubData
+            from chalice_ci.forge.github_api import GitHubApi
+            from chalice_ci.forge.github_data import GitHubData
             from chalice_ci.state.github import GitHubRepository
 
             url, repository, token = place.split()

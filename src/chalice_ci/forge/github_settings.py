@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from chalice_ci.forge.github import GitHubApi, Operation
+from chalice_ci.forge.github_api import GitHubApi, Operation
 from chalice_ci.forge.port import NotFound, NotPermitted, checked_environment
 from chalice_ci.forge.settings import Branch, Environment
 

@@ -21,7 +21,8 @@ from typing import Any
 from urllib.parse import quote
 
 from chalice_ci.context import RunOrder
-from chalice_ci.forge.gitlab_api import Garbled, GitLabApi, count_of, text_of
+from chalice_ci.forge.answer import Garbled, count_of, text_of
+from chalice_ci.forge.gitlab_api import GitLabApi
 from chalice_ci.forge.port import (
     DEFAULT_KEY,
     MAX_COMMENT,

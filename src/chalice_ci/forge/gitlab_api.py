@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 import gitlab
 
 from chalice_ci.errors import ForgeError, UsageError
+from chalice_ci.forge.answer import Garbled
 from chalice_ci.forge.port import NotFound, NotPermitted
 from chalice_ci.forge.retry import Kind, Retry, Trouble
 from chalice_ci.neutral import one_line
@@ -36,10 +37,6 @@ _NEEDS_TOKEN = (
     f"Make a project access token (Settings, Access tokens; role Developer, scope `api`) and give "
     f"it to the job as the masked variable {TOKEN_VARIABLE}: CI_JOB_TOKEN may not do this."
 )
-
-
-class Garbled(Exception):
-    """An answer lacks what its description promises."""
 
 
 class GitLabApi:
@@ -299,17 +296,3 @@ def _wait(headers: Mapping[str, str]) -> float:
     """The seconds that GitLab asks to wait before anything else is sent."""
     after = headers.get("Retry-After", "")
     return float(after) if after.isdecimal() and len(after) < 9 else _WAIT
-
-
-def text_of(value: object) -> str:
-    """The value if it is text; raises Garbled."""
-    if not isinstance(value, str):
-        raise Garbled
-    return value
-
-
-def count_of(value: object) -> int:
-    """The value if it is a number that counts or names; raises Garbled."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Garbled
-    return value

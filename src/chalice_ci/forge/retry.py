@@ -88,7 +88,9 @@ class Retry:
             if answer.kind is Kind.FINAL:
                 raise answer.error
             asked = answer.wait
-            wait = self._pause(attempt) if asked is None else asked * (1 + SPREAD * self._jitter())
+            # Never less than the usual pause: a forge may ask to wait for no time at all.
+            spread = (asked or 0.0) * (1 + SPREAD * self._jitter())
+            wait = max(spread, self._pause(attempt))
             last = attempt >= self._attempts and answer.kind is Kind.UNCERTAIN
             if (asked or 0.0) > longest or waited + wait > bound:
                 last, wait = True, 0.0

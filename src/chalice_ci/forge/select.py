@@ -12,7 +12,7 @@ from chalice_ci.errors import UsageError
 
 if TYPE_CHECKING:
     from chalice_ci.base_policy import Branches, Files
-    from chalice_ci.forge.github import GitHubApi
+    from chalice_ci.forge.github_api import GitHubApi
     from chalice_ci.forge.local import LocalForge
     from chalice_ci.forge.port import Forge
 
@@ -81,7 +81,9 @@ def _bitbucket(context: Context, token: str) -> Connection:
 
 
 def _github(context: Context, env: Mapping[str, str], token: str, *, retells: bool) -> Connection:
-    from chalice_ci.forge.github import GitHubData, GitHubForge, open_github
+    from chalice_ci.forge.github import GitHubForge
+    from chalice_ci.forge.github_api import open_github
+    from chalice_ci.forge.github_data import GitHubData
 
     api = open_github(env, token=token)
     files = GitHubData(api)

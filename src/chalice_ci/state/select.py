@@ -18,7 +18,7 @@ from chalice_ci.state.plans import FolderPlans, GitPlans, PlanStore
 from chalice_ci.state.store import StateStore
 
 if TYPE_CHECKING:
-    from chalice_ci.forge.github import GitHubApi
+    from chalice_ci.forge.github_api import GitHubApi
 
 SOURCE = "source"
 REHEARSAL_SUFFIX = "-local"
@@ -153,7 +153,7 @@ def _home(
     """The repository that holds the state, its protected branch, and how a message names it."""
     if api is not None:
         # Late: PyGithub takes a while.
-        from chalice_ci.forge.github import GitHubData
+        from chalice_ci.forge.github_data import GitHubData
         from chalice_ci.state.github import GitHubRepository
 
         return GitHubRepository(GitHubData(api)), "HEAD", f" of {api.repository}"
