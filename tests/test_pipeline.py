@@ -639,16 +639,40 @@ import chalice_ci.__main__
     assert done.stderr == "Interrupted before anything was begun.\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_in_a_finalizer_is_not_lost(number, code):
-    """Python drops what is raised there."""
-    script = f"""
-import os, sys, time
-from chalice_ci.__main__ import Terminated, listen
+DEAF = {
+    "a finalizer": """
 class Deaf:
     def __del__(self):
-        os.kill(os.getpid(), {int(number)})
-        time.sleep(0)
+        deafen()
+""",
+    "a file that is closed by one": """
+import io
+class Deaf(io.RawIOBase):
+    def close(self):
+        deafen()
+""",
+    "what swallows everything": """
+class Deaf:
+    def __init__(self):
+        try:
+            deafen()
+        except BaseException:
+            pass
+""",
+}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("where", DEAF)
+def test_a_signal_is_not_lost_where_python_drops_what_is_raised(where, number, code):
+    """It says so of a finalizer, and nothing of a file that one closes."""
+    script = f"""
+import os, sys, time
+from chalice_ci.signals import Terminated, listen
+def deafen():
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(0)
+{DEAF[where]}
 listen()
 try:
     Deaf()
@@ -660,6 +684,41 @@ except (Terminated, KeyboardInterrupt):
         [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
     )
     assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_is_being_cleaned_up_after_is_not_sent_again(number):
+    """Nor when the same one comes in between, or another error takes its place on the way."""
+    script = f"""
+import os, time
+from chalice_ci.signals import Terminated, hear_no_more, listen
+def send():
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(0)
+heard = 0
+listen()
+try:
+    try:
+        send()
+    except BaseException:
+        heard += 1
+        try:
+            send()
+        except KeyboardInterrupt:
+            heard += 1
+        time.sleep(0.3)
+        raise ValueError
+except ValueError:
+    time.sleep(0.3)
+    hear_no_more()
+time.sleep(0.3)
+print(heard)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
+    )
+    twice = number is signal.SIGINT
+    assert (done.stdout, done.stderr, done.returncode) == (f"{1 + twice}\n", "", 0)
 
 
 # -- the embedded AWS from the command line -------------------------------------------------------

@@ -10,8 +10,6 @@ from types import FrameType
 _ENDINGS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """The signals that end a run, and its exit codes then."""
 
-_AGAIN_SECONDS = 0.05
-
 _LOADING = ("run", "check", "package", "diff", "plan", "deploy")
 """The commands that load an app."""
 
@@ -32,7 +30,6 @@ import contextlib  # noqa: E402
 import errno  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
-import threading  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Mapping, Sequence  # noqa: E402
 from dataclasses import replace  # noqa: E402
@@ -54,6 +51,7 @@ from chalice_ci.inputs import (  # noqa: E402
     STAGE,
     Inputs,
 )
+from chalice_ci.signals import Terminated, hear_no_more, listen  # noqa: E402
 from chalice_ci.streams import Steady, take_over  # noqa: E402
 
 if TYPE_CHECKING:
@@ -61,54 +59,14 @@ if TYPE_CHECKING:
     from chalice_ci.world import World
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinds like KeyboardInterrupt so that cleaning up happens."""
-
-
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with a code of the table."""
     out, _ = take_over()
     code = _guarded(list(sys.argv[1:] if argv is None else argv), os.environ)
     code = _heard(out, code, os.environ)
-    _hear_no_more()
-    sys.exit(int(code))
-
-
-def _hear_no_more() -> None:
-    """All is done: nothing may come between the code and the end of the process."""
+    hear_no_more()
     gc.freeze()
-    for number in _ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
-
-
-def listen() -> None:
-    """From now on SIGTERM and SIGINT are raised in the main thread, wherever that is.
-
-    Python drops what is raised while it runs a finalizer: then the signal is sent once more.
-    """
-    signal.signal(signal.SIGTERM, _terminate)
-    # As PID 1 in a container SIGINT has no default handler either.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.unraisablehook = _send_again
-
-
-def _send_again(dropped: sys.UnraisableHookArgs) -> None:
-    if not issubclass(dropped.exc_type, (Terminated, KeyboardInterrupt)):
-        sys.__unraisablehook__(dropped)
-        return
-    number = signal.SIGINT
-    if issubclass(dropped.exc_type, Terminated):
-        number = signal.SIGTERM
-        signal.signal(number, _terminate)
-    # Later: here it would be dropped again.
-    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
+    sys.exit(int(code))
 
 
 def _guarded(argv: list[str], env: Mapping[str, str]) -> ExitCode | int:
@@ -127,11 +85,11 @@ def _guarded(argv: list[str], env: Mapping[str, str]) -> ExitCode | int:
         _tell(str(problem), problem, env)
         return problem.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _hear_no_more()
+        hear_no_more()
         _tell("Interrupted. What was recorded so far stays recorded.", None, env)
         return ExitCode.INTERRUPTED
     except Terminated:
-        _hear_no_more()
+        hear_no_more()
         _tell("Terminated. What was recorded so far stays recorded.", None, env)
         return ExitCode.TERMINATED
     except OSError as problem:
