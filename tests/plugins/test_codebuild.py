@@ -4,43 +4,31 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import cfnlint.decode
 import pytest
 from cfnlint.api import ManualArgs, lint
 
 from chalice_ci.local import EmbeddedAWS
 from plugins.bench import Bench, Door
+from plugins.codebuild import (
+    PARAMETERS,
+    PARTS,
+    PLUGIN,
+    TEMPLATE,
+    Batch,
+    Build,
+    configured,
+    graph,
+    template,
+)
 from plugins.vendors import load
 from support.awsclients import clients_of
-from support.commandline import Ran, git
-
-ROOT = Path(__file__).parents[2]
-PLUGIN = ROOT / "plugins/codebuild"
-TEMPLATE = PLUGIN / "pipeline.yml"
-PARAMETERS = {
-    "Connection": "arn:aws:codeconnections:us-east-1:123456789012:connection/1",
-    "Repository": "octo/orders",
-    "App": "orders",
-    "Stage": "prod",
-    "StateBucket": "orders-state",
-    "PlanPolicies": "arn:aws:iam::123456789012:policy/orders-plan",
-    "DeployPolicies": "arn:aws:iam::123456789012:policy/orders-deploy",
-}
-
-
-def template() -> dict[str, Any]:
-    """The template with its functions as JSON has them."""
-    document, problems = cfnlint.decode.decode(str(TEMPLATE))
-    assert not problems
-    plain: dict[str, Any] = json.loads(json.dumps(document))
-    return plain
+from support.commandline import commit, git, write
 
 
 def statements(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -55,6 +43,7 @@ def statements(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from statements(inner)
 
 
+CHECKS = ("check", "many-apps", "many-apps-report")
 MADE = ("KMS::Key", "S3::Bucket", "Logs::LogGroup", "IAM::Role", "IAM::ManagedPolicy")
 
 
@@ -82,68 +71,6 @@ def supported(whole: dict[str, Any]) -> dict[str, Any]:
     return {"Parameters": whole["Parameters"], "Resources": named(left)}
 
 
-class Build:
-    """A build of a project: its variables, and the commands of its buildspec in one shell."""
-
-    def __init__(self, bench: Bench, **variables: str) -> None:
-        self.bench = bench
-        self.variables = {
-            "CODEBUILD_BUILD_ID": "orders:0190aa00-0000-4000-8000-000000000001",
-            "CODEBUILD_BUILD_NUMBER": "7",
-            "CODEBUILD_INITIATOR": "codepipeline/orders",
-            "CODEBUILD_RESOLVED_SOURCE_VERSION": git(bench.workspace, "rev-parse", "HEAD"),
-            "CODEBUILD_SRC_DIR": str(bench.workspace),
-            "CI": "",
-            **variables,
-        }
-
-    def run(self, name: str) -> Ran:
-        spec = load(PLUGIN / f"{name}.yml")
-        assert spec["env"]["shell"] == "bash"
-        # A multi-line command is one command; the build stops at the first that fails.
-        phases = (spec["phases"].get(name, {}) for name in ("pre_build", "build"))
-        commands = [command for phase in phases for command in phase.get("commands", ())]
-        return self.bench.step("\n".join(commands), **self.variables)
-
-    def artifacts(self, name: str, target: Path) -> Path:
-        """What the build hands on: the files below the base directory."""
-        kept = load(PLUGIN / f"{name}.yml")["artifacts"]
-        assert kept["files"] == ["**/*"]
-        base = self.bench.workspace / kept["base-directory"]
-        return Path(shutil.copytree(base, target))
-
-
-def configured(project: str, action: str = "") -> dict[str, str]:
-    """The variables of a project and of its action in the pipeline, as they would be filled in."""
-    resources = template()["Resources"]
-    found: dict[str, str] = {}
-    for one in resources[project]["Properties"]["Environment"]["EnvironmentVariables"]:
-        found[one["Name"]] = filled(one["Value"])
-    for stage in resources["Pipeline"]["Properties"]["Stages"]:
-        for each in stage["Actions"]:
-            if each["Name"] == action:
-                told = json.loads(filled(each["Configuration"]["EnvironmentVariables"]))
-                found |= {one["name"]: one["value"] for one in told}
-    return found
-
-
-def filled(value: Any) -> str:
-    """A value of the template with parameters put in, and variables of the pipeline."""
-    known = {"Image": "an/image:1", "Branch": "main", "SigningKey": "arn:secret", **PARAMETERS}
-    match value:
-        case {"Ref": name}:
-            return known[name]
-        case {"Fn::Sub": str(text)}:
-            inside = re.sub(r"\$\{(\w+)\}", lambda match: known[match[1]], text)
-            pipeline = {
-                "SourceVariables.BranchName": "main",
-                "SourceVariables.CommitId": "COMMIT",
-                "codepipeline.PipelineExecutionId": "0190aa00-0000-4000-8000-00000000000a",
-            }
-            return re.sub(r"#\{([\w.]+)\}", lambda match: pipeline[match[1]], inside)
-    return str(value)
-
-
 def test_cfn_lint_finds_nothing_and_does_find_what_is_wrong() -> None:
     text = TEMPLATE.read_text()
     assert not lint(text, config=ManualArgs(regions=["eu-west-1"]))
@@ -152,7 +79,7 @@ def test_cfn_lint_finds_nothing_and_does_find_what_is_wrong() -> None:
 
 
 def test_every_role_may_do_what_is_named_on_what_is_named() -> None:
-    resources = template()["Resources"]
+    resources = template("batch")["Resources"]
     for name, resource in resources.items():
         for statement in statements(resource["Properties"]):
             if statement["Effect"] == "Deny" or "AssumeRole" in str(statement["Action"]):
@@ -165,19 +92,57 @@ def test_every_role_may_do_what_is_named_on_what_is_named() -> None:
                 continue
             assert not any("*" in action for action in actions), name
             assert statement["Resource"] != "*", name
-    for role in ("CheckRole", "PlanRole", "DeployRole", "PipelineRole"):
+    for role in ("CheckRole", "BatchRole", "PlanRole", "DeployRole", "PipelineRole"):
         (trust,) = statements(resources[role]["Properties"]["AssumeRolePolicyDocument"])
         assert "aws:SourceAccount" in json.dumps(trust["Condition"])
 
 
 def test_what_checks_strangers_code_can_deploy_nothing() -> None:
-    resources = template()["Resources"]
-    check = resources["CheckRole"]["Properties"]
-    assert "ManagedPolicyArns" not in check
-    services = {a.partition(":")[0] for one in statements(check["Policies"]) for a in one["Action"]}
-    assert services == {"logs", "codeconnections", "codestar-connections", "codebuild"}
-    (docker,) = load(PLUGIN / "check.yml")["phases"]["build"]["commands"]
-    assert "--network" not in docker
+    services = {"logs", "codeconnections", "codestar-connections", "codebuild"}
+    assert {action.partition(":")[0] for action, _ in of_strangers("single")} == services
+    assert {action.partition(":")[0] for action, _ in of_strangers("batch")} == {*services, "s3"}
+    # A bucket of their own, in which they can't look around.
+    reached = {(a, json.dumps(where)) for a, where in of_strangers("batch") if a[:3] == "s3:"}
+    parts = json.dumps({"Fn::Sub": "${Parts.Arn}/*"})
+    assert reached == {("s3:GetObject", parts), ("s3:PutObject", parts)}
+    for name in CHECKS:
+        assert "--network" not in (PLUGIN / f"{name}.yml").read_text()
+
+
+def of_strangers(checks: str) -> list[tuple[str, Any]]:
+    """What the role of a project that runs a pull request's code may do, and where."""
+    role = template(checks)["Resources"]["CheckRole"]["Properties"]
+    assert "ManagedPolicyArns" not in role
+    return [
+        (action, one["Resource"])
+        for one in statements(role["Policies"])
+        for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
+    ]
+
+
+def test_a_batch_is_started_by_a_role_of_its_own_and_has_bounds() -> None:
+    resources = template("batch")["Resources"]
+    check = resources["Check"]["Properties"]
+    assert check["Triggers"]["BuildType"] == "BUILD_BATCH"
+    config = check["BuildBatchConfig"]
+    assert config["ServiceRole"] == {"Fn::GetAtt": ["BatchRole", "Arn"]}
+    assert len(graph()) <= config["Restrictions"]["MaximumBuildsAllowed"]
+    (allowed,) = statements(resources["BatchRole"]["Properties"]["Policies"])
+    assert {*allowed["Action"]} == {f"codebuild:{verb}Build" for verb in ("Start", "Stop", "Retry")}
+    single = template("single")["Resources"]
+    assert not {"BatchRole", "Parts", "PartsBucketPolicy"} & single.keys()
+    assert "BuildBatchConfig" not in single["Check"]["Properties"]
+    assert not {"Check", "CheckRole", "CheckLogs"} & template("none")["Resources"].keys()
+
+
+def test_the_last_build_of_a_batch_waits_for_each_part_and_knows_them() -> None:
+    *parts, report = graph()
+    names = [one["identifier"] for one in parts]
+    assert report["depend-on"] == names == report["env"]["variables"]["CHALICE_PARTS"].split()
+    shares = [one["env"]["variables"]["CHALICE_CI_SHARE"] for one in parts]
+    assert shares == [f"{number}/{len(parts)}" for number in range(1, len(parts) + 1)]
+    # A part that could not even leave a report makes the batch fail whatever comes then.
+    assert not any("ignore-failure" in one for one in graph())
 
 
 def test_only_after_the_approval_something_can_deploy() -> None:
@@ -199,7 +164,7 @@ def test_the_stack_is_made_with_an_encrypted_bucket_that_is_not_public(aws: Embe
     given = [{"ParameterKey": k, "ParameterValue": v} for k, v in PARAMETERS.items()]
     client("cloudformation").create_stack(
         StackName="orders",
-        TemplateBody=json.dumps(supported(template())),
+        TemplateBody=json.dumps(supported(template("batch"))),
         Parameters=given,
         Capabilities=["CAPABILITY_IAM"],
     )
@@ -277,21 +242,112 @@ def test_the_plan_that_was_approved_is_what_is_deployed(
     assert functions() == ["hello-prod-order"]
 
 
-@pytest.mark.parametrize("name", ["check", "plan", "deploy"])
+BASE = "refs/heads/main"
+PULL = {
+    "CODEBUILD_INITIATOR": "orders-check-batch/AWSCodeBuild-0190aa00",
+    "CODEBUILD_WEBHOOK_TRIGGER": "pr/3",
+    "CODEBUILD_WEBHOOK_BASE_REF": BASE,
+    "CODEBUILD_WEBHOOK_HEAD_REF": "refs/heads/feature",
+    "CHALICE_CI_FORK": "false",
+}
+
+
+@pytest.fixture
+def checked(bench: Bench, begun: Path) -> Callable[[str], Batch]:
+    """Starts a batch build of a pull request's project, of this name."""
+    git(bench.workspace, "remote", "add", "origin", str(begun))
+    return lambda name: Batch(bench, name, **configured("Check", checks="batch"), **PULL)
+
+
+def results(bench: Bench) -> dict[str, dict[str, Any]]:
+    """What the folded report says of each stage."""
+    report = json.loads((bench.workspace / "chalice-ci-out/report.json").read_text())
+    return {one["stage"]: one for one in report["results"]}
+
+
+def test_the_parts_of_a_batch_are_folded_and_the_last_build_fails_for_them(
+    bench: Bench, checked: Callable[[str], Batch], aws: EmbeddedAWS, started: Door
+) -> None:
+    s3 = clients_of(aws)("s3")
+    s3.create_bucket(Bucket=PARTS)
+    good = checked("0190aa00-0000-4000-8000-00000000000b")
+    for identifier in ("part1", "part2", "report"):
+        ran = good.run(identifier)
+        assert ran.code == 0, ran.out + ran.err
+    assert results(bench).keys() == {"dev", "prod"}
+    names = {one["Key"] for one in s3.list_objects_v2(Bucket=PARTS)["Contents"]}
+    assert {f"{good.batch}/report/{file}" for file in ("report.html", "junit.xml")} <= names
+    kept = load(PLUGIN / "many-apps-report.yml")["reports"]["chalice-ci"]
+    (junit,) = (bench.workspace / kept["base-directory"]).glob(kept["files"][0])
+    assert ElementTree.parse(junit).getroot().get("failures") == "0"
+    assert not any(
+        "KEY" in name or "CREDENTIALS" in name for one in started.asked for name in one.env
+    )
+
+    # An app that can't be loaded: each part finds it, the last build fails.
+    write(bench.workspace, {"app.py": "import nowhere\n"})
+    commit(bench.workspace, "Break it")
+    bad = checked("0190aa00-0000-4000-8000-00000000000c")
+    for identifier in ("part1", "part2"):
+        ran = bad.run(identifier)
+        assert ran.code == 0, "it left a report, so that the last build is started"
+    assert bad.run("report").code == 1
+    assert all(one["findings"] for one in results(bench).values())
+    # A part whose machine died.
+    s3.delete_object(Bucket=PARTS, Key=f"{bad.batch}/part1/report.json")
+    s3.delete_object(Bucket=PARTS, Key=f"{bad.batch}/report/report.html")
+    ran = bad.run("report")
+    assert ran.code not in (0, 1)
+    assert "part1 left no report" in ran.err
+    assert "left no report of it" in results(bench)["dev"]["failure"]["what"]
+    names = {one["Key"] for one in s3.list_objects_v2(Bucket=PARTS)["Contents"]}
+    assert f"{bad.batch}/report/report.html" in names, "also of a build that failed"
+
+
+def test_a_part_without_a_report_fails_and_so_does_one_outside_of_a_batch(
+    bench: Bench, checked: Callable[[str], Batch], started: Door
+) -> None:
+    write(bench.workspace, {"chalice-ci-out/report.json": "{}"})
+    git(bench.workspace, "add", "--force", "chalice-ci-out")
+    commit(bench.workspace, "Bring a report along")
+    bench.program("docker", "#!/bin/sh\nexit 125\n")
+    ran = checked("0190aa00-0000-4000-8000-00000000000d").run("part1")
+    assert (ran.code, ran.err) == (1, "")
+    for identifier in ("part1", "report"):
+        ran = checked("").run(identifier)
+        assert ran.code == 1
+        assert "start it as a batch build" in ran.err
+    assert not started.asked
+
+
+@pytest.mark.parametrize("name", [*CHECKS, "plan", "deploy"])
 def test_a_buildspec_has_what_codebuild_knows(name: str) -> None:
     """After AWS's "Build specification reference for CodeBuild"; no schema of it is published."""
     spec = load(PLUGIN / f"{name}.yml")
-    assert spec.keys() <= {"version", "env", "phases", "reports", "artifacts"}
+    assert spec.keys() <= {"version", "env", "phases", "reports", "artifacts", "batch"}
     assert spec["version"] == 0.2
     assert spec["env"].keys() <= {"shell", "secrets-manager", "git-credential-helper"}
-    assert {"build"} <= spec["phases"].keys() <= {"pre_build", "build"}
+    assert {"build"} <= spec["phases"].keys() <= {"pre_build", "build", "post_build"}
     for phase in spec["phases"].values():
         assert all(isinstance(command, str) for command in phase["commands"])
-    # The template's projects read them where the documentation puts them.
-    projects = template()["Resources"]
-    specs = {
-        one["Properties"]["Source"]["BuildSpec"]
-        for one in projects.values()
-        if one["Type"] == "AWS::CodeBuild::Project"
-    }
+    # The template's projects and the batch read them where the documentation puts them.
+    specs = {one.get("buildspec") for one in graph()}
+    for checks in ("single", "batch"):
+        for one in template(checks)["Resources"].values():
+            if one["Type"] == "AWS::CodeBuild::Project":
+                specs.add(one["Properties"]["Source"]["BuildSpec"])
     assert f".codebuild/{name}.yml" in specs
+
+
+def test_a_batch_has_what_codebuild_knows() -> None:
+    """After AWS's "Batch build buildspec reference"."""
+    batch = load(PLUGIN / "many-apps.yml")["batch"]
+    assert batch.keys() == {"fast-fail", "build-graph"}
+    names = [one["identifier"] for one in graph()]
+    assert len({*names}) == len(names)
+    for one in graph():
+        known = {"identifier", "buildspec", "debug-session", "depend-on", "env", "ignore-failure"}
+        assert {"identifier"} <= one.keys() <= known
+        assert one["identifier"].isalnum()
+        assert one["env"].keys() == {"variables"}
+        assert all(isinstance(value, str) for value in one["env"]["variables"].values())
