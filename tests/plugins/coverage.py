@@ -164,7 +164,11 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
             "tests/plugins/test_codebuild.py::test_only_after_the_approval_something_can_deploy",
         ),
         _state("plugins/test_codebuild.py", _PLANNED),
-        run("artifact", f"tests/plugins/test_codebuild.py::{_PLANNED}"),
+        run(
+            "artifact, folded",
+            "tests/plugins/test_codebuild.py::"
+            "test_the_parts_of_a_batch_are_folded_and_the_last_build_fails_for_them",
+        ),
     ),
     "[Buildkite](buildkite.md)": (
         run(

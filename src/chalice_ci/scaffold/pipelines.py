@@ -142,7 +142,10 @@ def left_open(setting: Setting) -> Iterator[str]:
                 "PlanPolicies and DeployPolicies are outputs of the first stack."
             )
             if len(setting.apps) > 1:
-                yield "it deploys one app: make a stack of it for each, with App=NAME."
+                yield (
+                    "it deploys one app: make a stack of it for each, with App=NAME, and with "
+                    "Checks=none in all but one."
+                )
         case System.BUILDKITE:
             yield "publish the plugin, and don't let forks' pull requests be built."
             if gate:
