@@ -283,6 +283,9 @@ def test_the_parts_of_a_batch_are_folded_and_the_last_build_fails_for_them(
     assert not any(
         "KEY" in name or "CREDENTIALS" in name for one in started.asked for name in one.env
     )
+    spoken = [(*one.arguments, one.env.get("CHALICE_CI_COMMENT")) for one in started.asked]
+    silent = ("run", "false")
+    assert spoken == [silent, silent, ("matrix", None), ("report", None)]
 
     # An app that can't be loaded: each part finds it, the last build fails.
     write(bench.workspace, {"app.py": "import nowhere\n"})
