@@ -426,9 +426,9 @@ def test_the_rows_of_a_manifest_are_what_the_encoder_writes() -> None:
     manifest = Manifest(
         python="3.12", architecture="arm64", chalice="1", dependencies=(), files=files, digests=()
     )
-    rows = [json.dumps(vars(one), sort_keys=True, ensure_ascii=False) for one in files]
+    rows = [json.dumps(one._asdict(), sort_keys=True, ensure_ascii=False) for one in files]
     assert [row for row in rows if row not in manifest.text] == []
-    assert json.loads(manifest.text)["files"] == [vars(one) for one in files]
+    assert json.loads(manifest.text)["files"] == [one._asdict() for one in files]
 
 
 def test_more_than_lambda_unpacks_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -184,7 +184,7 @@ def placed(fetched: Fetched) -> Iterator[Member]:
         top, _, rest = member.name.partition("/")
         kind, _, inner = rest.partition("/")
         if inner and kind in _UNPACKED_DATA and _is_data(top, fetched):
-            data.append(replace(member, name=inner))
+            data.append(member._replace(name=inner))
         else:
             plain.append(member)
     for member in (*plain, *data):
@@ -236,7 +236,7 @@ def _spliced(fetched: Sequence[Fetched], prefix: str, table: Path) -> Dependenci
     for one in fetched:
         for member in placed(one):
             name = f"{prefix}{member.name}"
-            chosen[name] = (replace(member, name=name), one)
+            chosen[name] = (member._replace(name=name), one)
     draft = table.with_name(f".{table.stem}.{secrets.token_hex(4)}")
     members: list[Member] = []
     opened: dict[Path, IO[bytes]] = {}
@@ -254,7 +254,7 @@ def _spliced(fetched: Sequence[Fetched], prefix: str, table: Path) -> Dependenci
                 source.seek(member.offset)
                 for chunk in _read(source, member.packed):
                     out.write(chunk)
-                members.append(replace(member, offset=position))
+                members.append(member._replace(offset=position))
                 position += member.packed
                 _check_room(position, len(members))
     except BaseException:

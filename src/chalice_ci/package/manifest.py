@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 FORMAT = 1
 
@@ -27,10 +28,9 @@ class Dependency:
     sha256: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """A file of an archive: `path` inside the zip, `dependency` the distribution that it is from,
-    empty for the project's own and Chalice's files.
+    empty for the project's own and Chalice's files. A tuple, for there are thousands.
     """
 
     slot: str
