@@ -482,6 +482,10 @@ def test_what_is_wrong_with_apps_and_roles_is_found(place: Path, aws: EmbeddedAW
         "old/app.py": APP,
         "old/.chalice/config.json": CHALICE,
         "old/requirements.txt": "chalice==1.10.0\n",
+        "python/app.py": APP,
+        "python/.chalice/config.json": CHALICE,
+        "python/.python-version": "3.8\n",
+        "python/requirements.txt": "",
         "told/app.py": APP,
         "told/.chalice/config.json": secret,
         "told/requirements.txt": "",
@@ -496,9 +500,12 @@ def test_what_is_wrong_with_apps_and_roles_is_found(place: Path, aws: EmbeddedAW
     rules = {one["rule"] for one in ran.report["findings"]}
     assert {"role-of-another-account", "role-missing"} <= rules
     of = {r["app"]: {one["rule"] for one in r["findings"]} for r in ran.report["results"]}
-    assert of["told"] == {"config-json-secret"}
-    assert of["wheel"] & {"wheels-missing", "dependency-not-found"}
-    assert "chalice-unsupported" in of["old"] or of["old"]
+    assert of == {
+        "old": {"chalice-version"},
+        "python": {"python-version"},
+        "told": {"config-json-secret"},
+        "wheel": {"wheels-missing"},
+    }
     assert ran.code == 1
 
 
