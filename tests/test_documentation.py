@@ -27,8 +27,18 @@ from chalice_ci.inputs import COMMAND, INPUTS, Kind, inputs_of, read_inputs
 from chalice_ci.outputs import OUTPUTS
 from chalice_ci.pipeline import COMMANDS
 from chalice_ci.rules import RULES as RULES_BY_NAME
+from chalice_ci.signing import SHORTEST
 from support.commandline import write
-from support.documentation import ROOT, Shown, blocks, command_lines, documents, inline, prose
+from support.documentation import (
+    ROOT,
+    Shown,
+    blocks,
+    command_lines,
+    commands_of,
+    documents,
+    inline,
+    prose,
+)
 from test_examples import ACTIONS, actionlint, tool
 
 LOCAL_SERVERS = ("chalice_ci.local", "chalice_ci.local.gateway")
@@ -140,11 +150,40 @@ def file_of_ours(words: tuple[str, ...]) -> str:
 def python(words: tuple[str, ...]) -> str:
     if words[1] == "-m" and words[2] == "chalice_ci":
         return parsed(words[3:])
+    if words[1].startswith("-") and words[1] != "-m":
+        return ""
     name = words[2] if words[1] == "-m" else words[1]
     if words[1] == "-m" and not name.startswith("chalice_ci"):
         return ""
     places = (name, f"src/{name.replace('.', '/')}.py", f"src/{name.replace('.', '/')}/__main__.py")
     return "" if any((ROOT / place).is_file() for place in places) else f"there is no {name}"
+
+
+def circleci(words: tuple[str, ...]) -> str:
+    """The CLI's words are not ours to know; what it is pointed at is."""
+    if words[1] != "orb":
+        return f"circleci has no {words[1]} here"
+    folders = [word for word in words[3:] if "/" in word and "@" not in word]
+    return "" if all((ROOT / folder).is_dir() for folder in folders) else f"no {folders}"
+
+
+def jq(words: tuple[str, ...]) -> str:
+    schema = json.loads((ROOT / "src/chalice_ci/schemas/report.schema.json").read_text())
+    strange = set(re.findall(r"[a-z_]\w*", words[1])) - set(keys_of(schema, schema))
+    return f"report.json has no {sorted(strange)}" if strange else ""
+
+
+def openssl(words: tuple[str, ...]) -> str:
+    """All that is made with it are signing keys."""
+    if words[1:3] != ("rand", "-base64"):
+        return "nothing is known of this"
+    characters = 4 * -(-int(words[3]) // 3)
+    return "" if characters >= SHORTEST else f"{characters} characters are too few for a key"
+
+
+def pytest_of_ours(words: tuple[str, ...]) -> str:
+    gone = [word for word in words[1:] if "/" in word and not (ROOT / word).exists()]
+    return f"there is no {gone}" if gone else ""
 
 
 def others(_words: tuple[str, ...]) -> str:
@@ -163,16 +202,18 @@ PROGRAMS: Mapping[str, Callable[[tuple[str, ...]], str]] = {
     "cd": others,
     "chalice": plain_chalice,
     "chalice-ci": ours,
+    "circleci": circleci,
     # The wrapper of plugins/docker, where docs/docker.md puts it.
     "ci/chalice-ci": ours,
     "docker": docker,
     "export": others,
     "git": git,
-    "jq": others,
+    "jq": jq,
     "ls": others,
     "make": make,
+    "openssl": openssl,
     "pip": pip,
-    "pytest": others,
+    "pytest": pytest_of_ours,
     "python": python,
     "uv": others,
 }
@@ -212,6 +253,40 @@ def test_every_command_of_ours_in_the_text_is_one() -> None:
     assert seen > 25
 
 
+def left_open(problem: str) -> bool:
+    """Whether nothing is wrong but that the text names a command without what it needs."""
+    return (
+        not problem
+        or re.search(r"requires an argument|Missing (argument|option)", problem) is not None
+    )
+
+
+def test_every_command_of_another_program_in_the_text_is_one() -> None:
+    wrong, seen = [], 0
+    for shown in inline():
+        words = next(commands_of(shown.text), ()) if "'" not in shown.text else ()
+        known = PROGRAMS.get(words[0]) if words[1:] else None
+        if known in (None, ours):
+            continue
+        seen += 1
+        # What Chalice no longer takes is named too, and an image may go without saying.
+        if shown.text == "chalice deploy STAGE":
+            continue
+        if not any(left_open(known(one)) for one in (words, (*words, "IMAGE", "check"))):
+            wrong.append(f"{shown.at}: {shown.text}: {known(words)}")
+    assert not wrong, "\n".join(wrong)
+    assert seen > 25
+
+
+def test_every_verb_in_the_text_takes_what_it_is_given() -> None:
+    verbs = {verb.name.split()[0] for verb in VERBS}
+    given = [(shown, tuple(shown.text.split())) for shown in inline()]
+    given = [(shown, words) for shown, words in given if words[0] in verbs and words[1:]]
+    wrong = [f"{shown.at}: {shown.text}" for shown, words in given if not left_open(parsed(words))]
+    assert not wrong, "\n".join(wrong)
+    assert len(given) > 10
+
+
 def test_every_option_in_the_text_is_somebodys() -> None:
     own = {"--help", "--version"}
     for item in INPUTS:
@@ -244,6 +319,12 @@ def test_a_wrong_command_line_would_be_found() -> None:
     assert aws(("aws", "cloudformation", "delete-stack", "--stack"))
     assert docker(("docker", "run", "IMAGE", "chekc"))
     assert pip(("pip", "install", "chalice-ci[nothing]"))
+    assert circleci(("circleci", "orb", "pack", "plugins/circleci/source"))
+    assert jq(("jq", ".results[].verdikt"))
+    assert openssl(("openssl", "rand", "-base64", "15"))
+    assert pytest_of_ours(("pytest", "tests/test_nothing.py"))
+    assert not left_open(parsed(("init", "--sistem")))
+    assert left_open(parsed(("init", "--system")))
 
 
 # -- YAML ------------------------------------------------------------------------------------------

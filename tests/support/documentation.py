@@ -82,11 +82,11 @@ def command_lines() -> Iterator[tuple[Shown, tuple[str, ...]]]:
     """Each command of each shell block, as its words."""
     for block in blocks(*_SHELL):
         for line in block.text.replace("\\\n", " ").splitlines():
-            for words in _commands(line.removeprefix("$ ")):
+            for words in commands_of(line.removeprefix("$ ")):
                 yield block, words
 
 
-def _commands(line: str) -> Iterator[tuple[str, ...]]:
+def commands_of(line: str) -> Iterator[tuple[str, ...]]:
     """The commands of a line; `&&`, `|` and `;` end one."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
     lexer.whitespace_split = True
