@@ -43,6 +43,10 @@ ON_GITHUB = held(
     "test_another_system_speaks_to_the_repository_that_is_named_and_keeps_no_state_there",
 )
 _GITHUB = "tests/test_forge_contract.py"
+_GITLAB = (
+    "tests/test_gitlab_component.py::"
+    "test_the_story_of_a_change_from_its_merge_request_to_production"
+)
 _S3 = "tests/test_state_stores.py"
 _PLANNED = "test_the_plan_that_was_approved_is_what_is_deployed"
 
@@ -64,13 +68,17 @@ SYSTEMS: dict[str, tuple[Cell, ...]] = {
         run("summary, SARIF, JUnit", "tests/test_report_sarif.py"),
     ),
     "[GitLab](gitlab.md)": (
-        run("findings", "tests/test_gitlab_component.py"),
+        run("findings", _GITLAB),
         held(
             "note, rewritten", f"{_GITHUB}::test_the_first_run_makes_it_and_later_ones_rewrite_it"
         ),
-        run("environment, URL", "tests/test_gitlab_component.py"),
-        run("protected environment", "tests/test_gitlab_component.py"),
-        run("branch or S3", "tests/test_gitlab_component.py"),
+        run("environment, URL", _GITLAB),
+        held(
+            "manual job, protected environment",
+            "tests/test_gitlab_component.py::"
+            "test_what_it_expands_to_and_the_example_are_what_gitlab_takes",
+        ),
+        run("branch or S3", _GITLAB),
         run(
             "code quality, JUnit, folded",
             "tests/plugins/test_gitlab.py::test_parallel_jobs_share_a_pipeline_and_are_folded",
