@@ -159,6 +159,10 @@ def test_a_new_project_is_set_up_and_runs_on_this_machine(place: Path, tmp_path:
         assert result["changed"]
         assert result["urls"]
         assert result["findings"] == []
+        told = run_here("doctor", "--format=json", cwd=root, GITHUB_TOKEN="")
+        assert told.code == 1
+        found = [*told.report["findings"], *told.report["results"][0]["findings"]]
+        assert {one["rule"] for one in found} == {"workflow-unpinned-action"}
     finally:
         running = LocalCloud.attach(cloud)
         if running is not None:
