@@ -145,6 +145,7 @@ def test_parts_share_a_branch_and_are_folded(master: Master) -> None:
     events = master.build(text, BRANCH_NAME="feature")
     assert events[-1] == {"result": "SUCCESS"}, events
     assert [event["name"] for event in of(events, "branch")] == ["part 1", "part 2"]
+    assert of(events, "junit") == [{"step": "junit", "failures": "0"}], "of the folded report"
     report = json.loads((master.root / "archive/chalice-ci-all/report.json").read_text())
     assert sorted(result["stage"] for result in report["results"]) == ["dev", "prod"]
 

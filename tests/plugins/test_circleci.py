@@ -171,5 +171,6 @@ def test_parts_share_the_work_and_their_reports_are_folded(job: Job) -> None:
         assert set(job.run("part", {"parallelism": 2}, **numbers)) == {0}
         shutil.rmtree(job.bench.workspace / "chalice-ci-out")
     assert set(job.run("report", {})) == {0}
+    assert job.results == [job.bench.workspace / "chalice-ci-out/junit.xml"]
     report = json.loads((job.bench.workspace / "chalice-ci-out/report.json").read_text())
     assert sorted(result["stage"] for result in report["results"]) == ["dev", "prod"]

@@ -95,7 +95,9 @@ private void branch(Map given, String agent) {
         for (int each = 1; each <= parts; each++) {
           unstash("chalice-part-${each}")
         }
-        kept { chaliceCI(verb: 'report', inputs: [reports: 'chalice-ci-out', out: 'chalice-ci-all']) }
+        kept('chalice-ci-all') {
+          chaliceCI(verb: 'report', inputs: [reports: 'chalice-ci-out', out: 'chalice-ci-all'])
+        }
       }
     }
   }
@@ -123,11 +125,11 @@ private void credentials(Map given, String id, Closure body) {
 }
 
 /** Runs the body, and keeps test results and reports also when it fails. */
-private void kept(Closure body) {
+private void kept(String out = 'chalice-ci-out', Closure body) {
   try {
     body()
   } finally {
-    junit(testResults: 'chalice-ci-out/junit.xml', allowEmptyResults: true)
+    junit(testResults: "${out}/junit.xml", allowEmptyResults: true)
     archiveArtifacts(artifacts: 'chalice-ci-out/**, chalice-ci-all/**', allowEmptyArchive: true)
   }
 }
