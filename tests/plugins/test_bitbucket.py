@@ -158,5 +158,7 @@ def test_parallel_steps_share_a_pull_request_and_are_folded(
     for name in ("Part 1", "Part 2", "Report"):
         ran = pipelines.step(name, **pull, BITBUCKET_PR_DESTINATION_BRANCH="main")
         assert ran.code == 0, ran.out + ran.err
+    junit = pipelines.bench.workspace / "test-results/junit.xml"
+    assert len(list(ElementTree.parse(junit).iter("testsuite"))) >= 2, "of both parts"
     report = json.loads((pipelines.bench.workspace / "chalice-ci-all/report.json").read_text())
     assert sorted(result["stage"] for result in report["results"]) == ["dev", "prod"]
