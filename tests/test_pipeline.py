@@ -662,8 +662,10 @@ class Deaf:
 }
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("where", DEAF)
+@pytest.mark.parametrize(
+    ("where", "number", "code"),
+    [*((where, signal.SIGTERM, 143) for where in DEAF), ("a finalizer", signal.SIGINT, 130)],
+)
 def test_a_signal_is_not_lost_where_python_drops_what_is_raised(where, number, code):
     """It says so of a finalizer, and nothing of a file that one closes."""
     script = f"""

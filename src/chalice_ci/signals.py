@@ -2,8 +2,9 @@
 
 A handler runs wherever the main thread is, and what it raises may be dropped there: Python reports
 what a finalizer raises and goes on, and says nothing at all when a file is closed by one (HTTP
-responses and sockets are such files). So each exception is watched: one that dies before the run
-has ended was heard by nobody, and its signal is sent again.
+responses and sockets are such files). So what SIGTERM raises is watched: when it dies before the
+run has ended, nobody heard it, and the signal is sent again. A KeyboardInterrupt cannot be watched;
+it is sent again where Python reports it, and a person presses Ctrl-C twice.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import signal
 import sys
 import threading
 import weakref
-from functools import partial
 from types import FrameType
 
 _AGAIN_SECONDS = 0.05
@@ -23,16 +23,11 @@ class Terminated(BaseException):
     """SIGTERM arrived; unwinds like KeyboardInterrupt so that cleaning up happens."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """SIGINT arrived. A KeyboardInterrupt itself cannot be watched."""
-
-
 def listen() -> None:
     """From now on SIGTERM and SIGINT are raised in the main thread, wherever that is."""
-    watch = _Watch()
-    signal.signal(signal.SIGTERM, watch.terminate)
+    signal.signal(signal.SIGTERM, _Watch().terminate)
     # As PID 1 in a container SIGINT has no default handler either.
-    signal.signal(signal.SIGINT, watch.interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.unraisablehook = _reported
 
 
@@ -43,34 +38,36 @@ def hear_no_more() -> None:
 
 
 def _reported(dropped: sys.UnraisableHookArgs) -> None:
-    # Ours come again, so there is nothing to tell.
-    if not issubclass(dropped.exc_type, (Terminated, KeyboardInterrupt)):
+    if issubclass(dropped.exc_type, KeyboardInterrupt):
+        _send_again(signal.SIGINT)
+    # A Terminated comes again by itself.
+    elif not issubclass(dropped.exc_type, Terminated):
         sys.__unraisablehook__(dropped)
 
 
+def _send_again(number: int) -> None:
+    # Later: here it would be lost again.
+    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
 class _Watch:
-    """What was raised and is still on its way, or is being cleaned up after."""
+    """Whether what SIGTERM raised is still on its way, or is being cleaned up after."""
 
     def __init__(self) -> None:
-        self._alive: list[weakref.ref[BaseException]] = []
+        self._alive: weakref.ref[Terminated] | None = None
 
-    def terminate(self, number: int, _frame: FrameType | None) -> None:
+    def terminate(self, _number: int, _frame: FrameType | None) -> None:
         # Cleaning up is not interrupted by another one.
-        if not any(isinstance(one(), Terminated) for one in self._alive):
-            raise self._watched(Terminated(), number)
+        if self._alive is None:
+            raise self._watched(Terminated())
 
-    def interrupt(self, number: int, _frame: FrameType | None) -> None:
-        raise self._watched(Interrupted(), number)
-
-    def _watched(self, error: BaseException, number: int) -> BaseException:
-        self._alive.append(weakref.ref(error, partial(self._died, number)))
+    def _watched(self, error: Terminated) -> Terminated:
+        self._alive = weakref.ref(error, self._died)
         return error
 
-    def _died(self, number: int, ref: weakref.ref[BaseException]) -> None:
-        self._alive.remove(ref)
-        if self._alive or signal.getsignal(number) is signal.SIG_IGN:
-            return
-        # Later: here it would be lost again.
-        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
-        again.daemon = True
-        again.start()
+    def _died(self, _ref: weakref.ref[Terminated]) -> None:
+        self._alive = None
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+            _send_again(signal.SIGTERM)
