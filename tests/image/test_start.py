@@ -234,14 +234,13 @@ def test_a_signal_ends_a_load_at_once(job, images, warm, measured, number, code)
     assert "Traceback" not in ended.said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_what_prepares_a_load(small, images, number, code):
+def test_a_signal_ends_what_prepares_a_load(small, images):
     """With nothing kept, uv is at work: it must not hold up the end."""
     step = small.start(images.action, inputs={"command": "check"})
     step.until("preparing")
-    step.signal(number)
+    step.signal(signal.SIGINT)
     ended = step.wait(30)
-    assert ended.code == code, ended.said
+    assert ended.code == 130, ended.said
     assert "Traceback" not in ended.said
 
 
