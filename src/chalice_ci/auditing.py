@@ -9,6 +9,7 @@ from pathlib import Path
 
 from chalice_ci import rules
 from chalice_ci.building import Built, build, known_stages
+from chalice_ci.config import SOURCE_BRANCH
 from chalice_ci.context import System
 from chalice_ci.doctor.pipelines import FILES, pipeline_findings, pipeline_roles
 from chalice_ci.doctor.repository import Unseen, Wanted, repository_findings
@@ -192,7 +193,7 @@ def _repository(
     wanted = Wanted(
         environments=environments,
         default_branch=run.context.default_branch or run.checkout.default_branch or "main",
-        state_branch=state.branch if state.store == "git" and state.branch != "source" else "",
+        state_branch=state.branch if state.store == "git" and state.branch != SOURCE_BRANCH else "",
     )
     return tuple(repository_findings(settings, wanted, unseen))
 

@@ -130,21 +130,33 @@ class PreviewConfig:
     shared_triggers: bool = False
 
 
+STATE_BRANCH = "chalice-state"
+SOURCE_BRANCH = "source"
+"""Instead of a branch's name: the deployed branch holds its state itself."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StateConfig:
-    """Where the deployed state is recorded. The branch "source" means: the deployed branch."""
+    """Where the deployed state is recorded; `branch` may be `SOURCE_BRANCH`."""
 
     store: Literal["git", "s3", "local"] = "git"
-    branch: str = "chalice-state"
+    branch: str = STATE_BRANCH
     bucket: str | None = None
     prefix: str = ""
     kms_key: str | None = None
     keep_plans: int = 5
 
     @property
+    def own_branch(self) -> str:
+        """The branch that only we write to; beside deployed branches that hold their states, one
+        that other names begin with.
+        """
+        return STATE_BRANCH if self.branch == SOURCE_BRANCH else self.branch
+
+    @property
     def plan_branches(self) -> str:
         """What the branches of plans on their way begin with, before a `/`."""
-        return f"{'chalice-state' if self.branch == 'source' else self.branch}-plans"
+        return f"{self.own_branch}-plans"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -593,7 +605,7 @@ _STATE = Table(
             ),
             summary="The branch of the git store; `source` records in the deployed branch itself.",
             default="`chalice-state`",
-            example="chalice-state",
+            example=STATE_BRANCH,
         ),
         Key(
             name="bucket",
@@ -1248,7 +1260,7 @@ def _state(fields: Mapping[str, object]) -> StateConfig:
     store = fields.get("store")
     return StateConfig(
         store="s3" if store == "s3" else "local" if store == "local" else "git",
-        branch=_optional_text(fields, "branch") or "chalice-state",
+        branch=_optional_text(fields, "branch") or STATE_BRANCH,
         bucket=_optional_text(fields, "bucket"),
         prefix=_optional_text(fields, "prefix") or "",
         kms_key=_optional_text(fields, "kms-key"),

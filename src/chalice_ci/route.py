@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from chalice_ci.config import AppConfig, ProjectConfig, StageConfig
+from chalice_ci.config import SOURCE_BRANCH, AppConfig, ProjectConfig, StageConfig
 from chalice_ci.context import Context, PullRequest, System
 from chalice_ci.errors import UsageError
 from chalice_ci.report.report import Intent
@@ -250,7 +250,7 @@ class _Router:
         state, branch = self.config.state, self.wish.branch or ""
         if state.store != "git":
             return None
-        if branch == state.branch != "source":
+        if branch == state.branch != SOURCE_BRANCH:
             return Routed(notes=(f"{branch} holds the recorded state, and no app.",))
         if branch.startswith(f"{state.plan_branches}/"):
             return Routed(notes=(f"{branch} holds a plan, and no app.",))

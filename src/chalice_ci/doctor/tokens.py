@@ -13,7 +13,7 @@ from typing import Any
 
 from chalice_ci import rules
 from chalice_ci.context import System
-from chalice_ci.doctor.trust import has, of, tested
+from chalice_ci.doctor.trust import ANYBODY, allowed, tested
 from chalice_ci.findings import Finding
 
 _ANY = re.compile(r"[*?]")
@@ -72,21 +72,14 @@ PROVIDERS: Mapping[System, Provider] = {
 def token_findings(role: str, trust: Mapping[str, Any], *, system: System) -> Iterator[Finding]:
     """What is wrong with a role's trust policy for a system of `PROVIDERS`; of others nothing."""
     provider = PROVIDERS.get(system)
-    statements = trust.get("Statement") or []
-    listed = statements if isinstance(statements, list) else [statements]
     seen = False
-    for statement in listed:
-        if not isinstance(statement, Mapping) or statement.get("Effect") != "Allow":
-            continue
-        principal = statement.get("Principal")
-        if principal == "*" or has(principal, "AWS", "*"):
-            yield _open(role, "anybody in AWS may assume it", provider)
-            continue
-        for name in of(principal, "Federated"):
+    for federated, condition in allowed(trust):
+        if federated is None:
+            yield _open(role, ANYBODY, provider)
+        for name in federated or ():
             issuer = name.partition(":oidc-provider/")[2]
             if provider is not None and provider.issuer.fullmatch(issuer):
                 seen = True
-                condition = statement.get("Condition") or {}
                 yield from _of_provider(role, condition, issuer, provider)
     if provider is not None and not seen:
         yield rules.finding(

@@ -14,23 +14,18 @@ from chalice_ci.findings import Finding
 
 PROVIDER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
+ANYBODY = "anybody in AWS may assume it"
 
 
 def trust_findings(role: str, trust: Mapping[str, Any], *, repository: str) -> Iterator[Finding]:
     """What is wrong with a role's trust policy; `repository` is "owner/name", empty: unknown."""
-    statements = trust.get("Statement") or []
-    listed = statements if isinstance(statements, list) else [statements]
     seen = False
-    for statement in listed:
-        if not isinstance(statement, Mapping) or statement.get("Effect") != "Allow":
-            continue
-        principal = statement.get("Principal")
-        if principal == "*" or has(principal, "AWS", "*"):
-            yield _open(role, "anybody in AWS may assume it")
-            continue
-        if any(one.endswith(f"oidc-provider/{PROVIDER}") for one in of(principal, "Federated")):
+    for federated, condition in allowed(trust):
+        if federated is None:
+            yield _open(role, ANYBODY)
+        elif any(one.endswith(f"oidc-provider/{PROVIDER}") for one in federated):
             seen = True
-            yield from _github(role, statement.get("Condition") or {}, repository)
+            yield from _github(role, condition, repository)
     if not seen:
         yield rules.finding(
             "trust-without-oidc",
@@ -137,14 +132,24 @@ def tested(condition: Mapping[str, Any], key: str) -> tuple[tuple[str, ...], boo
     return tuple(map(str, values)), vacuous
 
 
-def of(principal: Any, kind: str) -> tuple[str, ...]:
+def allowed(
+    trust: Mapping[str, Any],
+) -> Iterator[tuple[tuple[str, ...] | None, Mapping[str, Any]]]:
+    """Of each statement that lets somebody assume a role the providers of tokens, None for anybody
+    in AWS, and its condition.
+    """
+    statements = trust.get("Statement") or []
+    for statement in statements if isinstance(statements, list) else [statements]:
+        if not isinstance(statement, Mapping) or statement.get("Effect") != "Allow":
+            continue
+        principal = statement.get("Principal")
+        anybody = principal == "*" or "*" in _of(principal, "AWS")
+        yield None if anybody else _of(principal, "Federated"), statement.get("Condition") or {}
+
+
+def _of(principal: Any, kind: str) -> tuple[str, ...]:
     """The principals of a kind that a statement names."""
     found = principal.get(kind) if isinstance(principal, Mapping) else None
     if found is None:
         return ()
     return tuple(map(str, found)) if isinstance(found, list) else (str(found),)
-
-
-def has(principal: Any, kind: str, value: str) -> bool:
-    """Whether a statement names this principal."""
-    return value in of(principal, kind)

@@ -30,16 +30,14 @@ from github.Requester import Requester
 from chalice_ci.errors import ForgeError, UsageError
 from chalice_ci.forge import github_heads as heads
 from chalice_ci.forge.answer import Garbled
-from chalice_ci.forge.port import (
-    NotFound,
-    NotPermitted,
-)
+from chalice_ci.forge.port import NotFound, NotPermitted
 from chalice_ci.forge.retry import Kind, Retry, Trouble
 from chalice_ci.neutral import one_line
 
 DEFAULT_API_URL = "https://api.github.com"
 TIMEOUT = 20
 """Seconds to connect, and to wait for more of an answer."""
+
 _T = TypeVar("_T")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}/[A-Za-z0-9._-]{1,100}")
 _TOKEN = re.compile(r"[!-~]{1,2000}")
@@ -57,6 +55,7 @@ _STATUS_OF = {
     heads.STALE: STALE_STATUS,
 }
 """The status of the other API for a type of GraphQL's errors."""
+
 READ_PULLS = "pull-requests: read"
 WRITE_PULLS = "pull-requests: write"
 WRITE_DEPLOYMENTS = "deployments: write"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from github import InputGitTreeElement
+from github.ContentFile import ContentFile
+from github.GitBlob import GitBlob
 from github.GitCommit import GitCommit
 from github.GithubObject import NotSet
 from github.GitTree import GitTree
@@ -26,9 +28,7 @@ from chalice_ci.forge.github_api import (
     Operation,
     Refused,
 )
-from chalice_ci.forge.port import (
-    NotFound,
-)
+from chalice_ci.forge.port import NotFound
 from chalice_ci.state.github import Committed, Head, Tree, TreeEntry, is_made
 
 _T = TypeVar("_T")
@@ -149,12 +149,9 @@ class GitHubData:
 
         def read() -> str:
             found = self._api.repo.get_contents(path, ref=commit)
-            if isinstance(found, list) or found.type != "file" or found.encoding != "base64":
+            if isinstance(found, list) or found.type != "file":
                 raise Garbled
-            try:
-                return base64.b64decode(text_of(found.content)).decode("utf-8", "replace")
-            except binascii.Error as error:
-                raise Garbled from error
+            return _decoded(found).decode("utf-8", "replace")
 
         try:
             return self._call(
@@ -179,17 +176,10 @@ class GitHubData:
 
     def blob(self, oid: str) -> bytes:
         """A file's content."""
-
-        def read() -> bytes:
-            found = self._api.repo.get_git_blob(oid)
-            if found.encoding != "base64":
-                raise Garbled
-            try:
-                return base64.b64decode(text_of(found.content))
-            except binascii.Error as error:
-                raise Garbled from error
-
-        return self._call(Operation(doing="read a file", permission=READ_CONTENTS), read)
+        return self._call(
+            Operation(doing="read a file", permission=READ_CONTENTS),
+            lambda: _decoded(self._api.repo.get_git_blob(oid)),
+        )
 
     def create_tree(self, base: str | None, files: Mapping[str, bytes | None]) -> str:
         """A tree with these files replaced or removed. Making it again gives the same one."""
@@ -286,6 +276,16 @@ class GitHubData:
 
     def _commit(self, oid: str) -> GitCommit:
         return GitCommit(self._api.requester, {}, {"sha": oid}, completed=True)
+
+
+def _decoded(found: ContentFile | GitBlob) -> bytes:
+    """What a file holds; raises Garbled."""
+    if found.encoding != "base64":
+        raise Garbled
+    try:
+        return base64.b64decode(text_of(found.content))
+    except binascii.Error as error:
+        raise Garbled from error
 
 
 def _branch(name: str) -> str:

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
+from chalice_ci.config import STATE_BRANCH
 from chalice_ci.errors import ForgeError, StateNotRecorded, UsageError
 from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
 from chalice_ci.state.git_repository import (
@@ -61,7 +62,6 @@ from chalice_ci.state.store import (
     refuse_case_collision,
 )
 
-DEFAULT_BRANCH = "chalice-state"
 SKIP_CI = "[skip ci]"
 ATTEMPTS = 60
 MAX_PAUSE_SECONDS = 180.0
@@ -293,7 +293,7 @@ class GitStore:
         self,
         repository: Repository,
         *,
-        branch: str | None = DEFAULT_BRANCH,
+        branch: str | None = STATE_BRANCH,
         attempts: int = ATTEMPTS,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,

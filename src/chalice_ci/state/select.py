@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from chalice_ci.checkout import Checkout
-from chalice_ci.config import StateConfig
-from chalice_ci.state.git import DEFAULT_BRANCH, GitStore, RemoteRepository
+from chalice_ci.config import SOURCE_BRANCH, StateConfig
+from chalice_ci.state.git import GitStore, RemoteRepository
 from chalice_ci.state.git_repository import LocalRepository, Repository
 from chalice_ci.state.local import LocalStore
 from chalice_ci.state.plans import FolderPlans, GitPlans, PlanStore
@@ -20,7 +20,6 @@ from chalice_ci.state.store import StateStore
 if TYPE_CHECKING:
     from chalice_ci.forge.github_api import GitHubApi
 
-SOURCE = "source"
 REHEARSAL_SUFFIX = "-local"
 """The embedded AWS has states of its own, on a branch that is never pushed."""
 
@@ -71,7 +70,7 @@ def open_records(
     repository, ref, of = _home(checkout, env=env, work_dir=work_dir, api=api)
     branch, name = (
         (_source_branch(checkout, api), "the default branch")
-        if config.branch == SOURCE
+        if config.branch == SOURCE_BRANCH
         else (config.branch, f"branch {config.branch}")
     )
     return Records(
@@ -138,8 +137,7 @@ def _rehearsed(
             plans=FolderPlans(folder / PLANS),
         )
     local = LocalRepository(checkout.git_dir, work_dir=work_dir, environ=env)
-    kept = DEFAULT_BRANCH if config.branch == SOURCE else config.branch
-    branch = f"{kept}{REHEARSAL_SUFFIX}"
+    branch = f"{config.own_branch}{REHEARSAL_SUFFIX}"
     return Records(
         store=GitStore(local, branch=branch),
         name=f"branch {branch}",
