@@ -43,7 +43,7 @@ setup(
         "junit-xml>=1.9,<2",
         "packaging>=25.0",
         "pathspec>=1.0,<2",
-        # Bitbucket's API; PyGithub brings it too.
+        # Bitbucket's and Azure's API; PyGithub brings it too.
         "requests>=2.32,<3",
         "squarify>=0.4.5,<0.5",
         "uv>=0.13,<0.14",

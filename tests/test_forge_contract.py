@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UsageError
-from chalice_ci.forge.bitbucket import BitbucketApi, BitbucketForge, hidden, shown
+from chalice_ci.forge.bitbucket import BitbucketApi, BitbucketForge
 from chalice_ci.forge.github import GitHubForge
 from chalice_ci.forge.github_api import GitHubApi
 from chalice_ci.forge.gitlab import GitLabFiles, GitLabForge
 from chalice_ci.forge.gitlab_api import GitLabApi
+from chalice_ci.forge.hidden_marker import hidden, shown
 from chalice_ci.forge.local import ApprovalState, LocalForge
 from chalice_ci.forge.port import (
     MAX_COMMENT,

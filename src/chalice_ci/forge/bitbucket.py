@@ -1,8 +1,8 @@
 """Bitbucket Cloud: pull requests, one comment each, build statuses and Code Insights.
 
-Requests go through `requests`, which PyGithub brings anyway: the one library for this API that is
-kept well, atlassian-python-api, is of three products, can neither edit nor delete a comment of
-Bitbucket Cloud, and repeats by rules of its own.
+Requests go through `json_api.py`: the one library for this API that is kept well,
+atlassian-python-api, is of three products, can neither edit nor delete a comment of Bitbucket
+Cloud, and repeats by rules of its own.
 
 What Bitbucket has not: labels - words in square brackets in a pull request's title count instead,
 `[preview] Faster search` - and deployments that could be made: those are a step's `deployment:`.
@@ -17,19 +17,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 import uuid
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlsplit
-
-import requests
 
 from chalice_ci.context import RunOrder
 from chalice_ci.errors import ForgeError, UsageError
+from chalice_ci.forge.hidden_marker import hidden, shown
+from chalice_ci.forge.json_api import TIMEOUT, Answer, JsonApi
 from chalice_ci.forge.port import (
     DEFAULT_KEY,
     Author,
@@ -56,16 +54,12 @@ from chalice_ci.report.report import Report
 
 API = "https://api.bitbucket.org/2.0"
 TOKEN_VARIABLE = "BITBUCKET_TOKEN"
-TIMEOUT = 20.0
 LARGEST_COMMENT = 32_768
 """Characters; longer ones are answered with 400."""
 
-_T = TypeVar("_T")
 _TOKEN = re.compile(r"[!-~]{1,2000}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
 _WORDS = re.compile(r"\[([^\[\]]{1,100})\]")
-_HTML = re.compile(r"<!-- chalice-ci (\{[^\r\n]{0,900}?\}) -->\r?\n")
-_HIDDEN = re.compile(r"\[chalice-ci\]: # \((\{[^\r\n]{0,900}?\})\)(?:\r?\n\r?\n|$)")
 _MERGED_LATELY = 2
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FIX = (
@@ -83,17 +77,7 @@ _STATE = {
 }
 
 
-def hidden(body: str) -> str:
-    """A marked text with its marker in Bitbucket's form."""
-    return _HTML.sub(lambda match: f"[chalice-ci]: # ({match[1]})\n\n", body, count=1)
-
-
-def shown(body: str) -> str:
-    """A text of Bitbucket with the marker that `port.py` reads."""
-    return _HIDDEN.sub(lambda match: f"<!-- chalice-ci {match[1]} -->\n", body, count=1)
-
-
-class BitbucketApi:
+class BitbucketApi(JsonApi):
     """One repository over the API: requests with errors that a person can act on.
 
     `repository` is "workspace/slug". Raises UsageError for a token or address that can't be used.
@@ -119,24 +103,20 @@ class BitbucketApi:
         place = urlsplit(api_url)
         if place.scheme != "https" and place.hostname not in _LOOPBACK:
             raise UsageError("The address of the API is no https address.", where="Bitbucket")
+        super().__init__(
+            api_url,
+            system="Bitbucket",
+            authorization=f"Bearer {token}",
+            token=token,
+            retry=retry,
+            timeout=timeout,
+        )
         self.name = repository
-        self.requests = 0
-        self._url = api_url.rstrip("/")
-        self._token = token
-        self._timeout = timeout
-        self._retry = retry or Retry()
-        self._session = requests.Session()
-        self._session.headers["Authorization"] = f"Bearer {token}"
-        self._session.headers["User-Agent"] = "chalice-ci"
 
     @property
     def path(self) -> str:
         """The beginning of the repository's addresses."""
         return f"/repositories/{self.name}"
-
-    def get(self, path: str, **query: str | int) -> Any:
-        """What a GET answers."""
-        return self._retry.run(lambda: self._ask("GET", path, query=query))
 
     def every(self, path: str, *, pages: int = 1000, **query: str | int) -> list[Any]:
         """The items of a list from its pages, at most that many of them."""
@@ -153,53 +133,8 @@ class BitbucketApi:
             answer = self.get(following.removeprefix(self._url))
         return found
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        happened: Callable[[], Any] | None = None,
-    ) -> Any:
-        """What a request with a body answers; `happened` is looked at before one is repeated."""
-        return self._retry.run(lambda: self._ask(method, path, body=body), happened=happened)
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        query: Mapping[str, str | int] | None = None,
-    ) -> Any:
-        self.requests += 1
-        try:
-            answer = self._session.request(
-                method,
-                self._url + path,
-                params=dict(query or {}),
-                json=body,
-                timeout=self._timeout,
-                # The token goes nowhere else.
-                allow_redirects=False,
-            )
-        except requests.RequestException as problem:
-            error = ForgeError(
-                f"Bitbucket did not answer: {self._clean(problem)}.",
-                where=f"{method} {path}",
-                fix="Run it again.",
-            )
-            return Trouble(kind=Kind.UNCERTAIN, error=error)
-        if 200 <= answer.status_code < 300:
-            try:
-                return answer.json() if answer.content else {}
-            except ValueError:
-                error = ForgeError("Bitbucket's answer is no JSON.", where=f"{method} {path}")
-                return Trouble(kind=Kind.UNCERTAIN, error=error)
-        return self._trouble(f"{method} {path.partition('?')[0]}", answer)
-
-    def _trouble(self, where: str, answer: requests.Response) -> Trouble:
-        status, words, scopes = answer.status_code, self._words(answer), _scopes(answer)
+    def _refusal(self, where: str, answer: Answer) -> Trouble:
+        status, words, scopes = answer.status, self._words(answer), _scopes(answer)
         if status == 404:
             return Trouble(
                 kind=Kind.FINAL,
@@ -221,10 +156,9 @@ class BitbucketApi:
                 ),
             )
         if status == 429:
-            asked = answer.headers.get("Retry-After", "")
             return Trouble(
                 kind=Kind.REFUSED,
-                wait=float(asked) if asked.isdigit() else 30.0,
+                wait=answer.waits(otherwise=30.0),
                 error=ForgeError(
                     "Bitbucket's limit of requests is used up.", where=where, fix="Run it later."
                 ),
@@ -232,15 +166,12 @@ class BitbucketApi:
         error = ForgeError(f"Bitbucket answered {status}: {words}.", where=where)
         return Trouble(kind=Kind.UNCERTAIN if status >= 500 else Kind.FINAL, error=error)
 
-    def _words(self, answer: requests.Response) -> str:
+    def _words(self, answer: Answer) -> str:
         try:
-            said = answer.json()["error"]["message"]
-        except (ValueError, KeyError, TypeError):
+            said = answer.document["error"]["message"]
+        except (LookupError, TypeError):
             said = answer.reason or "without a word"
         return self._clean(said)
-
-    def _clean(self, said: object) -> str:
-        return one_line(str(said).replace(self._token, "***"), 300).rstrip(".")
 
 
 class BitbucketForge:
@@ -261,19 +192,21 @@ class BitbucketForge:
     def whoami(self) -> Author:
         """The account of the token; an access token has one of its own."""
         if self._me is None:
-            self._me = _read(lambda: _author(self._api.get("/user")), "GET /user")
+            self._me = self._api.read(lambda: _author(self._api.get("/user")), "GET /user")
         return self._me
 
     def pull_request(self, number: int) -> PullRequest:
         """The pull request now."""
         path = f"{self._pulls}/{number}"
         found = self._api.get(path)
-        return _read(lambda: self._pull(found), f"GET {path}")
+        return self._api.read(lambda: self._pull(found), f"GET {path}")
 
     def open_pull_requests(self) -> tuple[PullRequest, ...]:
         """Every open pull request, by number."""
         listed = self._api.every(self._pulls, state="OPEN", pagelen=50)
-        pulls = _read(lambda: [self._pull(found) for found in listed], f"GET {self._pulls}")
+        pulls = self._api.read(
+            lambda: [self._pull(found) for found in listed], f"GET {self._pulls}"
+        )
         return tuple(sorted(pulls, key=lambda pull: pull.number))
 
     def merged_as(self, commit: str) -> PullRequest | None:
@@ -284,7 +217,7 @@ class BitbucketForge:
         for found in listed:
             merged = (found.get("merge_commit") or {}).get("hash") or ""
             if len(merged) >= 7 and commit.startswith(merged):
-                return _read(partial(self._pull, found), f"GET {self._pulls}")
+                return self._api.read(partial(self._pull, found), f"GET {self._pulls}")
         return None
 
     def approvers(self, run: int) -> tuple[tuple[str, str], ...]:
@@ -438,7 +371,7 @@ class _Comments:
 
     def ours(self) -> tuple[RawComment, ...]:
         listed = self._api.every(self._path, pagelen=100, sort="created_on")
-        return _read(
+        return self._api.read(
             lambda: tuple(
                 _comment(found)
                 for found in listed
@@ -452,7 +385,7 @@ class _Comments:
         made = self._api.send("POST", self._path, content, happened=partial(oldest, self, key))
         if isinstance(made, RawComment):
             return made
-        return _read(lambda: _comment(made), f"POST {self._path}")
+        return self._api.read(lambda: _comment(made), f"POST {self._path}")
 
     def edit(self, comment: int, body: str) -> RawComment | None:
         path = f"{self._path}/{comment}"
@@ -460,22 +393,11 @@ class _Comments:
             made = self._api.send("PUT", path, {"content": {"raw": hidden(body)}})
         except NotFound:
             return None
-        return _read(lambda: _comment(made), f"PUT {path}")
+        return self._api.read(lambda: _comment(made), f"PUT {path}")
 
     def delete(self, comment: int) -> None:
         with contextlib.suppress(NotFound):
             self._api.send("DELETE", f"{self._path}/{comment}")
-
-
-def _read(reading: Callable[[], _T], where: str) -> _T:
-    """What an answer holds; raises ForgeError when it is not of the described form."""
-    try:
-        return reading()
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        what = json.dumps(str(problem))[:100]
-        raise ForgeError(
-            f"Bitbucket's answer is not what its description promises: {what}.", where=where
-        ) from problem
 
 
 def _listed(answer: Any) -> list[Any]:
@@ -502,9 +424,9 @@ def _text(value: object) -> str:
     return value
 
 
-def _scopes(answer: requests.Response) -> tuple[str, ...]:
+def _scopes(answer: Answer) -> tuple[str, ...]:
     try:
-        named = answer.json()["error"]["detail"]["required"]
-    except (ValueError, KeyError, TypeError):
+        named = answer.document["error"]["detail"]["required"]
+    except (LookupError, TypeError):
         return ()
     return tuple(one_line(str(scope), 60) for scope in named) if isinstance(named, list) else ()
