@@ -1,4 +1,4 @@
-"""One contract for every forge: a folder, GitHub behind its official description, and GitLab."""
+"""One contract for every forge: a folder, and each vendor's behind its own description."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UsageError
+from chalice_ci.forge.azure import AzureForge
+from chalice_ci.forge.azure_api import AzureApi
 from chalice_ci.forge.bitbucket import BitbucketApi, BitbucketForge
 from chalice_ci.forge.github import GitHubForge
 from chalice_ci.forge.github_api import GitHubApi
@@ -41,6 +43,8 @@ from chalice_ci.forge.port import (
 )
 from chalice_ci.forge.retry import Retry
 from chalice_ci.report.comment import LIMIT
+from offline_azure import server as azure_server
+from offline_azure.server import OfflineAzure, offline_azure
 from offline_bitbucket import server as bitbucket_server
 from offline_bitbucket.server import OfflineBitbucket, offline_bitbucket
 from offline_github.emulate import ADMIN, BOT, HUMAN, MALLORY, REPOSITORY
@@ -333,7 +337,69 @@ def bitbucket() -> Iterator[OfflineBitbucket]:
         assert place.invalid == []
 
 
-@pytest.fixture(params=["folder", "github", "gitlab", "bitbucket"])
+@dataclass(kw_only=True)
+class AzurePlace:
+    azure: OfflineAzure
+
+    def open(self, **more: Any) -> AzureForge:
+        return AzureForge(azure_api(self.azure, **more))
+
+    def commit(self) -> str:
+        return self.azure.commit()
+
+    def pull_request(self) -> int:
+        return self.azure.pull_request()
+
+    def push(self, number: int) -> str:
+        sha = self.commit()
+        self.azure.pulls[number]["lastMergeSourceCommit"] = {"commitId": sha}
+        return sha
+
+    def close(self, number: int, *, merged: bool) -> None:
+        pull = self.azure.pulls[number]
+        pull["status"] = "completed" if merged else "abandoned"
+        if merged:
+            pull["lastMergeCommit"] = {"commitId": self.commit()}
+
+    def merged_as(self, number: int) -> str:
+        return str(self.azure.pulls[number]["lastMergeCommit"]["commitId"])
+
+    def label(self, number: int, *labels: str) -> None:
+        self.azure.label(number, *labels)
+
+    def comment(self, number: int, body: str, *, ours: bool = False) -> int:
+        who = azure_server.BOT if ours else HUMAN
+        found: int = self.azure.thread(number, hidden(body), who)["id"]
+        return found
+
+    def bodies(self, number: int) -> list[str]:
+        return [shown(text) for text in self.azure.told(number)]
+
+    def delete_comment(self, number: int, comment: int) -> None:
+        self.azure.delete(number, comment)
+
+
+def azure_api(azure: OfflineAzure, **more: Any) -> AzureApi:
+    """The API of the repository, which never waits."""
+    retry = Retry(sleep=more.pop("sleep", lambda seconds: None), jitter=lambda: 0.0)
+    given = {
+        "collection": azure.collection,
+        "project": azure_server.PROJECT,
+        "repository": azure_server.REPOSITORY,
+        "name": azure_server.NAME,
+        "token": azure_server.TOKEN,
+    }
+    return AzureApi(**{**given, **more}, retry=retry)
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[OfflineAzure]:
+    with offline_azure() as place:
+        yield place
+        assert place.invalid == []
+
+
+@pytest.fixture(params=["folder", "github", "gitlab", "bitbucket", "azure"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "folder":
         return Folder(root=tmp_path / "forge", commits=itertools.count(1))
@@ -341,6 +407,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         if request.cls is TestDeployments:
             pytest.skip("Bitbucket's deployments are made by its steps: TestBitbucketAlone")
         return BitbucketPlace(bitbucket=request.getfixturevalue("bitbucket"))
+    if request.param == "azure":
+        if request.cls is TestDeployments:
+            pytest.skip("Azure's deployments are made by its pipelines: TestAzureAlone")
+        return AzurePlace(azure=request.getfixturevalue("azure"))
     if request.param == "gitlab":
         return GitLabPlace(gitlab=request.getfixturevalue("gitlab"))
     github: OfflineGitHub = request.getfixturevalue("running")

@@ -236,10 +236,15 @@ class NotDescribed(AssertionError):
 
 
 def described(
-    method: str, path: str, query: dict[str, str], body: Any
+    method: str,
+    path: str,
+    query: dict[str, str],
+    body: Any,
+    *,
+    operations: tuple[Operation, ...] = OPERATIONS,
 ) -> tuple[Operation, dict[str, str]]:
     """The operation of a request and what its path names; raises NotDescribed."""
-    for operation in OPERATIONS:
+    for operation in operations:
         match = re.fullmatch(operation.path, path)
         if match is None or operation.method != method:
             continue

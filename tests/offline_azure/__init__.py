@@ -1,0 +1,1 @@
+"""Azure Repos on this machine, as far as its adapter speaks to it."""
