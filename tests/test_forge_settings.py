@@ -1,4 +1,4 @@
-"""One contract for the settings of a repository: a folder, and GitHub behind its description."""
+"""One contract for the settings of a repository: a folder, GitHub and GitLab behind theirs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from chalice_ci.forge.retry import Retry
 from chalice_ci.forge.settings import Branch, Environment, Settings
 from offline_github.emulate import ADMIN, REPOSITORY
 from offline_github.gateway import Failure, OfflineGitHub, offline_github
+from offline_gitlab.server import OfflineGitLab, Protections, offline_gitlab
+from support.gitlabsettings import MAINTAINERS, gitlab_settings_of, protected_branch
 
 STRICT = {"reviews": 2, "deletion_blocked": True, "force_push_blocked": True}
 
@@ -65,6 +67,45 @@ class GitHubPlace:
         return settings_of(self.github, self.github.emulator.token_of(ADMIN))
 
 
+class GitLabPlace:
+    """Of GitLab's own forms `test_gitlab_settings.py` has more."""
+
+    def __init__(self, gitlab: OfflineGitLab) -> None:
+        self.gitlab = gitlab
+
+    def set(
+        self,
+        *,
+        environments: Mapping[str, Any] | None = None,
+        branches: Mapping[str, Any] | None = None,
+        jobs_may_write: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> Settings:
+        assert not variables
+        kept = self.gitlab.protections = Protections(branches={})
+        kept.project["ci_push_repository_for_job_token_allowed"] = jobs_may_write
+        for name, said in (environments or {}).items():
+            prevented = said.get("self_review_prevented")
+            kept.project["allow_pipeline_trigger_approve_deployment"] = not prevented
+            rules = [{"access_level": 40, "required_approvals": said.get("reviewers", 0)}]
+            levels = [MAINTAINERS if said.get("reviewers") else {"access_level": 30}]
+            kept.environments.append(
+                {"name": name, "deploy_access_levels": levels, "approval_rules": rules}
+            )
+        for name, said in (branches or {}).items():
+            kept.branches[name] = bool(said)
+            kept.approvals.append(
+                {
+                    "approvals_required": said.get("reviews", 0),
+                    "protected_branches": [{"name": name}],
+                }
+            )
+            if said:
+                forced = not said["force_push_blocked"]
+                kept.rules.append(protected_branch(name, allow_force_push=forced))
+        return gitlab_settings_of(self.gitlab)
+
+
 def settings_of(github: OfflineGitHub, token: str) -> GitHubSettings:
     retry = Retry(sleep=lambda seconds: None, jitter=lambda: 0.0)
     return GitHubSettings(GitHubApi(REPOSITORY, token=token, api_url=github.url, retry=retry))
@@ -77,10 +118,28 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfflineGitHub]
         assert github.invalid == []
 
 
+@pytest.fixture(scope="module")
+def gitlab() -> Iterator[OfflineGitLab]:
+    with offline_gitlab() as server:
+        yield server
+        assert server.invalid == []
+
+
 @pytest.fixture(params=["folder", "rules", "protection"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return place_of(request, tmp_path)
+
+
+@pytest.fixture(params=["folder", "rules", "protection", "gitlab"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return place_of(request, tmp_path)
+
+
+def place_of(request: pytest.FixtureRequest, folder: Path) -> Place:
     if request.param == "folder":
-        return Folder(tmp_path)
+        return Folder(folder)
+    if request.param == "gitlab":
+        return GitLabPlace(request.getfixturevalue("gitlab"))
     github: OfflineGitHub = request.getfixturevalue("running")
     github.forget()
     return GitHubPlace(github, classic=request.param == "protection")
@@ -90,34 +149,40 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.mark.parametrize("prevented", [True, False])
 @pytest.mark.parametrize("restricted", [True, False])
 def test_an_environment_says_who_has_to_approve(
-    place: Place, reviewers: int, prevented: bool, restricted: bool
+    anywhere: Place, reviewers: int, prevented: bool, restricted: bool
 ) -> None:
     written = {
         "reviewers": reviewers,
         "self_review_prevented": prevented and reviewers > 0,
-        "branches_restricted": restricted,
+        # GitLab asks who deploys, not from which branch.
+        "branches_restricted": restricted or isinstance(anywhere, GitLabPlace),
     }
-    found = place.set(environments={"production": written}).environment("production")
+    found = anywhere.set(environments={"production": written}).environment("production")
     assert found == Environment(name="production", **written)
 
 
-def test_what_is_not_there_is_none(place: Place) -> None:
-    settings = place.set(environments={"other": {}}, branches={"other": {}})
+def test_what_is_not_there_is_none(anywhere: Place) -> None:
+    settings = anywhere.set(environments={"other": {}}, branches={"other": {}})
     assert settings.environment("production") is None
     assert settings.branch("main") is None
 
 
-@pytest.mark.parametrize("name", ["deletion_blocked", "force_push_blocked"])
-def test_a_branch_says_what_may_be_done_to_it(place: Place, name: str) -> None:
-    settings = place.set(branches={"main": STRICT, "loose": {**STRICT, name: False}})
+def test_a_branch_says_whether_its_history_can_be_rewritten(anywhere: Place) -> None:
+    loose = {**STRICT, "force_push_blocked": False}
+    settings = anywhere.set(branches={"main": STRICT, "loose": loose})
     assert settings.branch("main") == Branch(name="main", **STRICT)
-    assert settings.branch("loose") == Branch(name="loose", **{**STRICT, name: False})
+    assert settings.branch("loose") == Branch(name="loose", **loose)
 
 
-def test_a_branch_that_nothing_protects(place: Place) -> None:
-    found = place.set(branches={"main": {}}).branch("main")
+def test_a_branch_says_whether_it_can_be_deleted(place: Place) -> None:
+    loose = {**STRICT, "deletion_blocked": False}
+    assert place.set(branches={"loose": loose}).branch("loose") == Branch(name="loose", **loose)
+
+
+def test_a_branch_that_nothing_protects(anywhere: Place) -> None:
+    found = anywhere.set(branches={"main": {}}).branch("main")
     assert found is not None
-    if isinstance(place, GitHubPlace) and place.classic:
+    if isinstance(anywhere, GitHubPlace) and anywhere.classic:
         # Branch protection forbids both unless it says otherwise.
         assert found.reviews == 0
     else:
@@ -129,8 +194,8 @@ def test_a_branch_that_nothing_protects(place: Place) -> None:
 
 
 @pytest.mark.parametrize("write", [True, False])
-def test_the_default_of_the_jobs_token(place: Place, write: bool) -> None:
-    assert place.set(jobs_may_write=write).jobs_may_write() is write
+def test_the_default_of_the_jobs_token(anywhere: Place, write: bool) -> None:
+    assert anywhere.set(jobs_may_write=write).jobs_may_write() is write
 
 
 def test_a_variable_is_the_environments_own_before_the_repositorys(place: Place) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from chalice_ci import rules
 from chalice_ci.building import Built, build, known_stages
 from chalice_ci.config import SOURCE_BRANCH
 from chalice_ci.context import System
+from chalice_ci.doctor.guide import GITHUB, GITLAB
 from chalice_ci.doctor.pipelines import FILES, pipeline_findings, pipeline_roles
 from chalice_ci.doctor.repository import Unseen, Wanted, repository_findings
 from chalice_ci.doctor.roles import (
@@ -25,13 +25,21 @@ from chalice_ci.doctor.roles import (
 from chalice_ci.doctor.tokens import PROVIDERS, token_findings
 from chalice_ci.doctor.trust import trust_findings
 from chalice_ci.doctor.workflows import workflow_findings
-from chalice_ci.errors import AWSError, ExitCode, ForgeError, UsageError
+from chalice_ci.errors import AWSError, ExitCode, ForgeError
 from chalice_ci.findings import Finding, Place, in_order
-from chalice_ci.forge.settings import Settings
-from chalice_ci.inputs import GITHUB_TOKEN, LOCAL_FORGE, SYSTEM
+from chalice_ci.forge.settings import Settings, Variables
+from chalice_ci.inputs import SYSTEM
 from chalice_ci.jobs import Reaction, guarded
 from chalice_ci.positions import MapNode, Node, Problem, decode, read_bytes
 from chalice_ci.report.report import Intent, Result
+from chalice_ci.repository_settings import (
+    NO_GITHUB,
+    NO_GITLAB,
+    github_settings,
+    gitlab_settings,
+    noted,
+    repository_name,
+)
 from chalice_ci.route import Job, Wish, all_jobs
 from chalice_ci.rule import Group
 from chalice_ci.rules import RULES
@@ -41,10 +49,6 @@ from chalice_ci.yaml_source import read_yaml
 
 WORKFLOWS = ".github/workflows"
 _MAX_WORKFLOW = 512 * 1024
-_REMOTE = re.compile(
-    r"(?:https?://(?:[^/@]*@)?|git@|ssh://git@)(?P<host>[^/:]+)(?::\d+)?[/:]"
-    r"(?P<name>[A-Za-z0-9-]+/[A-Za-z0-9._-]+?)(?:\.git)?/?"
-)
 _GROUPS = {Group.ENVIRONMENT, Group.PACKAGE}
 _RULES = {"config-json-secret"}
 _CREDENTIALS = (
@@ -66,26 +70,28 @@ def examine(run: Run, wish: Wish) -> Reaction:
     if system is not System.GITHUB:
         found = _elsewhere(run, system, unseen)
         return Reaction(results=results, findings=in_order(tuple(found)), notes=tuple(unseen.notes))
-    environments = tuple(
-        sorted({(s.environment, s.name) for s in run.config.stages if s.environment})
-    )
     workflows = tuple(_workflows(run, unseen))
-    findings = [*workflow_findings(workflows, environments=environments)]
-    settings = _settings_or_note(run, unseen)
-    findings += _repository(run, settings, environments, unseen)
+    findings = [*workflow_findings(workflows, environments=_environments(run))]
+    settings = noted(lambda: github_settings(run), unseen, NO_GITHUB)
+    findings += _repository(run, settings, system, unseen)
     roles = _known_roles(run, settings, roles_of(workflows), unseen)
     findings += _roles(run, roles, unseen, system)
     return Reaction(results=results, findings=in_order(tuple(findings)), notes=tuple(unseen.notes))
 
 
 def _elsewhere(run: Run, system: System, unseen: Unseen) -> Sequence[Finding]:
-    """What can be told without the API of a forge, and in the notes what can not."""
+    """What can be told without the API of a forge, on GitLab with it, and in the notes the rest."""
     title = TITLES[system]
-    unseen.notes.append(
-        f"who may approve a deployment, who may change the branches that deploy, and what a job's "
-        f"token may do were not looked at: doctor reads settings of GitHub alone, and this is for "
-        f"{title}."
-    )
+    found: list[Finding] = []
+    if system is System.GITLAB:
+        settings = noted(lambda: gitlab_settings(run), unseen, NO_GITLAB)
+        found += _repository(run, settings, system, unseen)
+    else:
+        unseen.notes.append(
+            f"who may approve a deployment, who may change the branches that deploy, and what a "
+            f"job's token may do were not looked at: doctor reads the settings of GitHub and "
+            f"GitLab alone, and this is for {title}."
+        )
     if system not in PROVIDERS:
         unseen.notes.append(
             f"who may assume the roles was not looked at: {title} gives its jobs no OIDC token, so "
@@ -95,7 +101,7 @@ def _elsewhere(run: Run, system: System, unseen: Unseen) -> Sequence[Finding]:
     trees: dict[str, Node | None] = {}
     if system in (System.AZURE, System.BUILDKITE):
         trees = {name: read_yaml(text, name)[0] for name, text in texts.items()}
-    found = [*pipeline_findings(system, texts, trees)]
+    found += pipeline_findings(system, texts, trees)
     roles = _known_roles(run, None, tuple(pipeline_roles(texts)), unseen)
     return [*found, *_roles(run, roles, unseen, system)]
 
@@ -182,71 +188,33 @@ def _text(run: Run, path: Path, unseen: Unseen) -> str | None:
 
 
 def _repository(
-    run: Run,
-    settings: Settings | None,
-    environments: tuple[tuple[str, str], ...],
-    unseen: Unseen,
+    run: Run, settings: Settings | None, system: System, unseen: Unseen
 ) -> Sequence[Finding]:
     if settings is None:
         return ()
     state = run.config.state
+    branch = state.branch if state.store == "git" and state.branch != SOURCE_BRANCH else ""
     wanted = Wanted(
-        environments=environments,
+        environments=_environments(run),
         default_branch=run.context.default_branch or run.checkout.default_branch or "main",
-        state_branch=state.branch if state.store == "git" and state.branch != SOURCE_BRANCH else "",
+        state_branch=branch,
+        # A job of GitLab's can't ask for more than the project gives every job.
+        jobs_write=system is System.GITLAB and state.store == "git",
     )
-    return tuple(repository_findings(settings, wanted, unseen))
+    guide = GITLAB if system is System.GITLAB else GITHUB
+    return tuple(repository_findings(settings, wanted, unseen, guide))
 
 
-def _settings_or_note(run: Run, unseen: Unseen) -> Settings | None:
-    try:
-        settings = _settings(run)
-    except (UsageError, ForgeError) as error:
-        unseen.notes.append(f"the repository's settings could not be looked at: {error.what}")
-        return None
-    if settings is None:
-        unseen.notes.append(
-            "environments, branch rules and the permissions of workflows were not looked at: give "
-            "a token (--github-token, best one with `administration: read`) in a checkout of a "
-            "repository on GitHub."
-        )
-    return settings
-
-
-def _settings(run: Run) -> Settings | None:
-    folder = run.inputs.path(LOCAL_FORGE)
-    # Late: PyGithub takes a while.
-    if folder is not None:
-        from chalice_ci.forge.local_settings import LocalSettings
-
-        return LocalSettings(run.world.cwd / folder)
-    token = run.inputs.text(GITHUB_TOKEN) or run.world.env.get("GITHUB_TOKEN", "")
-    name = repository_name(run)
-    if not token or not name:
-        return None
-    from chalice_ci.forge.github_api import open_github
-    from chalice_ci.forge.github_settings import GitHubSettings
-
-    env: Mapping[str, str] = {**run.world.env, "GITHUB_REPOSITORY": name}
-    return GitHubSettings(open_github(env, token=token))
-
-
-def repository_name(run: Run) -> str:
-    """The repository on GitHub as the runner names it, else the remote; empty when neither does."""
-    if run.context.system is System.GITHUB and run.world.env.get("GITHUB_REPOSITORY"):
-        return run.world.env["GITHUB_REPOSITORY"]
-    found = _REMOTE.fullmatch(run.checkout.remote or "")
-    server = run.world.env.get("GITHUB_SERVER_URL") or "https://github.com"
-    if found is None or found["host"] != server.partition("://")[2].rstrip("/"):
-        return ""
-    return found["name"]
+def _environments(run: Run) -> tuple[tuple[str, str], ...]:
+    """The environments that stages name, with their stage."""
+    return tuple(sorted({(s.environment, s.name) for s in run.config.stages if s.environment}))
 
 
 # -- roles ----------------------------------------------------------------------------------------
 
 
 def _known_roles(
-    run: Run, settings: Settings | None, roles: Sequence[Role], unseen: Unseen
+    run: Run, settings: Variables | None, roles: Sequence[Role], unseen: Unseen
 ) -> Sequence[RoleUse | Finding]:
     """The roles that are written out, in workflows, variables and chalice-ci.yml, each once."""
     config = run.config
@@ -266,7 +234,7 @@ def _known_roles(
 
 
 def _looked_up(
-    settings: Settings | None, role: RoleVariable | RoleUnknown, unseen: Unseen
+    settings: Variables | None, role: RoleVariable | RoleUnknown, unseen: Unseen
 ) -> RoleUse | Finding | None:
     """The role that a variable holds, or what is wrong with it; None: it stands in the notes."""
     if isinstance(role, RoleUnknown):

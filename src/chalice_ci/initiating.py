@@ -10,12 +10,12 @@ from pathlib import Path
 
 from chalice_ci.access.document import Document, Statement, parts
 from chalice_ci.access.grants import Bucket, Place, Wishes, grants, makeup
-from chalice_ci.auditing import repository_name
 from chalice_ci.building import Built, build, known_stages
 from chalice_ci.context import System
 from chalice_ci.errors import UsageError, UserError
 from chalice_ci.inputs import ALLOWED_ACCOUNT, AWS_REGION, SYSTEM
 from chalice_ci.jobs import Reaction
+from chalice_ci.repository_settings import repository_name
 from chalice_ci.route import Job
 from chalice_ci.run import Run
 from chalice_ci.scaffold import gitlab, pipelines

@@ -168,6 +168,40 @@ ENDPOINTS = (
     Endpoint(
         method="DELETE", path=_ENVIRONMENT, page="Environments: delete an environment", job=True
     ),
+    Endpoint(
+        method="GET",
+        path=f"{_PROJECT}/protected_environments",
+        page="Protected environments: list protected environments",
+        query=_PAGES,
+    ),
+    Endpoint(
+        method="GET",
+        path="/groups/:group/protected_environments",
+        page="Group-level protected environments: list group-level protected environments",
+        query=_PAGES,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_PROJECT}/repository/branches/:branch",
+        page="Branches: get single repository branch",
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_PROJECT}/protected_branches",
+        page="Protected branches: list protected branches",
+        query={"search": str, **_PAGES},
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_PROJECT}/approval_rules",
+        page="Merge request approvals: list all approval rules for a project",
+        query=_PAGES,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_PROJECT}/approvals",
+        page="Merge request approvals: retrieve approval configuration for a project",
+    ),
 )
 
 

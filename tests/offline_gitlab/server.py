@@ -34,6 +34,33 @@ TOKEN, JOB_TOKEN = "glpat-offline", "glcbt-offline"
 _NOW = "2026-03-01T00:00:00.000Z"
 _QUICK = re.compile(r"^/(close|merge|label|approve)\b[^\n]*\n?", re.MULTILINE)
 
+
+@dataclass
+class Protections:
+    """What protects the project, as GitLab's lists show it.
+
+    `groups` are those of each group, by its path; `hidden` are the lists (by the end of their path)
+    that this token is not shown.
+    """
+
+    environments: list[dict[str, Any]] = field(default_factory=list)
+    groups: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    branches: dict[str, bool] = field(default_factory=lambda: {"main": False})
+    """The branches there are, and whether something protects each."""
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    approvals: list[dict[str, Any]] = field(default_factory=list)
+    author_approves: bool = False
+    project: dict[str, Any] = field(
+        default_factory=lambda: {
+            "namespace": {"id": 1, "kind": "group", "full_path": "shop"},
+            "allow_pipeline_trigger_approve_deployment": False,
+            "ci_push_repository_for_job_token_allowed": False,
+        }
+    )
+    hidden: dict[str, int] = field(default_factory=dict)
+    """The status that answers for a list that is not shown."""
+
+
 Fault = Callable[[str, str], "tuple[int, Mapping[str, str]] | None"]
 
 
@@ -62,6 +89,7 @@ class OfflineGitLab:
     notes: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     environments: dict[int, dict[str, Any]] = field(default_factory=dict)
     deployments: dict[int, dict[str, Any]] = field(default_factory=dict)
+    protections: Protections = field(default_factory=Protections)
     actions: list[str] = field(default_factory=list)
     """The quick actions that notes caused."""
     seen: list[str] = field(default_factory=list)
@@ -138,7 +166,7 @@ class OfflineGitLab:
             case "GET ":
                 if names["id"] == str(FORK):
                     return {"id": FORK, "path_with_namespace": "mallory/orders"}
-                return {"id": PROJECT, "path_with_namespace": PATH}
+                return {"id": PROJECT, "path_with_namespace": PATH, **self.protections.project}
             case "GET /merge_requests":
                 return [
                     {k: v for k, v in each.items() if k != "diff_refs"}
@@ -221,6 +249,31 @@ class OfflineGitLab:
                     raise Refused(400, "Deployment currently deployed to environment")
                 del self.deployments[found["id"]]
                 return None
+            case _:
+                return self._protected(endpoint, names)
+
+    def _protected(self, endpoint: Endpoint, names: Mapping[str, str]) -> Any:
+        kept = self.protections
+        place = endpoint.path.rpartition("/")[2]
+        status = kept.hidden.get(names.get("group", place))
+        if status is not None:
+            raise Refused(status, f"{status} {'Forbidden' if status == 403 else 'Not Found'}")
+        match place:
+            case "protected_environments" if "group" in names:
+                return kept.groups.get(names["group"], [])
+            case "protected_environments":
+                return kept.environments
+            case ":branch":
+                protected = kept.branches.get(names["branch"])
+                if protected is None:
+                    raise Refused(404, "404 Branch Not Found")
+                return {"name": names["branch"], "protected": protected, "commit": {}}
+            case "protected_branches":
+                return kept.rules
+            case "approval_rules":
+                return kept.approvals
+            case "approvals":
+                return {"merge_requests_author_approval": kept.author_approves}
         raise AssertionError(endpoint.name)
 
     def _kept(self, number: int, body: str) -> str:

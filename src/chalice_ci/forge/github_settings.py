@@ -165,7 +165,7 @@ def _both(found: Branch, says: _Says | None) -> Branch:
         return found
     return replace(
         found,
-        reviews=max(found.reviews, says.reviews),
+        reviews=max(found.reviews or 0, says.reviews),
         deletion_blocked=found.deletion_blocked or says.deletion_blocked,
         force_push_blocked=found.force_push_blocked or says.force_push_blocked,
     )

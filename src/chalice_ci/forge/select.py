@@ -13,6 +13,7 @@ from chalice_ci.errors import UsageError
 if TYPE_CHECKING:
     from chalice_ci.base_policy import Branches, Files
     from chalice_ci.forge.github_api import GitHubApi
+    from chalice_ci.forge.gitlab_api import GitLabApi
     from chalice_ci.forge.local import LocalForge
     from chalice_ci.forge.port import Forge
 
@@ -96,8 +97,18 @@ def _github(context: Context, env: Mapping[str, str], token: str, *, retells: bo
 
 def _gitlab(context: Context, env: Mapping[str, str], token: str) -> Connection:
     """With the job's own token alone everything works but the note, which says what is missing."""
+    api = gitlab_project(env, token)
+    from chalice_ci.forge.gitlab import GitLabFiles, GitLabForge
+
+    files = GitLabFiles(api)
+    if not context.trusted:
+        return Connection(files=files)
+    return Connection(forge=GitLabForge(api), files=files, branches=files if token else None)
+
+
+def gitlab_project(env: Mapping[str, str], token: str) -> GitLabApi:
+    """The project on GitLab that the variables name; raises UsageError, without the library too."""
     try:
-        from chalice_ci.forge.gitlab import GitLabFiles, GitLabForge
         from chalice_ci.forge.gitlab_api import open_gitlab
     except ModuleNotFoundError as error:
         if error.name != "gitlab":
@@ -107,8 +118,4 @@ def _gitlab(context: Context, env: Mapping[str, str], token: str) -> Connection:
             where="GitLab",
             fix="Install it with `pip install 'chalice-ci[gitlab]'`; the image has it.",
         ) from error
-    api = open_gitlab(env, token=token)
-    files = GitLabFiles(api)
-    if not context.trusted:
-        return Connection(files=files)
-    return Connection(forge=GitLabForge(api), files=files, branches=files if token else None)
+    return open_gitlab(env, token=token)

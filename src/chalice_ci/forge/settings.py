@@ -1,6 +1,6 @@
 """What a repository's settings say of who may deploy: environments, branches, the job's token.
 
-Adapters are `github_settings.py` and `local_settings.py`. Only reads.
+Adapters are `github_settings.py`, `gitlab_settings.py` and `local_settings.py`. Only reads.
 """
 
 from __future__ import annotations
@@ -11,24 +11,28 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """An environment's protection: how many reviewers it names, and who else is kept out."""
+    """An environment's protection: how many reviewers it names, and who else is kept out.
+
+    `complete` is False when something else may protect it that this token is not shown.
+    """
 
     name: str
     reviewers: int
     self_review_prevented: bool
     branches_restricted: bool
+    complete: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """A branch's protection, from rules and from the older branch protection together.
+    """A branch's protection, from all that protects it together.
 
-    `reviews` is the number of approvals that a change needs. `complete` is False when the older
-    protection is there and this token is not shown it.
+    `reviews` is the number of approvals that a change needs, None when this token is not shown it.
+    `complete` is False when something protects the branch that this token is not shown.
     """
 
     name: str
-    reviews: int
+    reviews: int | None
     deletion_blocked: bool
     force_push_blocked: bool
     complete: bool = True
@@ -54,6 +58,14 @@ class Settings(Protocol):
         """Whether the token of a job may write unless its workflow says otherwise."""
         ...
 
+
+class Variables(Protocol):
+    """The variables that a repository gives its jobs. Every failure is a ForgeError."""
+
     def variable(self, name: str, *, environment: str = "") -> str | None:
         """What a job of that environment gets for `vars.<name>`; None when it is set nowhere."""
         ...
+
+
+class SettingsAndVariables(Settings, Variables, Protocol):
+    """Both of one repository."""
