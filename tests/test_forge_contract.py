@@ -44,7 +44,7 @@ from chalice_ci.forge.port import (
 from chalice_ci.forge.retry import Retry
 from chalice_ci.report.comment import LIMIT
 from offline_azure import server as azure_server
-from offline_azure.server import OfflineAzure, offline_azure
+from offline_azure.server import Odd, OfflineAzure, offline_azure
 from offline_bitbucket import server as bitbucket_server
 from offline_bitbucket.server import OfflineBitbucket, offline_bitbucket
 from offline_github.emulate import ADMIN, BOT, HUMAN, MALLORY, REPOSITORY
@@ -1172,6 +1172,230 @@ class TestBitbucketAlone:
         finally:
             gitlab.has_commit = lambda ref: False
             gitlab.changed = lambda old, new: []
+
+
+class TestAzureAlone:
+    def test_the_marker_and_what_folds_are_what_azure_shows(self, azure: OfflineAzure) -> None:
+        place = AzurePlace(azure=azure)
+        number = place.pull_request()
+        text = (
+            "### Title\n> [!WARNING]\n> a\n\n| a<br>b |\n<sub>c <span>$</span>5</sub>\n"
+            "<details><summary>More <span>$</span></summary>\n\nx\n\n</details>"
+        )
+        place.open().upsert_comment(number, text, run=FIRST, history=(PAST,))
+        (told,) = azure.told(number)
+        first, blank, *rest = told.split("\n")
+        assert re.fullmatch(r"\[chalice-ci\]: # \(\{.*\}\)", first)
+        assert blank == ""
+        assert rest == [
+            *("### Title", "> **Warning**", "> a", "", "| a · b |", r"c \$5"),
+            *("<details><summary>More $</summary>", "", "x", "", "</details>"),
+        ]
+        again = place.open().upsert_comment(number, text, run=FIRST, history=(PAST,))
+        assert again.outcome is CommentOutcome.UNCHANGED
+        assert again.comment.history == (PAST,)
+
+    def test_it_keeps_no_pull_request_from_being_completed_and_leads_to_its_page(
+        self, azure: OfflineAzure
+    ) -> None:
+        """A thread that is active does, where a policy checks for comment resolution."""
+        place = AzurePlace(azure=azure)
+        number = place.pull_request()
+        made = place.open().upsert_comment(number, "one", run=FIRST)
+        (thread,) = [one for one in azure.threads[number] if one["id"] == made.comment.id]
+        assert thread["status"] == "unknown"
+        page = f"{azure.url}/octo/Back%20end/_git/orders/pullrequest/{number}"
+        assert made.comment.url == f"{page}?discussionId={made.comment.id}"
+        assert place.open().pull_request(number).url == page
+
+    def test_an_update_costs_two_requests_and_who_we_are(self, azure: OfflineAzure) -> None:
+        place = AzurePlace(azure=azure)
+        number, forge = place.pull_request(), place.open()
+        forge.upsert_comment(number, "one", run=FIRST)
+        azure.seen.clear()
+        forge.upsert_comment(number, "two", run=SECOND)
+        assert azure.seen == ["threads", "edit"]
+        assert forge.whoami().login == azure_server.BOT
+
+    def test_a_personal_token_is_one_too(self, azure: OfflineAzure) -> None:
+        place = AzurePlace(azure=azure)
+        number = place.pull_request()
+        forge = place.open(token="", personal_token=azure_server.PERSONAL_TOKEN)
+        assert forge.upsert_comment(number, "one", run=FIRST).outcome is CommentOutcome.CREATED
+
+    def test_characters_that_azure_counts_twice_fit_too(self, azure: OfflineAzure) -> None:
+        place = AzurePlace(azure=azure)
+        number, forge = place.pull_request(), place.open()
+        room = forge.largest_comment - len(marked("", key="chalice-ci", run=FIRST))
+        forge.upsert_comment(number, "🚀" * room, run=FIRST)
+        assert azure.told(number)[0].count("🚀") == room
+
+    def test_a_preview_is_a_status_of_the_pull_requests_whose_head_it_is(
+        self, azure: OfflineAzure
+    ) -> None:
+        place = AzurePlace(azure=azure)
+        number = place.pull_request()
+        forge = place.open()
+        sha = forge.pull_request(number).head_sha
+        started = forge.start_deployment(environment="pr-3", sha=sha, run=FIRST)
+        url = "https://preview.example.com/"
+        ended = forge.finish_deployment(started, DeploymentState.SUCCESS, url=url)
+        assert (ended.state, ended.url) == (DeploymentState.SUCCESS, url)
+        begun, done = [one for one in azure.statuses if one["number"] == number]
+        assert (begun["state"], done["state"], done["targetUrl"]) == ("pending", "succeeded", url)
+        # Of one context: the second takes the place of the first.
+        assert begun["context"] == done["context"] == {"genre": "chalice-ci", "name": "pr-3"}
+        before = len(azure.statuses)
+        forge.start_deployment(environment="pr-3", sha=place.commit(), run=FIRST)
+        assert len(azure.statuses) == before
+        assert forge.deployments("pr-3") == ()
+        assert forge.remove_environment("pr-3").deployments == 0
+        assert forge.approvers(7) == ()
+
+    def test_open_ones_are_read_from_all_pages(self) -> None:
+        with offline_azure() as azure:
+            numbers = [azure.pull_request() for _ in range(101)]
+            azure.label(numbers[0], "preview")
+            azure.tags[numbers[0]] += [{**azure.tags[numbers[0]][0], "active": False, "name": "x"}]
+            found = AzurePlace(azure=azure).open().open_pull_requests()
+            assert [one.number for one in found] == numbers
+            assert found[0].labels == ("preview",)
+            assert azure.seen.count("pulls") == 2
+
+    @pytest.mark.parametrize("kind", ["html", "redirect", "401"])
+    def test_a_token_that_is_not_taken_is_told_without_it(
+        self, azure: OfflineAzure, kind: str
+    ) -> None:
+        place = AzurePlace(azure=azure)
+        number, secret = place.pull_request(), "a-wrong-token"
+        forge = place.open(token=secret if kind == "html" else azure_server.TOKEN)
+        away = {"Location": "https://spsprodeus24.vssps.visualstudio.com/_signin?realm=x"}
+        odd = {"redirect": Odd(status=302, headers=away), "401": Odd(status=401)}
+        azure.before = lambda name: odd.get(kind)
+        before = len(azure.seen)
+        try:
+            with pytest.raises(NotPermitted, match="does not take the token") as caught:
+                forge.pull_request(number)
+        finally:
+            azure.before = None
+        assert secret not in str(caught.value)
+        assert "SYSTEM_ACCESSTOKEN: $(System.AccessToken)" in caught.value.fix
+        # It is not tried again.
+        assert len(azure.seen) - before <= 1
+
+    def test_a_personal_token_that_is_not_taken_names_its_scopes(self, azure: OfflineAzure) -> None:
+        forge = AzurePlace(azure=azure).open(token="", personal_token="expired")
+        with pytest.raises(NotPermitted) as caught:
+            forge.whoami()
+        assert "AZURE_DEVOPS_EXT_PAT" in caught.value.fix
+        assert "Pull Request Threads (Read & write)" in caught.value.fix
+
+    def test_a_permission_that_the_build_service_lacks_is_named(self, azure: OfflineAzure) -> None:
+        place = AzurePlace(azure=azure)
+        number = place.pull_request()
+        azure.permissions = ("GenericRead",)
+        try:
+            with pytest.raises(NotPermitted, match="TF401027") as caught:
+                place.open().upsert_comment(number, "one", run=FIRST)
+        finally:
+            azure.permissions = ("GenericRead", "PullRequestContribute")
+        assert caught.value.permission == "PullRequestContribute"
+        assert "Build Service" in caught.value.fix
+        assert "Contribute to pull requests" in caught.value.fix
+
+    @pytest.mark.parametrize(
+        ("status", "after", "least", "most"),
+        [
+            *[(500, None, 5, 5), (503, None, 5, 5), (503, 20, 6, 8), (429, 0, 6, 60)],
+            *[(429, 20, 6, 8), (429, 900, 1, 1), (400, None, 1, 1)],
+        ],
+    )
+    def test_what_may_pass_is_tried_again_and_nothing_else(
+        self, azure: OfflineAzure, status: int, after: int | None, least: int, most: int
+    ) -> None:
+        """What is refused for a while: as long as the waits together allow."""
+        place = AzurePlace(azure=azure)
+        number, before = place.pull_request(), len(azure.seen)
+        headers = {} if after is None else {"Retry-After": str(after)}
+        azure.before = lambda name: Odd(status=status, headers=headers)
+        try:
+            with pytest.raises(ForgeError):
+                place.open().pull_request(number)
+        finally:
+            azure.before = None
+        assert least <= len(azure.seen) - before <= most
+
+    @pytest.mark.parametrize(
+        "body", [b"{", b"\xff", b"[]", b"{}", b"null", b'{"pullRequestId": true}', b"[" * 9000]
+    )
+    def test_an_answer_that_is_garbled_is_an_error(self, azure: OfflineAzure, body: bytes) -> None:
+        place = AzurePlace(azure=azure)
+        number = place.pull_request()
+        azure.before = lambda name: Odd(status=200, body=body)
+        try:
+            for ask in (
+                place.open().whoami,
+                place.open().open_pull_requests,
+                lambda: place.open().pull_request(number),
+                lambda: place.open().merged_as("f" * 40),
+            ):
+                with pytest.raises(ForgeError, match=r"no JSON|no list|its description promises"):
+                    ask()
+        finally:
+            azure.before = None
+
+    def test_one_that_is_slow_is_not_waited_for(self, azure: OfflineAzure) -> None:
+        begun = threading.Event()
+        azure.before = lambda name: begun.wait(5) and None
+        retry = Retry(sleep=lambda seconds: None, attempts=1)
+        api = azure_api(azure)
+        api._retry, api._timeout = retry, 0.05
+        try:
+            with pytest.raises(ForgeError, match="did not answer"):
+                AzureForge(api).whoami()
+        finally:
+            begun.set()
+            azure.before = None
+
+    def test_a_comment_whose_answer_was_lost_is_not_written_twice(
+        self, azure: OfflineAzure
+    ) -> None:
+        place = AzurePlace(azure=azure)
+        number = place.pull_request()
+        azure.lose = "comment"
+        place.open().upsert_comment(number, "one", run=FIRST)
+        assert len(place.bodies(number)) == 1
+
+    def test_a_fork_is_told_by_its_repository_also_when_it_is_gone(
+        self, azure: OfflineAzure
+    ) -> None:
+        forge = AzurePlace(azure=azure).open()
+        own = forge.pull_request(azure.pull_request())
+        assert (own.from_fork, own.head_repository) == (False, "Back end/orders")
+        other = forge.pull_request(azure.pull_request(fork="mallorys"))
+        assert (other.from_fork, other.head_repository) == (True, "Back end/mallorys")
+        gone = forge.pull_request(azure.pull_request(fork=None))
+        assert (gone.from_fork, gone.head_repository) == (True, None)
+
+    @pytest.mark.parametrize(
+        ("given", "where"),
+        [
+            ({"collection": "ftp://x/"}, "SYSTEM_COLLECTIONURI"),
+            ({"collection": "https://u:p@x/"}, "SYSTEM_COLLECTIONURI"),
+            ({"collection": "https://x/?a=b"}, "SYSTEM_COLLECTIONURI"),
+            ({"collection": "http://[x"}, "SYSTEM_COLLECTIONURI"),
+            ({"project": ".."}, "SYSTEM_TEAMPROJECT"),
+            ({"repository": "a/../b"}, "BUILD_REPOSITORY_ID"),
+            ({"token": "a\nb"}, "SYSTEM_ACCESSTOKEN"),
+            ({"personal_token": "a b"}, "AZURE_DEVOPS_EXT_PAT"),
+        ],
+    )
+    def test_the_token_goes_to_no_odd_address(
+        self, azure: OfflineAzure, given: dict[str, str], where: str
+    ) -> None:
+        with pytest.raises(UsageError) as caught:
+            azure_api(azure, **given)
+        assert where in caught.value.where
 
 
 class TestFolderAlone:

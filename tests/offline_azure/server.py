@@ -193,12 +193,21 @@ class OfflineAzure:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Headers and body in one piece: the second would wait for the first one's acknowledgement.
+    wbufsize = -1
     place: OfflineAzure
 
     def log_message(self, *_: object) -> None:
         pass
 
     def _serve(self) -> None:
+        try:
+            self._answer()
+        except Exception as problem:
+            self.place.invalid.append(repr(problem))
+            raise
+
+    def _answer(self) -> None:
         place, parts = self.place, urlsplit(self.path)
         query = dict(parse_qsl(parts.query))
         size = int(self.headers.get("Content-Length") or 0)

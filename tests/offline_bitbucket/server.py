@@ -148,6 +148,8 @@ class OfflineBitbucket:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Headers and body in one piece: the second would wait for the first one's acknowledgement.
+    wbufsize = -1
     place: OfflineBitbucket
 
     def log_message(self, *_: object) -> None:

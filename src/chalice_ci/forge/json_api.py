@@ -139,7 +139,7 @@ class JsonApi(ABC):
         readable = True
         try:
             document = answer.json() if answer.content else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             readable = False
         seen = Answer(
             status=answer.status_code,
