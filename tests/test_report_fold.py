@@ -38,7 +38,18 @@ def test_a_job_that_left_no_report_is_told_as_failed() -> None:
     report = folded([part("a")], expected)
     assert [result.verdict for result in report.results] == [Verdict.OK, Verdict.FAILED]
     assert report.results[1].intent is Intent.DEPLOY
-    assert exit_code(report) is ExitCode.DEFECT
+    (lost,) = report.failures
+    assert "the job that had b/dev left no report" in lost.what
+    assert "Run it again" in lost.fix
+    # The build fails, but for no defect of ours.
+    assert exit_code(report) is ExitCode.FINDINGS
+
+
+def test_what_a_job_reports_weighs_more_than_one_that_reports_nothing() -> None:
+    expected = [Expected(app=a, stage="dev", intent=Intent.DEPLOY) for a in ("a", "b")]
+    refused = Failure(exit_code=ExitCode.AWS_FAILED, what="AWS refused.")
+    report = folded([part("a", failure=refused)], expected)
+    assert exit_code(report) is ExitCode.AWS_FAILED
 
 
 def test_what_ended_a_job_outside_of_any_result_is_kept_the_gravest_first() -> None:

@@ -43,7 +43,7 @@ def folded(
     found = {(result.app, result.stage): result for report in in_time for result in report.results}
     order = {(one.app, one.stage): number for number, one in enumerate(expected)}
     lost = tuple(
-        Result(app=one.app, stage=one.stage, intent=one.intent, failure=_silent(in_time))
+        Result(app=one.app, stage=one.stage, intent=one.intent, failure=_silent(one, in_time))
         for one in expected
         if (one.app, one.stage) not in found
     )
@@ -67,16 +67,20 @@ def folded(
     )
 
 
-def _silent(reports: Sequence[Report]) -> Failure:
-    """What is known of a job without a result: maybe another one says why."""
+def _silent(lost: Expected, reports: Sequence[Report]) -> Failure:
+    """What is known of a job without a result: maybe another one says why.
+
+    A runner that is killed is no defect of ours: the build fails, and that is all we can say.
+    """
     broken = any(report.failure is not None for report in reports)
     return Failure(
-        exit_code=ExitCode.DEFECT,
-        what="its job of the matrix left no report of it.",
+        exit_code=ExitCode.FINDINGS,
+        what=f"the job that had {lost.app}/{lost.stage} left no report of it: it was killed or "
+        "cancelled, or it never started.",
         where="the matrix",
         fix="See what ended that job"
         + (", below" if broken else "")
-        + ", and run it again: what it began is found there.",
+        + ". Run it again - it takes up what it had begun - and this one after it.",
     )
 
 
