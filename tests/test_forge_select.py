@@ -12,6 +12,7 @@ import pytest
 
 from chalice_ci.context import Context, PullRequest, System
 from chalice_ci.errors import UsageError
+from chalice_ci.forge.azure_api import open_azure
 from chalice_ci.forge.gitlab_api import open_gitlab
 from chalice_ci.forge.select import connect
 from chalice_ci.state.select import _authorization
@@ -33,7 +34,19 @@ PULL = PullRequest(
 )
 OWN = Context(system=System.GITLAB, event="pull_request", pull_request=PULL)
 AT_BITBUCKET = replace(OWN, system=System.BITBUCKET, repository="shop/orders")
+AZURE = {
+    "BUILD_REPOSITORY_PROVIDER": "TfsGit",
+    "BUILD_REPOSITORY_ID": "2f3d611a-f012-4b39-b157-8db63f380226",
+    "BUILD_REPOSITORY_NAME": "orders",
+    "SYSTEM_COLLECTIONURI": "https://dev.azure.com/octo/",
+    "SYSTEM_TEAMPROJECT": "shop",
+}
+AT_AZURE = replace(OWN, system=System.AZURE, repository="orders")
+JOB, PERSONAL = {"SYSTEM_ACCESSTOKEN": "t"}, {"AZURE_DEVOPS_EXT_PAT": "p"}
 FORK = replace(OWN, pull_request=replace(PULL, fork=True), trusted=False)
+
+
+_ON_GITHUB = ("GitHubForge", "GitHubData")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +71,13 @@ FORK = replace(OWN, pull_request=replace(PULL, fork=True), trusted=False)
         # A token of GitHub's goes to GitHub alone.
         (AT_BITBUCKET, ON_GITHUB, "pat", None, None),
         (replace(AT_BITBUCKET, trusted=False), {"BITBUCKET_TOKEN": "t"}, "", None, None),
+        (AT_AZURE, AZURE | JOB, "", "AzureForge", None),
+        (AT_AZURE, AZURE | PERSONAL, "", "AzureForge", None),
+        (AT_AZURE, AZURE | ON_GITHUB, "pat", None, None),
+        (replace(AT_AZURE, trusted=False), AZURE | JOB, "", None, None),
+        # For code on GitHub the agent's token is of no use.
+        (AT_AZURE, AZURE | JOB | {"BUILD_REPOSITORY_PROVIDER": "GitHub"}, "", None, None),
+        (AT_AZURE, JOB | ON_GITHUB | {"BUILD_REPOSITORY_PROVIDER": "GitHub"}, "pat", *_ON_GITHUB),
     ],
 )
 def test_the_system_and_its_token_choose_the_forge(
@@ -78,6 +98,18 @@ def test_of_a_forks_pipeline_the_project_is_the_one_that_it_would_go_into() -> N
     assert (found.project, found.name) == ("7", "shop/orders")
     found = open_gitlab(fork, token="t")
     assert (found.project, found.name) == ("8", "mallory/orders")
+
+
+def test_a_repository_in_azure_repos_is_named_by_its_project_and_found_by_its_id() -> None:
+    found = open_azure(AZURE | JOB | PERSONAL)
+    assert found.name == "shop/orders"
+    assert found.path == f"/shop/_apis/git/repositories/{AZURE['BUILD_REPOSITORY_ID']}"
+    older = {k: v for k, v in AZURE.items() if k != "SYSTEM_COLLECTIONURI"}
+    address = {"SYSTEM_TEAMFOUNDATIONCOLLECTIONURI": "http://tfs:8080/tfs/Default/"}
+    page = open_azure(older | address | JOB).page(7)
+    assert page == "http://tfs:8080/tfs/Default/shop/_git/orders/pullrequest/7"
+    with pytest.raises(UsageError, match="address of an organization"):
+        open_azure(older | JOB)
 
 
 def test_another_system_speaks_to_the_repository_that_is_named_and_keeps_no_state_there() -> None:

@@ -94,6 +94,21 @@ def test_a_label_that_came_back_since_keeps_the_preview(forge: LocalForge) -> No
     assert tasks(at_present(taken, forge)) == ["check", "deploy"]
 
 
+def test_labels_that_the_system_does_not_tell_are_the_forges(forge: LocalForge) -> None:
+    """Azure Pipelines, which tells whether a run is a second attempt."""
+    silent = event("", labels=())
+    assert silent.pull_request is not None
+    untold = replace(silent, pull_request=replace(silent.pull_request, labels_told=False))
+    # The event is newer than what the forge answers.
+    forge.update_pull_request(1, head_sha=NEWER)
+    now = at_present(untold, forge)
+    assert now.pull_request is not None
+    assert (now.pull_request.labels, now.pull_request.head_sha) == (("up",), HEAD)
+    assert tasks(now) == ["check", "deploy"]
+    assert tasks(at_present(silent, forge)) == ["check"]
+    assert tasks(at_present(untold, None)) == ["check"]
+
+
 @pytest.mark.parametrize("action", ["opened", "synchronize", "closed"])
 def test_a_rerun_that_cannot_ask_leaves_the_preview_alone_and_says_why(
     tmp_path: Path, action: str

@@ -46,7 +46,7 @@ class PullRequest:
     `fork` is true when the head's repository is not the base's, also when it was deleted since;
     `source` is the head's repository, empty when it is gone. `dependabot` says who wrote it.
     Where a system does not tell whether the head is a fork's, `fork` is true; what else it does not
-    tell is empty (`base_sha`, `head_branch`).
+    tell is empty (`base_sha`, `head_branch`); `labels_told` is false where that goes for labels.
     """
 
     number: int
@@ -57,6 +57,7 @@ class PullRequest:
     fork: bool
     source: str = ""
     labels: tuple[str, ...] = ()
+    labels_told: bool = True
     open: bool = True
     merged: bool = False
     draft: bool = False

@@ -18,9 +18,9 @@ def at_present(context: Context, forge: Forge | None) -> Context:
     """The context with what the forge says of its pull request now.
 
     A first run trusts its event, which can be newer than what the forge answers, but that a pull
-    request is closed. A re-run trusts the forge alone; where that does not answer, or the pull
-    request went on, `superseded` keeps the run off the preview. Where a re-run can't be told from
-    the first run, the forge is believed when it answers.
+    request is closed, and labels that the event does not tell. A re-run trusts the forge alone;
+    where that does not answer, or the pull request went on, `superseded` keeps the run off the
+    preview. Where a re-run can't be told from the first run, the forge is believed when it answers.
     """
     pull = context.pull_request
     if pull is None or not context.trusted:
@@ -37,7 +37,8 @@ def at_present(context: Context, forge: Forge | None) -> Context:
     if not now.is_open:
         return replace(context, pull_request=replace(pull, open=False, merged=now.merged))
     if not again and context.attempts_told:
-        return context
+        known = pull.labels if pull.labels_told else now.labels
+        return replace(context, pull_request=replace(pull, labels=known))
     if not _is_open(context):
         return replace(
             context,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GITHUB_REPOSITORY = "CHALICE_CI_GITHUB_REPOSITORY"
 """Says "owner/name" to another CI system than GitHub's, for the comment of pull requests there."""
+AZURE_PROVIDER, AZURE_REPOS = "BUILD_REPOSITORY_PROVIDER", "tfsgit"
+"""What Azure Pipelines calls a repository that is in Azure Repos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ def connect(
     folder: Path | None,
     retells: bool = False,
 ) -> Connection:
-    """The folder that plays the forge, GitHub, GitLab or Bitbucket with a token, or nothing.
+    """The folder that plays the forge, a forge with a token, or nothing.
 
     A run that is not trusted only reads files: nothing of a fork's may speak for the repository.
     One that `retells` holds no code of a fork's: it tells what another run reported. Another CI
@@ -63,6 +65,8 @@ def connect(
             return _gitlab(context, env, token)
         case System.BITBUCKET if secret := env.get("BITBUCKET_TOKEN", ""):
             return _bitbucket(context, secret)
+        case System.AZURE if env.get(AZURE_PROVIDER, "").lower() == AZURE_REPOS:
+            return _azure(context, env)
         case System.GITHUB | System.GITLAB | System.BITBUCKET | System.LOCAL:
             return Connection()
     repository = env.get(GITHUB_REPOSITORY, "")
@@ -71,6 +75,15 @@ def connect(
     told = {"GITHUB_REPOSITORY": repository}
     # The state stays where the configuration says; only GitHub's own runs have it over the API.
     return replace(_github(context, told, token, retells=False), api=None)
+
+
+def _azure(context: Context, env: Mapping[str, str]) -> Connection:
+    from chalice_ci.forge.azure import AzureForge
+    from chalice_ci.forge.azure_api import JOB_TOKEN, PERSONAL_TOKEN, open_azure
+
+    if not context.trusted or not (env.get(JOB_TOKEN) or env.get(PERSONAL_TOKEN)):
+        return Connection()
+    return Connection(forge=AzureForge(open_azure(env)))
 
 
 def _bitbucket(context: Context, token: str) -> Connection:

@@ -116,6 +116,7 @@ def _pull_request(said: Said) -> PullRequest:
         fork=said.fork is not False,
         source=said.source or "",
         labels=said.labels or (),
+        labels_told=said.labels is not None,
         open=said.action != "closed",
         merged=bool(said.merged),
         draft=bool(said.draft),
