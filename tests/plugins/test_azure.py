@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from offline_azure import server
+from offline_azure.server import OfflineAzure, offline_azure
 from plugins.azure import expanded, macros
 from plugins.bench import DEEP, Bench, Door
 from plugins.vendors import complaints
-from support.commandline import Ran, git
+from support.commandline import Ran, commit, git
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "plugins/azure"
@@ -46,6 +48,7 @@ class Agent:
     def __init__(self, bench: Bench, tmp_path: Path) -> None:
         self.bench, self.kept = bench, tmp_path / "artifacts"
         self.variables = {"CHALICE_CI_SIGNING_KEY": KEY}
+        self.token = "token-of-the-agent"
         self.connections: list[str] = []
         self.summaries: list[str] = []
         self.results: list[Path] = []
@@ -65,6 +68,7 @@ class Agent:
         names = {
             "Build.SourcesDirectory": str(here),
             "Pipeline.Workspace": str(self.kept),
+            "System.AccessToken": self.token,
             **self.variables,
         }
         match step:
@@ -119,9 +123,10 @@ class Agent:
             "BUILD_SOURCEBRANCH": "refs/heads/feature",
             "BUILD_SOURCEVERSION": git(self.bench.workspace, "rev-parse", "HEAD"),
             "BUILD_REPOSITORY_NAME": "octo/orders",
+            "BUILD_REPOSITORY_ID": "octo/orders",
+            "BUILD_REPOSITORY_PROVIDER": "GitHub",
             "SYSTEM_COLLECTIONURI": "https://dev.azure.com/octo/",
             "SYSTEM_TEAMPROJECT": "orders",
-            "SYSTEM_ACCESSTOKEN": "token-of-the-agent",
             "CI": "",
         }
 
@@ -147,6 +152,8 @@ def without_extensions(value: Any) -> Any:
 
 def test_the_expanded_pipelines_fit_the_schema() -> None:
     assert not complaints("azure-pipelines", without_extensions(pipeline()))
+    previews = expanded(PLUGIN / "previews.yml", {}, find)
+    assert not complaints("azure-pipelines", without_extensions(previews))
     parts = expanded(PLUGIN / "many-apps.yml", {"connection": "aws-deploy"}, find)
     assert not complaints("azure-pipelines", without_extensions(parts))
     assert complaints("azure-pipelines", {"stages": [{"stage": "x", "jobs": [{"jobb": "y"}]}]})
@@ -207,6 +214,109 @@ def test_the_container_knows_all_that_the_product_reads_and_no_unset_macro(
     assert asked.env["CHALICE_CI_SHARE"] == "2/4"
     assert read <= asked.env.keys()
     assert "CHALICE_CI_SIGNING_KEY" not in asked.env
+
+
+@pytest.fixture
+def repos() -> Iterator[OfflineAzure]:
+    with offline_azure() as place:
+        yield place
+        assert place.invalid == []
+
+
+def at_home(repos: OfflineAzure, agent: Agent, number: int, **more: str) -> dict[str, str]:
+    """The variables of a build of a pull request in Azure Repos; of a branch for number 0."""
+    agent.token = server.TOKEN
+    head = git(agent.bench.workspace, "rev-parse", "HEAD")
+    home = {
+        "BUILD_REPOSITORY_PROVIDER": "TfsGit",
+        "BUILD_REPOSITORY_ID": server.REPOSITORY,
+        "BUILD_REPOSITORY_NAME": server.NAME,
+        "SYSTEM_COLLECTIONURI": repos.collection,
+        "SYSTEM_TEAMPROJECT": server.PROJECT,
+    }
+    pull = {
+        "BUILD_REASON": "PullRequest",
+        "BUILD_SOURCEBRANCH": f"refs/pull/{number}/merge",
+        "SYSTEM_PULLREQUEST_PULLREQUESTID": str(number),
+        "SYSTEM_PULLREQUEST_SOURCEBRANCH": "refs/heads/change",
+        "SYSTEM_PULLREQUEST_TARGETBRANCH": "refs/heads/main",
+        "SYSTEM_PULLREQUEST_SOURCECOMMITID": head,
+        "SYSTEM_PULLREQUEST_ISFORK": "False",
+    }
+    return home | (pull if number else {}) | more
+
+
+def test_a_pull_request_in_azure_repos_gets_one_comment_and_the_app_no_token(
+    agent: Agent, repos: OfflineAzure, started: Door
+) -> None:
+    app = agent.bench.workspace / "app.py"
+    looks = "import os\n\nassert not [n for n in os.environ if 'TOKEN' in n or 'PAT' == n[-3:]]\n"
+    app.write_text(app.read_text() + looks)
+    number = repos.pull_request(head=git(agent.bench.workspace, "rev-parse", "HEAD"))
+    for build in ("7", "8"):
+        ran, *_ = agent.run(steps_of("check"), **at_home(repos, agent, number, BUILD_BUILDID=build))
+        assert ran.code == 0, ran.out + ran.err
+    (told,) = repos.told(number)
+    assert '"run":8' in told.partition("\n")[0]
+    assert "orders" in told
+    assert f"{repos.collection}Back%20end/_build/results?buildId=8" in told
+    assert {one.env["SYSTEM_ACCESSTOKEN"] for one in started.asked} == {server.TOKEN}
+    assert server.TOKEN not in ran.out + ran.err + json.dumps(agent.bench.calls)
+
+
+def test_a_build_that_may_not_comment_says_how_to_let_it_and_passes(
+    agent: Agent, repos: OfflineAzure
+) -> None:
+    number = repos.pull_request(head=git(agent.bench.workspace, "rev-parse", "HEAD"))
+    repos.permissions = ("GenericRead",)
+    ran, *_ = agent.run(steps_of("check"), **at_home(repos, agent, number))
+    assert ran.code == 0, ran.out + ran.err
+    assert "Contribute to pull requests" in ran.out + ran.err
+    assert "Build Service" in agent.summaries[0]
+
+
+@pytest.mark.parametrize(
+    "env", [{"SYSTEM_PULLREQUEST_ISFORK": "True"}, {"BUILD_REPOSITORY_PROVIDER": "GitHub"}]
+)
+def test_no_token_goes_where_it_is_of_no_use(
+    agent: Agent, repos: OfflineAzure, started: Door, env: dict[str, str]
+) -> None:
+    given = at_home(repos, agent, repos.pull_request(), AZURE_DEVOPS_EXT_PAT="personal")
+    (step, *_) = expanded(PLUGIN / "steps.yml", {"verb": "url"}, find)["steps"]
+    agent.run([step], **{**given, **env})
+    (asked,) = started.asked
+    assert not {"SYSTEM_ACCESSTOKEN", "AZURE_DEVOPS_EXT_PAT"} & asked.env.keys()
+    assert repos.seen == []
+
+
+def test_a_preview_goes_up_with_its_address_and_down_when_its_pull_request_is_completed(
+    agent: Agent, repos: OfflineAzure, functions: Callable[..., list[str]]
+) -> None:
+    here = agent.bench.workspace
+    file = here / "chalice-ci.yml"
+    file.write_text(file.read_text() + "preview: {like: dev, label: preview}\n")
+    commit(here, "Preview")
+    git(here, "update-ref", "refs/remotes/origin/main", "HEAD")
+    number = repos.pull_request(head=git(here, "rev-parse", "HEAD"))
+    preview, sweep = expanded(PLUGIN / "previews.yml", {}, find)["jobs"]
+    pull = at_home(repos, agent, number)
+    assert {ran.code for ran in agent.run(preview["steps"], **pull)} == {0}
+    assert functions("eu-west-1") == []
+    repos.label(number, "preview")
+    done = agent.run(preview["steps"], **{**pull, "BUILD_BUILDID": "8"})
+    assert {ran.code for ran in done} == {0}, done
+    assert functions("eu-west-1") == [f"hello-pr-{number}-order"]
+    begun, ended = repos.statuses
+    assert (begun["state"], ended["state"]) == ("pending", "succeeded")
+    assert ended["number"] == number
+    branch = at_home(repos, agent, 0, BUILD_SOURCEBRANCH="refs/heads/main", BUILD_BUILDID="9")
+    assert {ran.code for ran in agent.run(sweep["steps"], **branch)} == {0}
+    assert functions("eu-west-1") == [f"hello-pr-{number}-order"]
+    repos.pulls[number]["status"] = "completed"
+    done = agent.run(sweep["steps"], **branch)
+    assert {ran.code for ran in done} == {0}, done
+    assert functions("eu-west-1") == []
+    assert agent.connections == ["aws-preview"] * 4
 
 
 @pytest.mark.skipif(not DEEP, reason="CircleCI's parts are run always; PLUGINS_DEPTH=all")

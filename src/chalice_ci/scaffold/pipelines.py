@@ -128,6 +128,10 @@ def left_open(setting: Setting) -> Iterator[str]:
         case System.AZURE:
             yield "make the service connection github to where the templates are (docs/azure.md)."
             yield (
+                "in Azure Repos let the comment be written: Project settings, Repositories, "
+                'Security, "<project> Build Service", Contribute to pull requests: Allow.'
+            )
+            yield (
                 "make the service connection aws-deploy (AWS Toolkit, with OIDC) of the deploy "
                 f"role, and let a check on it take {setting.branch} and tags alone."
             )

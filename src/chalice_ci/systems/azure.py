@@ -5,8 +5,8 @@ environment in upper case with underscores) and "Build.Reason".
 
 A pull request's number is System.PullRequest.PullRequestNumber where the code is on GitHub (the id
 beside it is GitHub's own), and System.PullRequest.PullRequestId in Azure Repos. Not told: the
-base's commit, labels (Azure Repos is asked for them), the default branch. Build.SourceVersion is the merge that the server made;
-the head is System.PullRequest.SourceCommitId.
+base's commit, labels (Azure Repos is asked for them), the default branch. Build.SourceVersion is
+the merge that the server made; the head is System.PullRequest.SourceCommitId.
 """
 
 from __future__ import annotations
