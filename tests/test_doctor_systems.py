@@ -234,3 +234,19 @@ def test_a_repository_on_buildkite_is_looked_at_and_told_what_is_left_out(tmp_pa
     (left_out,) = ran.report["notes"]
     assert "were not looked at" in left_out
     assert "Buildkite" in left_out
+
+
+@pytest.mark.parametrize(
+    ("system", "name"),
+    [("gitlab", ".gitlab-ci.yml"), ("github", ".github/workflows/deploy.yml")],
+)
+def test_what_can_not_be_read_is_not_told_as_missing(
+    tmp_path: Path, system: str, name: str
+) -> None:
+    root = hello(tmp_path / "shop")
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(b"run: chalice-ci run # \xff\n")
+    ran = run_here("doctor", f"--system={system}", "--format=json", cwd=root, GITHUB_TOKEN="")
+    assert ran.report["findings"] == []
+    assert f"{name} can't be read: the byte 0xff is not UTF-8." in ran.report["notes"]
+    assert ran.code == 0, ran.err

@@ -24,7 +24,7 @@ from chalice_ci.positions import MapNode
 from chalice_ci.reference import scaffold_files
 from chalice_ci.scaffold import workflows
 from chalice_ci.yaml_source import read_yaml
-from support.commandline import APP, commit, environ, git, write
+from support.commandline import APP, commit, environ, git, hello, write
 from support.inprocess import run_here
 from test_examples import actionlint, schema, tool, yamllint, zizmor
 
@@ -235,6 +235,44 @@ def test_nothing_is_overwritten_unless_it_is_said(place: Path) -> None:
     assert "# ours" in (root / "chalice-ci.yml").read_text()
 
 
+@pytest.mark.parametrize("name", [".gitlab-ci.yml", ".gitignore", "chalice-roles.json"])
+def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, name: str) -> None:
+    root = hello(tmp_path / "shop")
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "file"
+    (root / name).symlink_to(target)
+    ran = run_here("init", "--system=gitlab", cwd=root)
+    assert ran.code == 2
+    assert f"{name}: a link leads out of the repository" in ran.err
+    assert not target.exists()
+    assert written(root) <= {name}
+
+
+def test_nothing_is_written_into_a_folder_that_leads_out(tmp_path: Path) -> None:
+    root = hello(tmp_path / "shop")
+    (tmp_path / "elsewhere").mkdir()
+    (root / ".github").symlink_to(tmp_path / "elsewhere")
+    ran = run_here("init", "--system=github", cwd=root)
+    assert ran.code == 2
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_line_ends_of_a_file_stay_as_they_are(tmp_path: Path) -> None:
+    root = hello(tmp_path / "shop")
+    (root / ".gitignore").write_bytes(b"*.pyc\r\n.venv/\r\n")
+    assert run_here("init", cwd=root).code == 0
+    assert (root / ".gitignore").read_bytes() == b"*.pyc\r\n.venv/\r\nchalice-ci-out/\r\n"
+    assert b"\r" not in (root / "chalice-ci.yml").read_bytes()
+    assert "everything is there already" in run_here("init", cwd=root).out
+
+
+@pytest.mark.parametrize("option", ["--app", "--stage"])
+def test_init_is_for_the_whole_repository(tmp_path: Path, option: str) -> None:
+    ran = run_here("init", option, "orders", cwd=tmp_path)
+    assert ran.code == 2
+    assert f"No such option '{option}'" in ran.err
+
+
 def test_a_person_at_a_terminal_is_asked(place: Path) -> None:
     root = new_project(place)
     said = Terminal(f"{ACCOUNT}\neu-west-1\nyes\nno\n")
@@ -310,6 +348,7 @@ def test_a_project_on_gitlab_gets_its_pipeline_and_roles(place: Path) -> None:
         "chalice-roles.json",
     }
     assert "GITLAB_TOKEN" in ran.out, "what is left to do is said"
+    assert "chalice-ci doctor" in ran.out
     gitlab_schema(root / ".gitlab-ci.yml")
     (include,) = yaml.safe_load((root / ".gitlab-ci.yml").read_text())["include"]
     deploying, previewing = (f"orders-{kind}" for kind in ("chalice-deploy", "chalice-preview"))

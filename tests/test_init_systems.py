@@ -360,6 +360,7 @@ def test_a_repository_for_bitbucket_runs_on_this_machine(tmp_path: Path) -> None
     git(root, "remote", "add", "origin", "git@bitbucket.org:octo/shop.git")
     ran = run_here("init", *GIVEN, cwd=root)
     assert ran.code == 0, ran.out + ran.err
+    assert "chalice-ci doctor" in ran.out, "what comes next is said"
     made = json.loads((root / "chalice-roles.json").read_text())
     assert made["Parameters"]["Workspace"]["Default"] == "octo"
     policies = [

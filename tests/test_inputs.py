@@ -123,6 +123,14 @@ def test_flags_and_choices_have_valid_defaults():
             assert item.default in item.choices
 
 
+@pytest.mark.parametrize("verb", ["run", "plan", "deploy", "rollback", "delete", "preview"])
+def test_what_touches_a_stage_can_be_told_where_and_as_whom(verb):
+    names = {item.name for item in inputs_of(verb)}
+    assert names >= {"local", "role-to-assume", "allowed-account", "aws-region", "lease-wait"}
+    assert names >= {"app", "stage"}
+    assert verb in ("delete",) or "signing-key" in names
+
+
 def test_inputs_of_a_verb_keep_the_order_of_their_declaration():
     order = [item.name for item in INPUTS]
     for verb in VERBS:

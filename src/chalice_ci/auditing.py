@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,8 +70,10 @@ def examine(run: Run, wish: Wish) -> Reaction:
     if system is not System.GITHUB:
         found = _elsewhere(run, system, unseen)
         return Reaction(results=results, findings=in_order(tuple(found)), notes=tuple(unseen.notes))
-    workflows = tuple(_workflows(run, unseen))
-    findings = [*workflow_findings(workflows, environments=_environments(run))]
+    read = tuple(_workflows(run, unseen))
+    workflows = tuple(one for one in read if one is not None)
+    told = workflow_findings(workflows, environments=_environments(run))
+    findings = [*_but_missing(told, unread=workflows != read)]
     settings = noted(lambda: github_settings(run), unseen, NO_GITHUB)
     findings += _repository(run, settings, system, unseen)
     roles = _known_roles(run, settings, roles_of(workflows), unseen)
@@ -97,22 +99,26 @@ def _elsewhere(run: Run, system: System, unseen: Unseen) -> Sequence[Finding]:
             f"who may assume the roles was not looked at: {title} gives its jobs no OIDC token, so "
             "it depends on where its credentials are kept."
         )
-    texts = dict(_pipelines(run, system, unseen))
+    read = dict(_pipelines(run, system, unseen))
+    texts = {name: text for name, text in read.items() if text is not None}
     trees: dict[str, Node | None] = {}
     if system in (System.AZURE, System.BUILDKITE):
         trees = {name: read_yaml(text, name)[0] for name, text in texts.items()}
-    found += pipeline_findings(system, texts, trees)
+    found += _but_missing(pipeline_findings(system, texts, trees), unread=texts != read)
     roles = _known_roles(run, None, tuple(pipeline_roles(texts)), unseen)
     return [*found, *_roles(run, roles, unseen, system)]
 
 
-def _pipelines(run: Run, system: System, unseen: Unseen) -> Iterator[tuple[str, str]]:
-    """The pipelines of a system, by the name of their file."""
+def _pipelines(run: Run, system: System, unseen: Unseen) -> Iterator[tuple[str, str | None]]:
+    """The pipelines of a system, by the name of their file; None for what can't be read."""
     paths = {path for pattern in FILES[system] for path in run.root.glob(pattern)}
     for path in sorted(paths):
-        text = _text(run, path, unseen)
-        if text is not None:
-            yield path.relative_to(run.root).as_posix(), text
+        yield path.relative_to(run.root).as_posix(), _text(run, path, unseen)
+
+
+def _but_missing(found: Iterable[Finding], *, unread: bool) -> Iterator[Finding]:
+    """The findings; that nothing deploys can't be told while a file is unread."""
+    return (one for one in found if not (unread and one.rule == "workflow-missing"))
 
 
 # -- apps -----------------------------------------------------------------------------------------
@@ -158,12 +164,14 @@ def _built(run: Run, job: Job) -> Result:
 # -- workflows ------------------------------------------------------------------------------------
 
 
-def _workflows(run: Run, unseen: Unseen) -> Iterator[MapNode]:
+def _workflows(run: Run, unseen: Unseen) -> Iterator[MapNode | None]:
+    """The workflows that GitHub can run; None for what can't be read here."""
     folder = run.root / WORKFLOWS
     for path in sorted([*folder.glob("*.yml"), *folder.glob("*.yaml")]):
         name = path.relative_to(run.root).as_posix()
         text = _text(run, path, unseen)
         if text is None:
+            yield None
             continue
         node, problems = read_yaml(text, name)
         if isinstance(node, MapNode):

@@ -74,17 +74,35 @@ def set_up(run: Run, wanted: Wanted) -> Reaction:
             where=run.shown(run.root),
             fix="Look at the difference above; --force replaces them. Nothing was written.",
         )
+    for name in (*new, *changed):
+        _checked_inside(run, name)
     if wanted.dry_run or not _agreed(run, {**new, **changed}):
         return Reaction(notes=(*notes, "nothing was written."))
     for name, text in {**new, **changed}.items():
         path = run.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline=_line_end(path))
         run.hand_over(path)
         notes.append(f"wrote {name}.")
     if not new and not changed:
         notes.append("everything is there already.")
     return Reaction(notes=(*notes, *_next(setting)))
+
+
+def _checked_inside(run: Run, name: str) -> None:
+    """Raise UsageError for a file that a link puts outside of the repository."""
+    path = (run.root / name).resolve()
+    if not path.is_relative_to(run.root.resolve()):
+        raise UsageError(
+            f"a link leads out of the repository, to {path}.",
+            where=name,
+            fix="Put a file there, or take the link away. Nothing was written.",
+        )
+
+
+def _line_end(path: Path) -> str:
+    """How the lines of a file end that is there already; as Git keeps them otherwise."""
+    return "\r\n" if path.is_file() and b"\r\n" in path.read_bytes() else "\n"
 
 
 def _agreed(run: Run, files: Mapping[str, str]) -> bool:
@@ -97,6 +115,12 @@ def _agreed(run: Run, files: Mapping[str, str]) -> bool:
 
 def _next(setting: Setting) -> Iterator[str]:
     """What is left to a person."""
+    yield from _left_open(setting)
+    yield "then look whether everything is as it should be: chalice-ci doctor"
+
+
+def _left_open(setting: Setting) -> Iterator[str]:
+    """What is to be done in AWS and where the code is."""
     yield f"commit it, and try it here: chalice-ci deploy --stage {setting.first} --local"
     what = "the roles" if identity(setting) else "the policies and the bucket"
     parameters = "".join(f" {name}=..." for name in unknown(setting))
@@ -119,7 +143,6 @@ def _next(setting: Setting) -> Iterator[str]:
         yield f"set these variables of the repository on GitHub: {joined(missing)}."
     for stage in setting.gated:
         yield f"make the environment of {stage} on GitHub, with required reviewers."
-    yield "then look whether everything is as it should be: chalice-ci doctor"
 
 
 # -- looking --------------------------------------------------------------------------------------

@@ -68,19 +68,25 @@ BUILDS = (
     *("run", "check", "package", "diff", "plan", "policy", "doctor", "init", "deploy", "preview"),
     "action",
 )
-AWS = ("run", "plan", "deploy", "delete", "preview", "action")
+AWS = ("run", "plan", "deploy", "rollback", "delete", "preview", "action")
+OF_APPS = (
+    *("run", "check", "package", "diff", "plan", "deploy", "rollback", "delete", "preview"),
+    *("matrix", "policy", "doctor", "url", "state", "action"),
+)
 FORGES = ("run", "preview", "matrix", "report", "action", "action-post")
 
 APP = Input(
     name="app",
     kind=Kind.LINES,
     metavar="NAME",
+    verbs=OF_APPS,
     summary="Apps to act on, one per line; empty: every app of the repository.",
 )
 STAGE = Input(
     name="stage",
     kind=Kind.LINES,
     metavar="NAME",
+    verbs=OF_APPS,
     summary="Stages to act on, one per line; empty: as configured.",
 )
 PROJECT_DIR = Input(
@@ -218,7 +224,7 @@ AWS_REGION = Input(
     name="aws-region",
     kind=Kind.TEXT,
     metavar="REGION",
-    verbs=(*BUILDS, "delete", "state"),
+    verbs=(*BUILDS, "rollback", "delete", "state"),
     summary="The region; empty: the stage's in chalice-ci.yml, else AWS_DEFAULT_REGION.",
 )
 ROLE_TO_ASSUME = Input(
@@ -293,7 +299,7 @@ SIGNING_KEY = Input(
     name="signing-key",
     kind=Kind.TEXT,
     metavar="SECRET",
-    verbs=BUILDS,
+    verbs=(*BUILDS, "rollback"),
     summary="A secret of the jobs that deploy, never of a pull request's: plans are encrypted with "
     "it, and the record tells which secrets changed their value.",
 )
