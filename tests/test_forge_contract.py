@@ -1223,12 +1223,13 @@ class TestAzureAlone:
         forge = place.open(token="", personal_token=azure_server.PERSONAL_TOKEN)
         assert forge.upsert_comment(number, "one", run=FIRST).outcome is CommentOutcome.CREATED
 
-    def test_characters_that_azure_counts_twice_fit_too(self, azure: OfflineAzure) -> None:
+    def test_characters_that_azure_counts_twice_are_its_to_refuse(
+        self, azure: OfflineAzure
+    ) -> None:
+        """A page of ours is measured as Azure measures it."""
         place = AzurePlace(azure=azure)
-        number, forge = place.pull_request(), place.open()
-        room = forge.largest_comment - len(marked("", key="chalice-ci", run=FIRST))
-        forge.upsert_comment(number, "🚀" * room, run=FIRST)
-        assert azure.told(number)[0].count("🚀") == room
+        with pytest.raises(ForgeError, match="400: A discussion comment cannot be longer"):
+            place.open().upsert_comment(place.pull_request(), "🚀" * 80_000, run=FIRST)
 
     def test_a_preview_is_a_status_of_the_pull_requests_whose_head_it_is(
         self, azure: OfflineAzure

@@ -10,7 +10,7 @@ from chalice_ci.report.comment import LIMIT, units
 from chalice_ci.report.insights import annotation_documents, report_document
 from chalice_ci.report.origin import Origin
 from chalice_ci.report.page import Page
-from chalice_ci.report.plain_markdown import without_html
+from chalice_ci.report.plain_markdown import with_folds_alone, without_html
 from chalice_ci.report.report import Report
 from offline_bitbucket.description import ANNOTATIONS_BODY, REPORT_BODY, fits
 from support.reports import FULL, reports
@@ -51,6 +51,28 @@ def test_doing_it_twice_changes_nothing_and_it_grows_no_longer(report: Report) -
     once = without_html(page(report))
     assert without_html(once) == once
     assert len(once) <= len(page(report))
+
+
+def test_where_details_fold_they_stay_and_the_rest_is_taken_out() -> None:
+    text = page(FULL)
+    folding = with_folds_alone(text)
+    left = {found[1] for found in OURS.finditer(outside_of_code(folding))}
+    assert {"details", "summary"} <= left
+    assert not {"sub", "br", "span"} & left
+    assert folding.count("<details") == text.count("<details")
+    assert "[!" not in outside_of_code(folding)
+    assert with_folds_alone("a<br>\nb<br>c") == "a\nb · c"
+    assert with_folds_alone("a <span>$</span>5\n<details><summary><span>$</span>") == (
+        "a \\$5\n<details><summary>$"
+    )
+    assert with_folds_alone("```\n<br><span>$</span>\n```") == "```\n<br><span>$</span>\n```"
+
+
+@settings(max_examples=12)
+@given(reports)
+def test_it_folds_the_same_when_it_is_done_twice(report: Report) -> None:
+    once = with_folds_alone(page(report))
+    assert with_folds_alone(once) == once
 
 
 @settings(max_examples=12)
