@@ -89,6 +89,7 @@ def test_a_role_is_compared_with_what_is_needed(
     assert set(told) == {"policy-missing", "policy-unneeded"}
     assert "events:ListRules" in told["policy-missing"]["detail"]
     assert told["policy-unneeded"]["detail"] == "iam:CreateUser on *"
+    assert "has 1 permission beyond what a deployment needs" in told["policy-unneeded"]["what"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from chalice_ci.jobs import Reaction, guarded
 from chalice_ci.output import make_folder
 from chalice_ci.plan import open_plan
 from chalice_ci.plan_file import plan_path
+from chalice_ci.report.details import number_of
 from chalice_ci.report.report import Intent, Result, Verdict
 from chalice_ci.route import Job, Wish, all_jobs, named_jobs
 from chalice_ci.run import Run
@@ -234,9 +235,25 @@ def _read(file: Path, run: Run) -> bytes:
 
 def _findings(job: Job, difference: Difference) -> Sequence[Finding]:
     kinds = (
-        ("policy-missing", difference.missing, "are needed and not granted", "Add them"),
-        ("policy-denied", difference.denied, "are needed and may be denied", "Narrow the denial"),
-        ("policy-unneeded", difference.unneeded, "are granted and not needed", "Take them away"),
+        (
+            "policy-missing",
+            difference.missing,
+            "the deploy role lacks {count} that a deployment needs: {names}.",
+            "Add them",
+        ),
+        (
+            "policy-denied",
+            difference.denied,
+            "the deploy role may be denied {count} that a deployment needs: {names}.",
+            "Narrow the denial",
+        ),
+        (
+            # A pattern that grants more than is needed may grant what is needed, too.
+            "policy-unneeded",
+            difference.unneeded,
+            "the deploy role has {count} beyond what a deployment needs: {names}.",
+            "Grant no more than that",
+        ),
     )
     found = []
     for rule, grants_of, what, fix in kinds:
@@ -249,8 +266,10 @@ def _findings(job: Job, difference: Difference) -> Sequence[Finding]:
         found.append(
             rules.finding(
                 rule,
-                what=f"{len(grants_of)} permissions of the deploy role {what}: "
-                f"{', '.join(names[:5])}{' …' if names[5:] else ''}.",
+                what=what.format(
+                    count=number_of(len(grants_of), "permission"),
+                    names=f"{', '.join(names[:5])}{' …' if names[5:] else ''}",
+                ),
                 fix=f"{fix}, or replace the policy by the one in the output folder.",
                 detail="\n".join(lines),
                 app=job.app.name,
