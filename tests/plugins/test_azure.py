@@ -320,12 +320,18 @@ def test_a_preview_goes_up_with_its_address_and_down_when_its_pull_request_is_co
 
 
 @pytest.mark.skipif(not DEEP, reason="CircleCI's parts are run always; PLUGINS_DEPTH=all")
-def test_equal_jobs_share_a_run_and_are_folded(agent: Agent) -> None:
+def test_equal_jobs_share_a_run_and_are_folded(agent: Agent, repos: OfflineAzure) -> None:
     part, report = expanded(PLUGIN / "many-apps.yml", {"jobs": 2}, find)["jobs"]
+    number = repos.pull_request(head=git(agent.bench.workspace, "rev-parse", "HEAD"))
+    pull = at_home(repos, agent, number)
     for position in ("1", "2"):
         numbers = {"SYSTEM_JOBPOSITIONINPHASE": position, "SYSTEM_TOTALJOBSINPHASE": "2"}
         macro = {"System.JobPositionInPhase": position, "System.JobAttempt": "1"}
-        assert {ran.code for ran in agent.run(part["steps"], **numbers, **macro)} == {0}
-    assert {ran.code for ran in agent.run(report["steps"])} == {0}
+        ran = agent.run(part["steps"], **numbers, **macro, **pull)
+        assert {one.code for one in ran} == {0}
+        assert repos.told(number) == []
+    assert {ran.code for ran in agent.run(report["steps"], **pull)} == {0}
     folded = json.loads((agent.bench.workspace / "chalice-ci-out/report.json").read_text())
     assert sorted(result["stage"] for result in folded["results"]) == ["dev", "prod"]
+    (told,) = repos.told(number)
+    assert "prod" in told
