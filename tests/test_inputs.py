@@ -93,6 +93,7 @@ def test_lines_lose_blanks_and_repetitions():
     ("variable", "text", "words"),
     [
         ("INPUT_FORMAT", "jsno", "Did you mean 'json'?"),
+        ("INPUT_FORMAT", "terraform", "Did you mean the input `pkg-format`?"),
         ("INPUT_QUIET", "yes", "true or false"),
         ("INPUT_STAGE", "a\0b", "NUL"),
     ],

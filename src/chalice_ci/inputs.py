@@ -561,6 +561,9 @@ def _checked(item: Input, value: Value) -> Value:
     if item.kind is Kind.CHOICE and value.text not in item.choices:
         near = difflib.get_close_matches(value.text, item.choices, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
+        meant = [other.name for other in INPUTS if value.text in other.choices]
+        if meant:
+            hint = f" Did you mean the input `{meant[0]}`?"
         raise UsageError(
             f"`{item.name}` is one of {', '.join(item.choices)}, not {value.text[:40]!r}.{hint}",
             where=value.detail,
