@@ -16,12 +16,13 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from offline_azure.description import CONTRIBUTE, LARGEST, READ, NotDescribed, described
 from offline_bitbucket.description import fits
+from support.loopback import listening
 
 ORGANIZATION, PROJECT, NAME = "octo", "Back end", "orders"
 REPOSITORY = str(uuid.uuid5(uuid.NAMESPACE_URL, NAME))
@@ -193,8 +194,6 @@ class OfflineAzure:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Headers and body in one piece: the second would wait for the first one's acknowledgement.
-    wbufsize = -1
     place: OfflineAzure
 
     def log_message(self, *_: object) -> None:
@@ -203,6 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         try:
             self._answer()
+        except ConnectionError:
+            raise  # A client that did not wait.
         except Exception as problem:
             self.place.invalid.append(repr(problem))
             raise
@@ -298,13 +299,6 @@ def offline_azure() -> Iterator[OfflineAzure]:
     """An Azure DevOps on loopback."""
     place = OfflineAzure()
     handler = type("Handler", (_Handler,), {"place": place})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with listening(handler) as server:
         place.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield place
-        finally:
-            server.shutdown()
-            thread.join()
+        yield place

@@ -13,11 +13,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from offline_bitbucket.description import NotDescribed, described, fits
+from support.loopback import listening
 
 REPOSITORY = "octo/orders"
 BOT, HUMAN = "chalice-ci", "grace"
@@ -148,8 +149,6 @@ class OfflineBitbucket:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Headers and body in one piece: the second would wait for the first one's acknowledgement.
-    wbufsize = -1
     place: OfflineBitbucket
 
     def log_message(self, *_: object) -> None:
@@ -228,13 +227,6 @@ def offline_bitbucket() -> Iterator[OfflineBitbucket]:
     """A Bitbucket on loopback."""
     place = OfflineBitbucket()
     handler = type("Handler", (_Handler,), {"place": place})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with listening(handler) as server:
         place.url = f"http://127.0.0.1:{server.server_address[1]}/2.0"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield place
-        finally:
-            server.shutdown()
-            thread.join()
+        yield place

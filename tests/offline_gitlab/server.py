@@ -377,8 +377,6 @@ def offline_gitlab() -> Iterator[OfflineGitLab]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # Headers and body in one piece: the second would wait for the first's acknowledgement.
-        wbufsize = -1
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Quiet."""

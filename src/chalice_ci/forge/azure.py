@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,13 +34,12 @@ from chalice_ci.forge.port import (
     Past,
     PullRequest,
     RawComment,
-    Removed,
     Upserted,
-    checked_environment,
     oldest,
     sticky,
     upsert,
 )
+from chalice_ci.forge.preview_status import PreviewStatuses
 from chalice_ci.neutral import one_line
 from chalice_ci.report.plain_markdown import with_folds_alone
 
@@ -58,7 +56,7 @@ _STATE = {
 }
 
 
-class AzureForge:
+class AzureForge(PreviewStatuses):
     """Pull requests, comments and statuses of a repository in Azure Repos."""
 
     largest_comment = LARGEST_COMMENT
@@ -145,55 +143,8 @@ class AzureForge:
 
     # -- deployments: statuses of the pull request
 
-    def start_deployment(
-        self,
-        *,
-        environment: str,
-        sha: str,
-        run: RunOrder,
-        transient: bool = True,
-        fresh: bool = False,
-        log_url: str = "",
-        description: str = "",
-    ) -> Deployment:
-        """A status that says that it goes on, on the open pull requests whose head this is."""
-        del fresh
-        deployment = Deployment(
-            id=run.id,
-            environment=checked_environment(environment),
-            sha=sha,
-            run=run,
-            transient=transient,
-            state=DeploymentState.IN_PROGRESS,
-        )
-        self._tell(deployment, log_url, description)
-        return deployment
-
-    def finish_deployment(
-        self,
-        deployment: Deployment,
-        state: DeploymentState,
-        *,
-        url: str = "",
-        log_url: str = "",
-        description: str = "",
-    ) -> Deployment:
-        """The status with how it ended, and the preview's address."""
-        ended = replace(deployment, state=state, url=url)
-        self._tell(ended, url or log_url, description)
-        return ended
-
-    def deployments(self, environment: str) -> tuple[Deployment, ...]:
-        """None: a status is its pull request's, and a pipeline's own deployments are not ours."""
-        checked_environment(environment)
-        return ()
-
-    def remove_environment(self, environment: str) -> Removed:
-        """Statuses stay with their pull requests, as the builds that they tell of do."""
-        checked_environment(environment)
-        return Removed(deployments=0, environment=True)
-
     def _tell(self, deployment: Deployment, url: str, description: str) -> None:
+        """Tell the open pull requests whose head the commit is."""
         body = {
             "state": _STATE[deployment.state],
             "description": one_line(description or f"Preview {deployment.environment}", 200),

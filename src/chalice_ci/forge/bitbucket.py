@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import re
 import uuid
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -39,13 +38,12 @@ from chalice_ci.forge.port import (
     Past,
     PullRequest,
     RawComment,
-    Removed,
     Upserted,
-    checked_environment,
     oldest,
     sticky,
     upsert,
 )
+from chalice_ci.forge.preview_status import PreviewStatuses
 from chalice_ci.forge.retry import Kind, Retry, Trouble
 from chalice_ci.neutral import one_line
 from chalice_ci.report.insights import REPORT_ID, annotation_documents, report_document
@@ -174,7 +172,7 @@ class BitbucketApi(JsonApi):
         return self._clean(said)
 
 
-class BitbucketForge:
+class BitbucketForge(PreviewStatuses):
     """Pull requests, comments, build statuses and findings of a repository on Bitbucket Cloud."""
 
     largest_comment = LARGEST_COMMENT
@@ -260,55 +258,7 @@ class BitbucketForge:
 
     # -- deployments: build statuses
 
-    def start_deployment(
-        self,
-        *,
-        environment: str,
-        sha: str,
-        run: RunOrder,
-        transient: bool = True,
-        fresh: bool = False,
-        log_url: str = "",
-        description: str = "",
-    ) -> Deployment:
-        """A build status that says that it goes on; a commit has one for each environment."""
-        del fresh
-        deployment = Deployment(
-            id=run.id,
-            environment=checked_environment(environment),
-            sha=sha,
-            run=run,
-            transient=transient,
-            state=DeploymentState.IN_PROGRESS,
-        )
-        self._status(deployment, log_url, description)
-        return deployment
-
-    def finish_deployment(
-        self,
-        deployment: Deployment,
-        state: DeploymentState,
-        *,
-        url: str = "",
-        log_url: str = "",
-        description: str = "",
-    ) -> Deployment:
-        """The build status with how it ended, and the preview's address."""
-        ended = replace(deployment, state=state, url=url)
-        self._status(ended, url or log_url, description)
-        return ended
-
-    def deployments(self, environment: str) -> tuple[Deployment, ...]:
-        """None: a status is found by its commit only, and Bitbucket's own are not ours."""
-        checked_environment(environment)
-        return ()
-
-    def remove_environment(self, environment: str) -> Removed:
-        """Statuses stay with their commits, as the builds that they tell of do."""
-        checked_environment(environment)
-        return Removed(deployments=0, environment=True)
-
-    def _status(self, deployment: Deployment, url: str, description: str) -> None:
+    def _tell(self, deployment: Deployment, url: str, description: str) -> None:
         digest = hashlib.sha256(deployment.environment.encode()).hexdigest()[:16]
         body = {
             # At most 40 characters.
