@@ -266,6 +266,37 @@ def test_the_line_ends_of_a_file_stay_as_they_are(tmp_path: Path) -> None:
     assert "everything is there already" in run_here("init", cwd=root).out
 
 
+def test_a_stage_that_only_chalice_takes_is_left_out(tmp_path: Path) -> None:
+    stages = '{"app_name": "hello", "stages": {"dev": {}, "a/b": {}, "pr-7": {}, "prod": {}}}'
+    root = hello(tmp_path / "shop", **{".chalice/config.json": stages})
+    ran = run_here("init", cwd=root)
+    assert ran.code == 0, ran.err
+    told = " ".join(ran.out.split())
+    assert "left out of chalice-ci.yml: 'a/b', 'pr-7' of config.json." in told
+    # It is read without a problem.
+    assert [stage.name for stage in read_project_config(root).stages] == ["dev", "prod"]
+
+
+def test_a_branch_is_a_name_and_no_pattern(tmp_path: Path) -> None:
+    root = hello(tmp_path / "shop")
+    git(root, "branch", "--move", "c++/!#1")
+    assert run_here("init", "--system=github", cwd=root).code == 0
+    text = (root / ".github/workflows/chalice.yml").read_text(encoding="utf-8")
+    (pattern,) = yaml.safe_load(text)[True]["push"]["branches"]
+    assert pattern == r"c\+\+/\!#1"
+    assert actionlint(root / ".github/workflows/chalice.yml", folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("name", ['a"b', "a${b}", "a`b", "{a}"])
+def test_a_branch_that_is_more_than_a_name_is_refused(tmp_path: Path, name: str) -> None:
+    root = hello(tmp_path / "shop")
+    git(root, "branch", "--move", name)
+    ran = run_here("init", cwd=root)
+    assert ran.code == 2
+    assert "read as more than a name" in ran.err
+    assert written(root) == set()
+
+
 @pytest.mark.parametrize("option", ["--app", "--stage"])
 def test_init_is_for_the_whole_repository(tmp_path: Path, option: str) -> None:
     ran = run_here("init", option, "orders", cwd=tmp_path)

@@ -480,7 +480,7 @@ class _Checker:
     def stages(self, wanted: tuple[str, ...], preview_like: str | None) -> Iterator[Finding]:
         entry = self.config.tree.entry("stages")
         for name in self.config.stages:
-            if not _usable_stage(name):
+            if not usable_stage(name):
                 yield self._finding(
                     "config-json-stage-name",
                     f"the stage {shown(name)} cannot be used with chalice-ci: "
@@ -602,7 +602,8 @@ def _named(path: str) -> str:
     return "`" + shown(path, 120)[1:-1].replace("`", "'") + "`"
 
 
-def _usable_stage(name: str) -> bool:
+def usable_stage(name: str) -> bool:
+    """Whether `chalice-ci.yml` takes a stage's name: Chalice takes any."""
     return (
         re.fullmatch(NAME_PATTERN, name) is not None
         and re.fullmatch(f"{RESERVED_NAMES}|{PREVIEW_NAMES}", name, re.IGNORECASE) is None

@@ -11,6 +11,7 @@ from pathlib import Path
 from chalice_ci.access.document import Document, Statement, parts
 from chalice_ci.access.grants import Bucket, Place, Wishes, grants, makeup
 from chalice_ci.building import Built, build, known_stages
+from chalice_ci.chalice_config import usable_stage
 from chalice_ci.context import System
 from chalice_ci.errors import UsageError, UserError
 from chalice_ci.inputs import ALLOWED_ACCOUNT, AWS_REGION, SYSTEM
@@ -49,6 +50,7 @@ IGNORE = ".gitignore"
 OUTPUT = "chalice-ci-out/"
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
+_UNWRITABLE = re.compile(r"[\"$`{}]")
 _READS = re.compile(r"[a-z0-9]+:(?:Get|List|Describe)[A-Za-z]*|apigateway:GET")
 
 
@@ -63,8 +65,8 @@ class Wanted:
 
 def set_up(run: Run, wanted: Wanted) -> Reaction:
     """Write what is missing. Raises UsageError before anything is written when a file differs."""
-    setting = _setting(run, wanted)
     notes: list[str] = []
+    setting = _setting(run, wanted, notes)
     wanted_files = dict(_files(run, setting, notes))
     new, changed = _compared(run.root, wanted_files)
     run.world.stdout.write("".join(_shown(run.root, {**new, **changed})))
@@ -148,12 +150,22 @@ def _left_open(setting: Setting) -> Iterator[str]:
 # -- looking --------------------------------------------------------------------------------------
 
 
-def _setting(run: Run, wanted: Wanted) -> Setting:
+def _setting(run: Run, wanted: Wanted, notes: list[str]) -> Setting:
     stages = known_stages(run)
     apps = tuple(
-        App(name=app.name, path=app.path, stages=tuple(stages[app.name]) or ("dev",))
+        App(
+            name=app.name,
+            path=app.path,
+            stages=tuple(filter(usable_stage, stages[app.name])) or ("dev",),
+        )
         for app in run.config.apps
     )
+    strange = {one for names in stages.values() for one in names if not usable_stage(one)}
+    if strange and run.config.file is None:
+        notes.append(
+            f"left out of {CONFIGURATION}: {joined(sorted(map(ascii, strange)))} of config.json. A "
+            "stage's name is letters, digits, `-` and `_`, and `pr-7` is a preview's."
+        )
     if not apps:
         raise UsageError(
             "there is no Chalice app here.",
@@ -221,6 +233,13 @@ def _asker(run: Run) -> Callable[[str], str] | None:
 
 
 def _checked(setting: Setting) -> Setting:
+    if _UNWRITABLE.search(setting.branch):
+        raise UsageError(
+            f"the default branch is called {setting.branch!a}, which pipelines and roles "
+            "read as more than a name.",
+            where="git",
+            fix="Rename it: a name without quotes, `$`, backquotes and braces.",
+        )
     if setting.account and not _ACCOUNT.fullmatch(setting.account):
         raise UsageError(
             f"{setting.account[:40]!r} is no AWS account.",

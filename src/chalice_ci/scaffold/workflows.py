@@ -6,6 +6,7 @@ holds them equal.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -68,7 +69,9 @@ def _minimal(setting: Setting) -> str:
         about = f"# Deploys what reaches {setting.branch}."
     else:
         about = f"# Checks pull requests and deploys what reaches {setting.branch}."
-    branch = "[main]" if setting.branch == "main" else f'["{setting.branch}"]'
+    # In a pattern of GitHub's these two are more than letters.
+    pattern = re.sub(r"([+!])", r"\\\1", setting.branch)
+    branch = "[main]" if pattern == "main" else f"[{json.dumps(pattern, ensure_ascii=False)}]"
     return _headed(replaced(text, "branches: [main]", f"branches: {branch}"), about)
 
 
