@@ -13,6 +13,7 @@ from chalice_ci.errors import ForgeError
 from chalice_ci.forge import port
 from chalice_ci.forge.local import LocalForge
 from chalice_ci.present import at_present
+from chalice_ci.report.report import Intent
 from chalice_ci.route import Wish, route_event
 
 HEAD, BASE, NEWER = "a" * 40, "b" * 40, "c" * 40
@@ -94,8 +95,13 @@ def test_a_label_that_came_back_since_keeps_the_preview(forge: LocalForge) -> No
     assert tasks(at_present(taken, forge)) == ["check", "deploy"]
 
 
-def test_labels_that_the_system_does_not_tell_are_the_forges(forge: LocalForge) -> None:
-    """Azure Pipelines, which tells whether a run is a second attempt."""
+def test_labels_that_the_system_does_not_tell_are_the_forges(
+    forge: LocalForge, tmp_path: Path
+) -> None:
+    """Azure Pipelines, which tells whether a run is a second attempt.
+
+    Where the forge does not tell them either, a preview that stands is left alone.
+    """
     silent = event("", labels=())
     assert silent.pull_request is not None
     untold = replace(silent, pull_request=replace(silent.pull_request, labels_told=False))
@@ -106,7 +112,11 @@ def test_labels_that_the_system_does_not_tell_are_the_forges(forge: LocalForge) 
     assert (now.pull_request.labels, now.pull_request.head_sha) == (("up",), HEAD)
     assert tasks(now) == ["check", "deploy"]
     assert tasks(at_present(silent, forge)) == ["check"]
-    assert tasks(at_present(untold, None)) == ["check"]
+    for refusing in (None, Refusing(tmp_path / "refusing")):
+        unknown = at_present(untold, refusing)
+        routed = route_event(CONFIG, {"orders": ("dev",)}, unknown, Wish(), standing=CONFIG.apps)
+        assert [task.intent for task in routed.tasks] == [Intent.CHECK]
+        assert "nobody tells" in routed.notes[0]
 
 
 @pytest.mark.parametrize("action", ["opened", "synchronize", "closed"])

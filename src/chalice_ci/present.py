@@ -38,7 +38,7 @@ def at_present(context: Context, forge: Forge | None) -> Context:
         return replace(context, pull_request=replace(pull, open=False, merged=now.merged))
     if not again and context.attempts_told:
         known = pull.labels if pull.labels_told else now.labels
-        return replace(context, pull_request=replace(pull, labels=known))
+        return replace(context, pull_request=replace(pull, labels=known, labels_told=True))
     if not _is_open(context):
         return replace(
             context,
@@ -51,7 +51,7 @@ def at_present(context: Context, forge: Forge | None) -> Context:
             superseded=f"The pull request went on to {now.head_sha[:7]} since: the run of that "
             "commit looks after the preview, this one only checks.",
         )
-    present = replace(pull, labels=now.labels, draft=now.draft, merged=now.merged)
+    present = replace(pull, labels=now.labels, labels_told=True, draft=now.draft, merged=now.merged)
     return replace(context, pull_request=present)
 
 

@@ -82,7 +82,8 @@ def _standing(run: Run, context: Context) -> tuple[AppConfig, ...]:
     if pull is None or not context.trusted or context.superseded:
         return ()
     closed = context.action == "closed" or not pull.open
-    without = preview is not None and preview.label not in (None, *pull.labels)
+    labels = pull.labels if pull.labels_told else None
+    without = preview is not None and labels is not None and preview.label not in (None, *labels)
     if not (closed or without):
         return ()
     try:

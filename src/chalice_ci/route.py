@@ -282,6 +282,9 @@ class _Router:
         # GitHub leaves the label out when it was deleted from the repository.
         if self.context.action == "unlabeled" and self.context.label in (None, preview.label):
             return Routed(tasks=(*checks, *self._preview_down(pull)))
+        if not pull.labels_told:
+            note = f"No preview: nobody tells whether there is the label `{preview.label}`."
+            return Routed(tasks=checks, notes=(note,))
         note = f"No preview: the pull request does not have the label `{preview.label}`."
         down = self._left_standing(pull)
         return Routed(tasks=(*checks, *down), notes=(note,))
