@@ -341,7 +341,7 @@ def bitbucket() -> Iterator[OfflineBitbucket]:
 class AzurePlace:
     azure: OfflineAzure
 
-    def open(self, **more: Any) -> AzureForge:
+    def open(self, **more: str) -> AzureForge:
         return AzureForge(azure_api(self.azure, **more))
 
     def commit(self) -> str:
@@ -379,17 +379,21 @@ class AzurePlace:
         self.azure.delete(number, comment)
 
 
-def azure_api(azure: OfflineAzure, **more: Any) -> AzureApi:
-    """The API of the repository, which never waits."""
-    retry = Retry(sleep=more.pop("sleep", lambda seconds: None), jitter=lambda: 0.0)
-    given = {
+def azure_given(azure: OfflineAzure) -> dict[str, str]:
+    """What a job knows of its repository."""
+    return {
         "collection": azure.collection,
         "project": azure_server.PROJECT,
         "repository": azure_server.REPOSITORY,
         "name": azure_server.NAME,
         "token": azure_server.TOKEN,
     }
-    return AzureApi(**{**given, **more}, retry=retry)
+
+
+def azure_api(azure: OfflineAzure, **more: str) -> AzureApi:
+    """The API of the repository, which never waits."""
+    retry = Retry(sleep=lambda seconds: None, jitter=lambda: 0.0)
+    return AzureApi(**{**azure_given(azure), **more}, retry=retry)
 
 
 @pytest.fixture(scope="module")
@@ -1346,16 +1350,22 @@ class TestAzureAlone:
             azure.before = None
 
     def test_one_that_is_slow_is_not_waited_for(self, azure: OfflineAzure) -> None:
-        begun = threading.Event()
-        azure.before = lambda name: begun.wait(5) and None
+        arrived, go_on = threading.Event(), threading.Event()
+
+        def slow(name: str) -> None:
+            arrived.set()
+            go_on.wait(60)
+
+        azure.before = slow
         retry = Retry(sleep=lambda seconds: None, attempts=1)
-        api = azure_api(azure)
-        api._retry, api._timeout = retry, 0.05
+        api = AzureApi(**azure_given(azure), retry=retry, timeout=0.05)
         try:
             with pytest.raises(ForgeError, match="did not answer"):
                 AzureForge(api).whoami()
+            # It is this test's request alone that waits.
+            assert arrived.wait(60)
         finally:
-            begun.set()
+            go_on.set()
             azure.before = None
 
     def test_a_comment_whose_answer_was_lost_is_not_written_twice(

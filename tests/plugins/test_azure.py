@@ -316,6 +316,8 @@ def test_a_preview_goes_up_with_its_address_and_down_when_its_pull_request_is_co
     done = agent.run(sweep["steps"], **branch)
     assert {ran.code for ran in done} == {0}, done
     assert functions("eu-west-1") == []
+    (told,) = repos.told(number)
+    assert re.search(rf"\| pr-{number} \| .*removed", told), told
     assert agent.connections == ["aws-preview"] * 4
 
 
