@@ -310,6 +310,10 @@ PIPELINE = """include:
   - component: $CI_SERVER_FQDN/org/chalice-ci/chalice@1.0.0
     inputs: {apply: prod}
 """
+NO_ROLE = (
+    "whom the roles trust was not looked at: neither the pipeline nor chalice-ci.yml (`role` of a "
+    "stage) names one."
+)
 CONFIGURATION = """version: 1
 stages:
   prod: {deploy-on: {branch: main}, environment: production}
@@ -336,7 +340,7 @@ def test_a_laptop_asks_the_server_of_its_remote(gitlab: OfflineGitLab, checkout:
         "CI/CD → Protected environments: protect production"
         in (found["environment-without-reviewers"]["fix"])
     )
-    assert ran.report["notes"] == []
+    assert ran.report["notes"] == [NO_ROLE]
     assert ran.code == 1
 
 
@@ -352,7 +356,7 @@ def test_a_job_asks_for_its_own_project(gitlab: OfflineGitLab, checkout: Path) -
         "CI_PIPELINE_SOURCE": "push",
     }
     ran = run_here("doctor", "--format=json", cwd=checkout, GITLAB_TOKEN=TOKEN, **job)
-    assert (ran.report["findings"], ran.report["notes"]) == ([], []), ran.err
+    assert (ran.report["findings"], ran.report["notes"]) == ([], [NO_ROLE]), ran.err
     assert ran.code == 0
 
 
@@ -365,6 +369,6 @@ def test_the_token_goes_to_no_server_that_nobody_named(
     gitlab.seen.clear()
     ran = run_here("doctor", "--format=json", cwd=checkout, **env)
     assert ran.code == 0, ran.err
-    (note,) = ran.report["notes"]
+    note, _ = ran.report["notes"]
     assert "were not looked at: give GITLAB_TOKEN" in note
     assert gitlab.seen == []

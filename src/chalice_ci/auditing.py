@@ -106,6 +106,11 @@ def _elsewhere(run: Run, system: System, unseen: Unseen) -> Sequence[Finding]:
         trees = {name: read_yaml(text, name)[0] for name, text in texts.items()}
     found += _but_missing(pipeline_findings(system, texts, trees), unread=texts != read)
     roles = _known_roles(run, None, tuple(pipeline_roles(texts)), unseen)
+    if system in PROVIDERS and not roles:
+        unseen.notes.append(
+            "whom the roles trust was not looked at: neither the pipeline nor chalice-ci.yml "
+            "(`role` of a stage) names one."
+        )
     return [*found, *_roles(run, roles, unseen, system)]
 
 
