@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,16 @@ def test_nothing_is_overwritten_unless_it_is_said(place: Path) -> None:
     assert "# ours" in (root / "chalice-ci.yml").read_text()
 
 
-@pytest.mark.parametrize("name", [".gitlab-ci.yml", ".gitignore", "chalice-roles.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_what_is_no_file_is_not_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    root = hello(tmp_path / "shop")
+    make(root / ".gitlab-ci.yml")
+    ran = run_here("init", "--system=gitlab", cwd=root)
+    assert ran.code == 2
+    assert "what is there is no file" in ran.err
+
+
+@pytest.mark.parametrize("name", [".gitignore", "chalice-roles.json"])
 def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, name: str) -> None:
     root = hello(tmp_path / "shop")
     (tmp_path / "elsewhere").mkdir()

@@ -412,6 +412,9 @@ def _compared(root: Path, files: Mapping[str, str]) -> tuple[dict[str, str], dic
 
 
 def _old(path: Path) -> str | None:
+    if path.exists() and not path.is_file():
+        # A pipe would never end.
+        raise UsageError("what is there is no file.", where=str(path), fix="Move it away first.")
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
