@@ -20,6 +20,7 @@ from chalice_ci.context import RunOrder
 from chalice_ci.errors import ExitCode, ForgeError, UsageError
 from chalice_ci.forge.azure import AzureForge
 from chalice_ci.forge.azure_api import AzureApi
+from chalice_ci.forge.azure_files import AzureFiles
 from chalice_ci.forge.bitbucket import BitbucketApi, BitbucketForge
 from chalice_ci.forge.github import GitHubForge
 from chalice_ci.forge.github_api import GitHubApi
@@ -1407,6 +1408,73 @@ class TestAzureAlone:
         with pytest.raises(UsageError) as caught:
             azure_api(azure, **given)
         assert where in caught.value.where
+
+
+class TestAzureFiles:
+    @pytest.fixture
+    def files(self, azure: OfflineAzure) -> AzureFiles:
+        azure.branches, azure.files = {}, {}
+        return AzureFiles(azure_api(azure))
+
+    def test_a_file_is_the_branchs_else_the_commits(
+        self, azure: OfflineAzure, files: AzureFiles
+    ) -> None:
+        head, other, old = (azure.commit() for _ in range(3))
+        azure.branches = {"main-2": other, "main": head}
+        azure.files = {head: {"a/b.yml": "one", "e.yml": ""}, old: {"a/b.yml": "two"}}
+        assert files.file("a/b.yml", branch="main", commit=old) == "one"
+        assert files.file("e.yml", branch="main", commit="") == ""
+        assert files.file("none.yml", branch="main", commit="") is None
+        assert files.file("a/b.yml", branch="gone", commit=old) == "two"
+        for commit in ("", azure.commit()):
+            with pytest.raises(NotFound):
+                files.file("a/b.yml", branch="gone", commit=commit)
+
+    def test_what_a_branch_changed_since_is_told_with_old_names_and_no_folders(
+        self, azure: OfflineAzure, files: AzureFiles
+    ) -> None:
+        base, head = azure.commit(), azure.commit()
+        azure.branches = {"main": head}
+        azure.files = {
+            base: {"app.py": "1", "same.py": "2", "old.py": "3", "gone.py": "4"},
+            head: {"app.py": "5", "same.py": "2", "lib/new.py": "3"},
+        }
+        found = files.changed_since("main", base)
+        assert sorted(found or ()) == ["app.py", "gone.py", "lib/new.py", "old.py"]
+        assert files.changed_since("main", head) == ()
+        assert files.changed_since("gone", base) is None
+        with pytest.raises(NotFound):
+            files.changed_since("main", azure.commit())
+
+    def test_many_changes_are_read_from_all_pages_and_too_many_are_told(
+        self, azure: OfflineAzure, files: AzureFiles
+    ) -> None:
+        base, head = azure.commit(), azure.commit()
+        azure.branches = {"main": head}
+        many = {f"{number}.txt": "x" for number in range(4001)}
+        azure.files = {base: {}, head: many}
+        before = azure.seen.count("difference")
+        assert files.changed_since("main", base) == tuple(many)
+        assert azure.seen.count("difference") - before == 3
+        more = b'{"allChangesIncluded": false, "changes": [{"item": {"path": "/a"}}]}'
+        azure.before = lambda name: Odd(status=200, body=more) if name == "difference" else None
+        try:
+            with pytest.raises(ForgeError, match="too many"):
+                files.changed_since("main", base)
+        finally:
+            azure.before = None
+
+    @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"changes": 1}', b'{"changes": [{}]}'])
+    def test_a_difference_that_is_garbled_is_an_error(
+        self, azure: OfflineAzure, files: AzureFiles, body: bytes
+    ) -> None:
+        azure.branches = {"main": azure.commit()}
+        azure.before = lambda name: Odd(status=200, body=body) if name == "difference" else None
+        try:
+            with pytest.raises(ForgeError, match="its description promises"):
+                files.changed_since("main", azure.commit())
+        finally:
+            azure.before = None
 
 
 class TestFolderAlone:

@@ -71,10 +71,10 @@ _ON_GITHUB = ("GitHubForge", "GitHubData")
         # A token of GitHub's goes to GitHub alone.
         (AT_BITBUCKET, ON_GITHUB, "pat", None, None),
         (replace(AT_BITBUCKET, trusted=False), {"BITBUCKET_TOKEN": "t"}, "", None, None),
-        (AT_AZURE, AZURE | JOB, "", "AzureForge", None),
-        (AT_AZURE, AZURE | PERSONAL, "", "AzureForge", None),
+        (AT_AZURE, AZURE | JOB, "", "AzureForge", "AzureFiles"),
+        (AT_AZURE, AZURE | PERSONAL, "", "AzureForge", "AzureFiles"),
         (AT_AZURE, AZURE | ON_GITHUB, "pat", None, None),
-        (replace(AT_AZURE, trusted=False), AZURE | JOB, "", None, None),
+        (replace(AT_AZURE, trusted=False), AZURE | JOB, "", None, "AzureFiles"),
         # For code on GitHub the agent's token is of no use.
         (AT_AZURE, AZURE | JOB | {"BUILD_REPOSITORY_PROVIDER": "GitHub"}, "", None, None),
         (AT_AZURE, JOB | ON_GITHUB | {"BUILD_REPOSITORY_PROVIDER": "GitHub"}, "pat", *_ON_GITHUB),

@@ -16,7 +16,8 @@ from offline_github.packages import installed
 
 _FILES = ("Git", "Core", "Graph", "Identities", "Locations", "common/VSS")
 _INTERFACE = re.compile(
-    r"^export interface (?P<name>\w+)(?: extends (?P<base>[\w., ]+))? \{\n(?P<body>.*?)^\}",
+    r"^export interface (?P<name>\w+)(?:<T>)?(?: extends (?P<base>[\w.]+)(?:<(?P<of>\w+)>)?)? \{\n"
+    r"(?P<body>.*?)^\}",
     re.MULTILINE | re.DOTALL,
 )
 _COMMENT = re.compile(r"/\*\*.*?\*/", re.DOTALL)
@@ -42,25 +43,27 @@ def library() -> Library:
     """The library, installed once per machine."""
     folder = installed(Path(__file__).parent) / "azure-devops-node-api/interfaces"
     own: dict[str, dict[str, str]] = {}
-    bases: dict[str, list[str]] = {}
+    bases: dict[str, tuple[str, str]] = {}
     enumerations: dict[str, frozenset[str]] = {}
     for name in _FILES:
         declared = (folder / f"{name}Interfaces.d.ts").read_text(encoding="utf-8")
         for found in _INTERFACE.finditer(_COMMENT.sub("", declared)):
             own[found["name"]] = {f["name"]: f["kind"] for f in _FIELD.finditer(found["body"])}
-            bases[found["name"]] = [_last(one) for one in (found["base"] or "").split(",") if one]
+            bases[found["name"]] = (_last(found["base"] or ""), found["of"] or "T")
         code = (folder / f"{name}Interfaces.js").read_text(encoding="utf-8")
         for found in _ENUMERATION.finditer(code):
             enumerations[found["name"]] = frozenset(re.findall(r'"(\w+)":', found["body"]))
 
     def whole(name: str) -> dict[str, str]:
-        inherited = [whole(base) for base in bases.get(name, ())]
-        return {k: v for fields in (*inherited, own.get(name, {})) for k, v in fields.items()}
+        base, of = bases.get(name, ("", ""))
+        inherited = whole(base) if base else {}
+        return {k: of if v == "T" else v for k, v in inherited.items()} | own.get(name, {})
 
     return Library(interfaces={name: whole(name) for name in own}, enumerations=enumerations)
 
 
 def _last(kind: str) -> str:
+    """The name of a kind, without where it is from."""
     return kind.strip().rpartition(".")[2]
 
 

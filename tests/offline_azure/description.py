@@ -176,6 +176,20 @@ QUERY_ANSWER = named(
         }
     ),
 )
+HEAD = named("GitRef", opened({"name": REF, "objectId": SHA}))
+ITEM = named("GitItem", opened({"path": text(), "content": text(), "isFolder": {}}, "path"))
+ITEM["properties"]["isFolder"] = {"type": "boolean"}
+CHANGE = named("GitChange", opened({"item": {}, "originalPath": text()}, "item"))
+CHANGE["properties"]["item"] = named("GitItem", opened(ITEM["properties"], "path"))
+DIFFERENCE = named(
+    "GitCommitDiffs",
+    opened(
+        {
+            "allChangesIncluded": {"type": "boolean"},
+            "changes": {"type": "array", "items": CHANGE},
+        }
+    ),
+)
 CONNECTION = named(
     "ConnectionData",
     opened(
@@ -203,6 +217,45 @@ OPERATIONS = (
         page=True,
     ),
     Operation(name="pull", method="GET", path=_PULL, scope=READ, query=_VERSION, answer=PULL),
+    Operation(
+        name="refs",
+        method="GET",
+        path=f"{_REPOSITORY}/refs",
+        scope=READ,
+        query=(*_VERSION, "filter"),
+        answer=HEAD,
+        page=True,
+    ),
+    Operation(
+        name="commit",
+        method="GET",
+        path=rf"{_REPOSITORY}/commits/(?P<commit>[0-9a-f]+)",
+        scope=READ,
+        query=_VERSION,
+        answer=COMMIT,
+    ),
+    Operation(
+        name="file",
+        method="GET",
+        path=f"{_REPOSITORY}/items",
+        scope=READ,
+        query=(
+            *(*_VERSION, "path", "includeContent", "$format"),
+            *("versionDescriptor.versionType", "versionDescriptor.version"),
+        ),
+        answer=ITEM,
+    ),
+    Operation(
+        name="difference",
+        method="GET",
+        path=f"{_REPOSITORY}/diffs/commits",
+        scope=READ,
+        query=(
+            *(*_VERSION, *_PAGED, "diffCommonCommit"),
+            *("baseVersion", "baseVersionType", "targetVersion", "targetVersionType"),
+        ),
+        answer=DIFFERENCE,
+    ),
     Operation(
         name="query",
         method="POST",

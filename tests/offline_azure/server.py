@@ -65,6 +65,10 @@ class OfflineAzure:
     tags: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     threads: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     statuses: list[dict[str, Any]] = field(default_factory=list)
+    branches: dict[str, str] = field(default_factory=dict)
+    """The commits that branches are at."""
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The text of the files of commits."""
     seen: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
     permissions: tuple[str, ...] = (READ, CONTRIBUTE)
@@ -150,6 +154,22 @@ class OfflineAzure:
                 return [self._with_labels(one) for one in reversed(listed)]
             case "pull":
                 return self.pulls[number]
+            case "refs":
+                return [
+                    {"name": f"refs/heads/{name}", "objectId": sha}
+                    for name, sha in self.branches.items()
+                    if f"heads/{name}".startswith(query["filter"])
+                ]
+            case "commit":
+                self.files[at["commit"]]
+                return {"commitId": at["commit"]}
+            case "file":
+                found = self.files[query["versionDescriptor.version"]]
+                path = query["path"]
+                return {"path": path, "content": found[path.removeprefix("/")]}
+            case "difference":
+                old, new = (self.files[query[f"{which}Version"]] for which in ("base", "target"))
+                return self._difference(old, new, int(query["$top"]), int(query["$skip"]))
             case "query":
                 (asked,) = body["queries"]
                 result = {
@@ -186,6 +206,24 @@ class OfflineAzure:
                 self.statuses.append({**body, "number": number})
                 return {"id": len(self.statuses), **body}
         raise AssertionError(name)
+
+    def _difference(
+        self, old: dict[str, str], new: dict[str, str], top: int, skip: int
+    ) -> dict[str, Any]:
+        """A file that only has another name is one change; a folder that holds one is another."""
+        came = {name: text for name, text in new.items() if old.get(name) != text}
+        went = {old[name]: name for name in old if name not in new}
+        changes: list[dict[str, Any]] = []
+        for name, text in came.items():
+            was = went.pop(text, None)
+            if "/" in name:
+                folder = name.partition("/")[0]
+                changes.append({"item": {"path": f"/{folder}", "isFolder": True}})
+            moved = {} if was is None else {"originalPath": f"/{was}"}
+            changes.append({"item": {"path": f"/{name}"}, **moved})
+        changes += [{"item": {"path": f"/{name}"}} for name in went.values()]
+        some = changes[skip : skip + top]
+        return {"allChangesIncluded": skip + top >= len(changes), "changes": some}
 
     def _with_labels(self, pull: dict[str, Any]) -> dict[str, Any]:
         tags = self.tags[pull["pullRequestId"]]

@@ -225,8 +225,11 @@ def repos() -> Iterator[OfflineAzure]:
 
 def at_home(repos: OfflineAzure, agent: Agent, number: int, **more: str) -> dict[str, str]:
     """The variables of a build of a pull request in Azure Repos; of a branch for number 0."""
+    here = agent.bench.workspace
     agent.token = server.TOKEN
-    head = git(agent.bench.workspace, "rev-parse", "HEAD")
+    head, main = git(here, "rev-parse", "HEAD"), git(here, "rev-parse", "origin/main")
+    repos.branches = {"main": main}
+    repos.files = {main: {"chalice-ci.yml": git(here, "show", f"{main}:chalice-ci.yml")}}
     home = {
         "BUILD_REPOSITORY_PROVIDER": "TfsGit",
         "BUILD_REPOSITORY_ID": server.REPOSITORY,
@@ -260,6 +263,8 @@ def test_a_pull_request_in_azure_repos_gets_one_comment_and_the_app_no_token(
     assert '"run":8' in told.partition("\n")[0]
     assert "orders" in told
     assert f"{repos.collection}Back%20end/_build/results?buildId=8" in told
+    # What the base's configuration allows was read, and the comment written, as one identity.
+    assert {"refs", "file", "threads", "edit"} <= set(repos.seen)
     assert {one.env["SYSTEM_ACCESSTOKEN"] for one in started.asked} == {server.TOKEN}
     assert server.TOKEN not in ran.out + ran.err + json.dumps(agent.bench.calls)
 

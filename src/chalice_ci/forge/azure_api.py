@@ -108,11 +108,11 @@ class AzureApi(JsonApi):
         """Who the token is of; this request has never left its preview."""
         return self.get("/_apis/connectionData", **{"api-version": f"{VERSION}-preview.1"})
 
-    def items(self, path: str) -> list[Any]:
+    def items(self, path: str, /, **query: str) -> list[Any]:
         """The items of a list that is answered as a whole."""
-        return _listed(self.get(path), path)
+        return _listed(self.get(path, **query), path)
 
-    def every(self, path: str, **query: str | int) -> list[Any]:
+    def every(self, path: str, /, **query: str | int) -> list[Any]:
         """The items of a list from all its pages."""
         found: list[Any] = []
         while True:

@@ -67,9 +67,10 @@ class JsonApi(ABC):
         self._retry = retry or Retry()
         self._session = requests.Session()
         self._session.headers["Authorization"] = authorization
+        self._session.headers["Accept"] = "application/json"
         self._session.headers["User-Agent"] = "chalice-ci"
 
-    def get(self, path: str, **query: str | int) -> Any:
+    def get(self, path: str, /, **query: str | int) -> Any:
         """What a GET answers."""
         return self._retry.run(lambda: self._ask("GET", path, query=query))
 

@@ -80,10 +80,15 @@ def connect(
 def _azure(context: Context, env: Mapping[str, str]) -> Connection:
     from chalice_ci.forge.azure import AzureForge
     from chalice_ci.forge.azure_api import JOB_TOKEN, PERSONAL_TOKEN, open_azure
+    from chalice_ci.forge.azure_files import AzureFiles
 
-    if not context.trusted or not (env.get(JOB_TOKEN) or env.get(PERSONAL_TOKEN)):
+    if not (env.get(JOB_TOKEN) or env.get(PERSONAL_TOKEN)):
         return Connection()
-    return Connection(forge=AzureForge(open_azure(env)))
+    api = open_azure(env)
+    files = AzureFiles(api)
+    if not context.trusted:
+        return Connection(files=files)
+    return Connection(forge=AzureForge(api), files=files, branches=files)
 
 
 def _bitbucket(context: Context, token: str) -> Connection:
