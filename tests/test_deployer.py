@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -647,6 +648,51 @@ def test_an_interruption_ends_at_a_call_boundary_and_is_raised_later(
     assert it.names() == ["api_handler", "default-role"]
     with pytest.raises(KeyboardInterrupt):
         outcome.check()
+
+
+def test_a_signal_that_is_told_stops_at_a_call_boundary(stage: Callable[[str], Stage]) -> None:
+    it = stage("rest")
+    what, told = it.target(), KeyboardInterrupt()
+    recorder = Recorder()
+
+    def interrupted() -> BaseException | None:
+        return told if len(recorder.calls) == 3 else None
+
+    with it.start() as deployer:
+        expected = deployer.plan(what)
+        outcome = deployer.apply(what, expected, gate=recorder, interrupted=interrupted)
+    assert outcome.interruption is told
+    assert outcome.calls == len(recorder.results) == len(it.mutations()) == 3
+    assert not outcome.in_flight
+    it.resources = outcome.resources
+    assert it.names() == ["api_handler", "default-role"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_child_that_does_not_stop_is_killed(stage: Callable[[str], Stage], again: bool) -> None:
+    """After a grace, or at the second signal: both end it, and what is known stands."""
+    it = stage("rest")
+    what, told = it.target(), KeyboardInterrupt()
+    recorder, looks = Recorder(), itertools.count()
+    with it.start(grace_seconds=60 if again else 0.5) as deployer:
+        pid, expected = deployer.pid, deployer.plan(what)
+
+        def interrupted() -> BaseException | None:
+            if len(recorder.results) < 3:
+                return None
+            look = next(looks)
+            if look == 0:
+                os.kill(pid, signal.SIGSTOP)
+            if look == 1 and again:
+                raise KeyboardInterrupt
+            return told
+
+        begun = time.monotonic()
+        outcome = deployer.apply(what, expected, gate=recorder, interrupted=interrupted)
+        assert time.monotonic() - begun < 50
+    assert outcome.interruption is told
+    it.resources = outcome.resources
+    assert it.names() == ["api_handler", "default-role"]
 
 
 def test_a_listener_that_fails_stops_the_deploy_in_order(stage: Callable[[str], Stage]) -> None:

@@ -662,20 +662,18 @@ class Deaf:
 }
 
 
-@pytest.mark.parametrize(
-    ("where", "number", "code"),
-    [*((where, signal.SIGTERM, 143) for where in DEAF), ("a finalizer", signal.SIGINT, 130)],
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("where", DEAF)
 def test_a_signal_is_not_lost_where_python_drops_what_is_raised(where, number, code):
     """It says so of a finalizer, and nothing of a file that one closes."""
     script = f"""
 import os, sys, time
-from chalice_ci.signals import Terminated, listen
+from chalice_ci.signals import Signals, Terminated
 def deafen():
     os.kill(os.getpid(), {int(number)})
     time.sleep(0)
 {DEAF[where]}
-listen()
+Signals().listen()
 try:
     Deaf()
     time.sleep(60)
@@ -693,12 +691,13 @@ def test_a_signal_that_is_being_cleaned_up_after_is_not_sent_again(number):
     """Nor when the same one comes in between, or another error takes its place on the way."""
     script = f"""
 import os, time
-from chalice_ci.signals import Terminated, hear_no_more, listen
+from chalice_ci.signals import Signals
 def send():
     os.kill(os.getpid(), {int(number)})
     time.sleep(0)
 heard = 0
-listen()
+signals = Signals()
+signals.listen()
 try:
     try:
         send()
@@ -712,8 +711,9 @@ try:
         raise ValueError
 except ValueError:
     time.sleep(0.3)
-    hear_no_more()
+    signals.over = True
 time.sleep(0.3)
+send()
 print(heard)
 """
     done = subprocess.run(
@@ -721,6 +721,68 @@ print(heard)
     )
     twice = number is signal.SIGINT
     assert (done.stdout, done.stderr, done.returncode) == (f"{1 + twice}\n", "", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_told_where_nothing_may_be_left_in_the_middle(number):
+    """It is raised at the end of that, a second one of another kind at once."""
+    script = f"""
+import os, signal, time
+from chalice_ci.signals import Signals, Terminated
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(0)
+signals = Signals()
+signals.listen()
+with signals.held() as told:
+    assert told.error is None
+try:
+    with signals.held() as told:
+        send({int(number)})
+        print(type(told.error).__name__)
+        send(signal.SIGTERM) if {int(number)} == signal.SIGTERM else None
+        try:
+            send(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("second")
+except (Terminated, KeyboardInterrupt) as error:
+    print(type(error).__name__, error is told.error)
+    signals.over = True
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
+    )
+    name = "Terminated" if number is signal.SIGTERM else "KeyboardInterrupt"
+    assert (done.stdout, done.stderr) == (f"{name}\nsecond\n{name} True\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_waits_for_the_end_of_an_import(tmp_path, number):
+    """Left in the middle it keeps its lock, and what C imports makes an ImportError of it."""
+    (tmp_path / "slow.py").write_text(
+        f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(0.2)\nwhole = True\n"
+    )
+    script = """
+import sys
+from chalice_ci.signals import Signals, Terminated
+Signals().listen()
+sys.path.insert(0, ".")
+try:
+    import slow
+    import time
+    time.sleep(60)
+except (Terminated, KeyboardInterrupt):
+    print(slow.whole)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 # -- the embedded AWS from the command line -------------------------------------------------------

@@ -51,7 +51,7 @@ from chalice_ci.inputs import (  # noqa: E402
     STAGE,
     Inputs,
 )
-from chalice_ci.signals import Terminated, hear_no_more, listen  # noqa: E402
+from chalice_ci.signals import Signals, Terminated, hear_no_more  # noqa: E402
 from chalice_ci.streams import Steady, take_over  # noqa: E402
 
 if TYPE_CHECKING:
@@ -70,38 +70,39 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _guarded(argv: list[str], env: Mapping[str, str]) -> ExitCode | int:
+    signals = Signals()
     try:
-        listen()
-        result = command_line(_runner(env), env).main(
+        signals.listen()
+        result = command_line(_runner(env, signals), env).main(
             args=argv, prog_name="chalice-ci", standalone_mode=False
         )
-        return int(result or 0)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.ClickException as problem:
+        code = int(result or 0)
+        signals.over = True
+        return code
+    except BaseException as error:
+        signals.over = True
+        return _ended(error, env)
+
+
+def _ended(error: BaseException, env: Mapping[str, str]) -> ExitCode | int:
+    """Tell why a run did not come to its end; the exit code of that."""
+    problem = refused_by_machine(error) if isinstance(error, OSError) else error
+    if isinstance(problem, click.exceptions.Exit):
+        return problem.exit_code
+    if isinstance(problem, click.ClickException):
         problem.show()
         return ExitCode.USAGE
-    except UserError as problem:
+    if isinstance(problem, UserError):
         _tell(str(problem), problem, env)
         return problem.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        hear_no_more()
+    if isinstance(problem, (KeyboardInterrupt, click.Abort)):
         _tell("Interrupted. What was recorded so far stays recorded.", None, env)
         return ExitCode.INTERRUPTED
-    except Terminated:
-        hear_no_more()
+    if isinstance(problem, Terminated):
         _tell("Terminated. What was recorded so far stays recorded.", None, env)
         return ExitCode.TERMINATED
-    except OSError as problem:
-        refused = refused_by_machine(problem)
-        if refused is None:
-            _report_defect(problem, env)
-            return ExitCode.DEFECT
-        _tell(str(refused), refused, env)
-        return refused.exit_code
-    except Exception as defect:
-        _report_defect(defect, env)
-        return ExitCode.DEFECT
+    _report_defect(error, env)
+    return ExitCode.DEFECT
 
 
 def _heard(out: Steady, code: ExitCode | int, env: Mapping[str, str]) -> ExitCode | int:
@@ -117,7 +118,7 @@ def _heard(out: Steady, code: ExitCode | int, env: Mapping[str, str]) -> ExitCod
     return problem.exit_code
 
 
-def _runner(env: Mapping[str, str]) -> Runner:
+def _runner(env: Mapping[str, str], signals: Signals) -> Runner:
     def run(verb: str, inputs: Inputs, arguments: Mapping[str, str]) -> ExitCode:
         # Late: `--help` and usage errors need none of it.
         from chalice_ci.world import World
@@ -131,6 +132,7 @@ def _runner(env: Mapping[str, str]) -> Runner:
             stdin=sys.stdin,
             python=Path(sys.executable),
             uid=os.geteuid(),
+            signals=signals,
         )
         with _standby(verb, inputs, world) as standby:
             # The loader imports what it needs while we do.
@@ -181,7 +183,7 @@ def _tell(text: str, problem: UserError | None, env: Mapping[str, str]) -> None:
         print(issue_of_failure(Failure.of(problem)), file=sys.stderr)
 
 
-def _report_defect(defect: Exception, env: Mapping[str, str]) -> None:
+def _report_defect(defect: BaseException, env: Mapping[str, str]) -> None:
     """A defect of ours: the trace goes to a file, the person gets a sentence."""
     with tempfile.NamedTemporaryFile(
         "w", prefix="chalice-ci-defect-", suffix=".txt", delete=False, encoding="utf-8"

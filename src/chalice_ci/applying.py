@@ -325,20 +325,22 @@ def carry_out(
     recording = _Recording(
         recorded=what.recorded, held=held, snapshot=what.snapshot, noted=what.noted
     )
-    try:
-        outcome = deployer.apply(
-            what.target,
-            what.operations,
-            gate=guard if held is None else Gates(guard, held),
-            witness=held,
-            progress=steps,
-        )
-        result = replace(base, operations=steps.told(what.operations))
-        done = "deleted" if what.verb == "delete" else "deployed"
-        return _record(run, job, result, outcome, recording, verb=done)
-    finally:
-        if held is not None:
-            held.finish(recorded=recording.saved)
+    with run.world.signals.held() as signal:
+        try:
+            outcome = deployer.apply(
+                what.target,
+                what.operations,
+                gate=guard if held is None else Gates(guard, held),
+                witness=held,
+                progress=steps,
+                interrupted=lambda: signal.error,
+            )
+            result = replace(base, operations=steps.told(what.operations))
+            done = "deleted" if what.verb == "delete" else "deployed"
+            return _record(run, job, result, outcome, recording, verb=done)
+        finally:
+            if held is not None:
+                held.finish(recorded=recording.saved)
 
 
 @dataclass(kw_only=True)

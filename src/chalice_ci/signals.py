@@ -1,73 +1,128 @@
 """SIGTERM and SIGINT as exceptions of the main thread that do not get lost on their way.
 
-A handler runs wherever the main thread is, and what it raises may be dropped there: Python reports
-what a finalizer raises and goes on, and says nothing at all when a file is closed by one (HTTP
-responses and sockets are such files). So what SIGTERM raises is watched: when it dies before the
-run has ended, nobody heard it, and the signal is sent again. A KeyboardInterrupt cannot be watched;
-it is sent again where Python reports it, and a person presses Ctrl-C twice.
+A handler runs wherever the main thread is, and what it raises there may do harm or be dropped:
+
+- An import that is left in the middle can keep its module's lock, for which another thread then
+  waits for ever; one that a module in C began ends as an ImportError. So imports are not disturbed.
+- Python reports what a finalizer raises and goes on, and says nothing at all when a file is closed
+  by one (HTTP responses and sockets are such files). So each exception carries a mark: when that is
+  freed and the run has not ended, nobody heard the signal, and it is raised again.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import signal
 import sys
-import threading
 import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
-_AGAIN_SECONDS = 0.05
+_AGAIN_SECONDS = 0.02
 
 
 class Terminated(BaseException):
     """SIGTERM arrived; unwinds like KeyboardInterrupt so that cleaning up happens."""
 
 
-def listen() -> None:
-    """From now on SIGTERM and SIGINT are raised in the main thread, wherever that is."""
-    signal.signal(signal.SIGTERM, _Watch().terminate)
-    # As PID 1 in a container SIGINT has no default handler either.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.unraisablehook = _reported
+class _Mark:
+    """Lives as long as the exception that has it: a KeyboardInterrupt cannot be watched itself, and
+    a subclass of it is not what `subprocess` takes for one.
+    """
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclass
+class Held:
+    """What the first signal would have raised, if one came."""
+
+    error: BaseException | None = None
+
+
+class Signals:
+    """Raises the signals of a run, and knows which of them are being cleaned up after."""
+
+    def __init__(self) -> None:
+        self.over = False
+        """The run has ended: set before anything is told, so that nothing comes in between."""
+        self._alive: dict[weakref.ref[_Mark], signal.Signals] = {}
+        self._pending = signal.SIGTERM
+        self._held: Held | None = None
+
+    def listen(self) -> None:
+        """From now on SIGTERM and SIGINT are raised in the main thread, wherever that is."""
+        # As PID 1 in a container SIGINT has no default handler either.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._hear)
+        signal.signal(signal.SIGALRM, self._again)
+        sys.unraisablehook = _reported
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Held]:
+        """Meanwhile the first signal is told, and raised at the end; the next is raised at once.
+
+        For what must not be left in the middle, and looks whether a signal came.
+        """
+        held = self._held = Held()
+        try:
+            yield held
+        finally:
+            self._held = None
+        if held.error is not None:
+            raise held.error
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        heard = signal.Signals(number)
+        # Cleaning up is not interrupted by another SIGTERM; two Ctrl-C are meant.
+        cleaning = heard is signal.SIGTERM and heard in self._alive.values()
+        if cleaning or self.over:
+            return
+        if _is_importing(frame):
+            self._later(heard)
+            return
+        if self._held is None or self._held.error is not None:
+            raise self._error(heard)
+        self._held.error = self._error(heard)
+
+    def _error(self, heard: signal.Signals) -> BaseException:
+        # Not in the handler, whose frame its traceback holds: the two would hold each other.
+        mark = _Mark()
+        self._alive[weakref.ref(mark, partial(self._freed, heard))] = heard
+        return Terminated(mark) if heard is signal.SIGTERM else KeyboardInterrupt(mark)
+
+    def _freed(self, heard: signal.Signals, mark: weakref.ref[_Mark]) -> None:
+        del self._alive[mark]
+        if not self._alive and not self.over:
+            self._later(heard)
+
+    def _later(self, heard: signal.Signals) -> None:
+        # By a timer of the system, because a thread takes locks, which may be held here.
+        self._pending = heard
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+
+    def _again(self, _number: int, frame: FrameType | None) -> None:
+        self._hear(self._pending, frame)
 
 
 def hear_no_more() -> None:
     """All is done: nothing may come between the code and the end of the process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _reported(dropped: sys.UnraisableHookArgs) -> None:
-    if issubclass(dropped.exc_type, KeyboardInterrupt):
-        _send_again(signal.SIGINT)
-    # A Terminated comes again by itself.
-    elif not issubclass(dropped.exc_type, Terminated):
+    # Ours come again, so there is nothing to tell.
+    if not issubclass(dropped.exc_type, (Terminated, KeyboardInterrupt)):
         sys.__unraisablehook__(dropped)
-
-
-def _send_again(number: int) -> None:
-    # Later: here it would be lost again.
-    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
-
-
-class _Watch:
-    """Whether what SIGTERM raised is still on its way, or is being cleaned up after."""
-
-    def __init__(self) -> None:
-        self._alive: weakref.ref[Terminated] | None = None
-
-    def terminate(self, _number: int, _frame: FrameType | None) -> None:
-        # Cleaning up is not interrupted by another one.
-        if self._alive is None:
-            raise self._watched(Terminated())
-
-    def _watched(self, error: Terminated) -> Terminated:
-        self._alive = weakref.ref(error, self._died)
-        return error
-
-    def _died(self, _ref: weakref.ref[Terminated]) -> None:
-        self._alive = None
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-            _send_again(signal.SIGTERM)

@@ -8,12 +8,13 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from chalice_ci.errors import UsageError
+from chalice_ci.signals import Signals
 
 if TYPE_CHECKING:
     from chalice_ci.app.standby import Standby
@@ -46,6 +47,8 @@ class World:
     """Where a person may answer; None: nobody is asked."""
     standby: Standby | None = None
     """A loader that was started already, for the first app that is loaded."""
+    signals: Signals = field(default_factory=Signals)
+    """Those that end a run; nobody listens to them by default."""
 
     @property
     def on_ci(self) -> bool:

@@ -130,7 +130,7 @@ def fork_deployer(request: Mapping[str, Any], work: Path, *, unheard: int) -> De
     os.close(child_writes)
     process: Any = Forked(pid)
     pipe = os.fdopen(requests, "wb", buffering=0)
-    return Deployer(process, pipe, answers, output, 0.2, aws=aws)
+    return Deployer(process, pipe, answers, output, 0.2, aws=aws, grace_seconds=60)
 
 
 class Clock:

@@ -234,13 +234,16 @@ def test_a_signal_ends_a_load_at_once(job, images, warm, measured, number, code)
     assert "Traceback" not in ended.said
 
 
-def test_a_signal_ends_what_prepares_a_load(small, images):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_what_prepares_a_load(small, images, measured, number, code):
     """With nothing kept, uv is at work: it must not hold up the end."""
     step = small.start(images.action, inputs={"command": "check"})
     step.until("preparing")
-    step.signal(signal.SIGINT)
+    sent = time.monotonic()
+    step.signal(number)
     ended = step.wait(30)
-    assert ended.code == 130, ended.said
+    measured(f"from {signal.Signals(number).name} to the end: {time.monotonic() - sent:.1f} s")
+    assert ended.code == code, ended.said
     assert "Traceback" not in ended.said
 
 

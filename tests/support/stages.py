@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chalice_ci.app.deployer import Deployer, Gates, Outcome, Target
+from chalice_ci.app.deployer import GRACE_SECONDS, Deployer, Gates, Outcome, Target
 from chalice_ci.app.deployers import Deployers
 from chalice_ci.local import EmbeddedAWS, LocalMode
 from support.awsclients import clients_of
@@ -36,9 +36,13 @@ class Stage:
         self.bucket: str | None = None
         aws.forget_calls()
 
-    def start(self) -> Deployer:
+    def start(self, *, grace_seconds: float = GRACE_SECONDS) -> Deployer:
         return Deployer.start(
-            self.python, environ=self.aws.environ, work_dir=self.work, poll_seconds=0.2
+            self.python,
+            environ=self.aws.environ,
+            work_dir=self.work,
+            poll_seconds=0.2,
+            grace_seconds=grace_seconds,
         )
 
     def target(self) -> Target:

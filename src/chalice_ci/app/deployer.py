@@ -43,6 +43,10 @@ DEFAULT_LIMIT_SECONDS = 3600.0
 SILENCE_SECONDS = 900.0
 # A call in flight completes; then the child ends by itself.
 GRACE_SECONDS = 60.0
+# What a killed child had said already is read.
+_LAST_WORDS_SECONDS = 5.0
+# How soon a signal is noticed.
+_SLICE_SECONDS = 0.1
 
 _MAX_LINE = 64 * 1024 * 1024
 _OUTPUT_BYTES = 64 * 1024
@@ -313,6 +317,10 @@ class _Silent(Exception):
     """The child said nothing for too long."""
 
 
+def _never() -> None:
+    """Nothing interrupts."""
+
+
 class Deployer:
     """A running child. One verb at a time; a context manager that ends the child."""
 
@@ -325,8 +333,10 @@ class Deployer:
         poll_seconds: float,
         *,
         aws: Mapping[str, str],
+        grace_seconds: float,
     ) -> None:
         self._process = process
+        self._grace_seconds = grace_seconds
         self._aws = aws
         self._begun = False
         self._requests = requests
@@ -349,13 +359,14 @@ class Deployer:
         work_dir: Path,
         region: str | None = None,
         poll_seconds: float = DEFAULT_POLL_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> Self:
         """Start the child in `python`, an environment that holds Chalice and nothing of the app.
 
         `environ` is where credentials, endpoint and profile come from (see `deployer_environ`):
         the child gets them with its first verb, so one that is started ahead holds nothing that
         an app could read. Chalice's fixed waits are made in steps of `poll_seconds`, their total
-        stays.
+        stays. One that was asked to stop is killed after `grace_seconds`.
         """
         environment = deployer_environ(environ, region)
         aws = {name: value for name, value in environment.items() if name.startswith("AWS_")}
@@ -387,7 +398,11 @@ class Deployer:
             os.close(child_reads)
             os.close(child_writes)
         requests = os.fdopen(requests_fd, "wb", buffering=0)
-        return cls(process, requests, answers_fd, output, poll_seconds, aws=aws)
+        return cls(
+            *(process, requests, answers_fd, output, poll_seconds),
+            aws=aws,
+            grace_seconds=grace_seconds,
+        )
 
     @property
     def begun(self) -> bool:
@@ -482,11 +497,13 @@ class Deployer:
         witness: Witness | None = None,
         progress: Callable[[Step], None] = lambda _step: None,
         limit_seconds: float = DEFAULT_LIMIT_SECONDS,
+        interrupted: Callable[[], BaseException | None] = _never,
     ) -> Outcome:
         """Plan again, and do it if it is exactly what was expected.
 
         Any other operation refuses the whole plan before the first call. Never raises for what
-        happens meanwhile: see `Outcome`.
+        happens meanwhile: see `Outcome`. `interrupted` is asked again and again for what a signal
+        would have raised: a message of the child would be lost where it is raised.
         """
         self._hide(target)
         request = {
@@ -496,7 +513,7 @@ class Deployer:
             "poll_seconds": self._poll_seconds,
         }
         listeners = _Listeners(gate=gate, witness=witness, progress=progress)
-        outcome = _Apply(self, target, listeners, limit_seconds).run(request)
+        outcome = _Apply(self, target, listeners, limit_seconds, interrupted).run(request)
         self._failed = not outcome.complete
         return outcome
 
@@ -532,7 +549,10 @@ class Deployer:
             return
 
     def _receive(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next message, None at the end; raises _Silent when none came in time."""
+        """Return the next message, None at the end; raises _Silent when none came in time.
+
+        A child whose message has no end is killed.
+        """
         until = time.monotonic() + seconds
         while True:
             line, found, rest = self._buffer.partition(b"\n")
@@ -543,8 +563,11 @@ class Deployer:
                     return self._told(message)
                 self._renewed()
                 continue
+            if len(self._buffer) > _MAX_LINE:
+                self._process.kill()
+                return None
             left = until - time.monotonic()
-            if left <= 0 or len(self._buffer) > _MAX_LINE:
+            if left <= 0:
                 raise _Silent
             ready, _, _ = select.select([self._answers_fd], [], [], left)
             if ready:
@@ -606,20 +629,23 @@ class _Apply:
         target: Target,
         listeners: _Listeners,
         limit_seconds: float,
+        interrupted: Callable[[], BaseException | None],
     ) -> None:
         self._deployer = deployer
         self._target = target
+        self._interrupted = interrupted
         self._gate = listeners.gate
         self._witness = listeners.witness
         self._progress = listeners.progress
         self._until = time.monotonic() + limit_seconds
+        self._heard = time.monotonic()
         self._recorded: dict[str, dict[str, object]] = {}
         self._removed: set[str] = set()
         self._in_flight: dict[int, Call] = {}
         self._calls = 0
         self._refusal: UserError | None = None
         self._interruption: BaseException | None = None
-        self._killed = False
+        self._killed: float | None = None
         self._number = 0
         self._total = 0
         self._running: dict[tuple[str, str], tuple[Step, float]] = {}
@@ -634,38 +660,60 @@ class _Apply:
                 return self._answered(message["answer"])
             if "failure" in message:
                 return self._failed(message["failure"], ())
-            self._hear(message)
+            try:
+                self._hear(message)
+            except BaseException as interruption:
+                self._interrupt(interruption)
 
     def _next(self) -> dict[str, Any] | None:
         while True:
             try:
-                return self._deployer._receive(self._patience())
+                self._look_for_interruption()
+                message = self._deployer._receive(min(self._patience(), _SLICE_SECONDS))
             except _Silent:
+                if self._patience() > 0:
+                    continue
+                if self._killed is not None:
+                    return None
                 self._lose_patience()
             except BaseException as interruption:
-                # A signal's exception (KeyboardInterrupt, our Terminated): what is being done
-                # completes and is recorded, then it goes on its way through Outcome.check.
+                # The second signal (KeyboardInterrupt, our Terminated): what is known is recorded,
+                # then it goes on its way through Outcome.check.
                 self._interrupt(interruption)
+            else:
+                self._heard = time.monotonic()
+                return message
+
+    def _look_for_interruption(self) -> None:
+        interruption = self._interrupted()
+        if interruption is not None and self._interruption is None:
+            self._interrupt(interruption)
 
     def _patience(self) -> float:
         stopping = self._deployer._stopping_since
-        if stopping is not None:
-            return max(0.0, stopping + GRACE_SECONDS - time.monotonic())
-        return min(SILENCE_SECONDS, max(0.0, self._until - time.monotonic()))
+        if self._killed is not None:
+            until = self._killed + _LAST_WORDS_SECONDS
+        elif stopping is None:
+            until = min(self._heard + SILENCE_SECONDS, self._until)
+        else:
+            until = stopping + self._deployer._grace_seconds
+        return max(0.0, until - time.monotonic())
 
     def _lose_patience(self) -> None:
         if self._deployer._stopping_since is None:
             self._refuse(AWSError("the deploy took too long", where=self._target.where))
             self._deployer.stop()
         else:
-            self._killed = True
-            self._deployer._process.kill()
+            self._kill()
+
+    def _kill(self) -> None:
+        self._killed = time.monotonic()
+        self._deployer._process.kill()
 
     def _interrupt(self, interruption: BaseException) -> None:
         if self._interruption is not None:
             # Asked twice: the call in flight is not waited for.
-            self._killed = True
-            self._deployer._process.kill()
+            self._kill()
         self._interruption = self._interruption or interruption
         self._deployer.stop()
 
@@ -716,6 +764,7 @@ class _Apply:
                 self._guarded(partial(self._witness.gone, message["removed"]))
 
     def _answer(self, question: Callable[[], None]) -> bool:
+        self._look_for_interruption()
         allowed = self._refusal is None and self._interruption is None and self._guarded(question)
         self._guarded(lambda: self._deployer._send({"allow": allowed}))
         return allowed
