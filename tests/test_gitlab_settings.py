@@ -43,7 +43,9 @@ def right() -> Protections:
             protected_branch("main"),
             protected_branch("chalice-*", push_access_levels=[BOT]),
         ],
-        approvals=[{"name": "All", "approvals_required": 1, "protected_branches": []}],
+        approvals=[
+            {"rule_type": "any_approver", "approvals_required": 1, "protected_branches": []}
+        ],
     )
 
 
@@ -116,6 +118,10 @@ WRONG: dict[str, tuple[str, Change]] = {
     "no approval is required": (
         "branch-without-review",
         lambda it: it.approvals[0].update(approvals_required=0),
+    ),
+    "only worse coverage needs approval": (
+        "branch-without-review",
+        lambda it: it.approvals[0].update(rule_type="report_approver"),
     ),
     "only another branch needs approval": (
         "branch-without-review",
