@@ -203,9 +203,10 @@ def test_the_plan_that_was_approved_is_what_is_deployed(
 def test_the_container_knows_all_that_the_product_reads_and_no_unset_macro(
     agent: Agent, started: Door
 ) -> None:
-    text = (ROOT / "src/chalice_ci/systems/azure.py").read_text()
-    read = set(re.findall(r'env, "([A-Z_]+)"', text))
-    assert len(read) > 8
+    files = ("systems/azure.py", "forge/azure_api.py")
+    text = "".join((ROOT / "src/chalice_ci" / file).read_text() for file in files)
+    read = set(re.findall(r'(?:env, |env\.get\()"([A-Z_]+)"', text))
+    assert len(read) > 12
     (step, *_) = expanded(PLUGIN / "steps.yml", {"verb": "url"}, find)["steps"]
     unset = {"CHALICE_CI_SIGNING_KEY": "$(CHALICE_CI_SIGNING_KEY)"}
     jobs = {"SYSTEM_JOBPOSITIONINPHASE": "2", "SYSTEM_TOTALJOBSINPHASE": "4"}
