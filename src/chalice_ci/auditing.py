@@ -10,7 +10,7 @@ from chalice_ci import rules
 from chalice_ci.building import Built, build, known_stages
 from chalice_ci.config import SOURCE_BRANCH
 from chalice_ci.context import System
-from chalice_ci.doctor.guide import GITHUB, GITLAB
+from chalice_ci.doctor.guide import BITBUCKET, GITHUB, GITLAB
 from chalice_ci.doctor.pipelines import FILES, pipeline_findings, pipeline_roles
 from chalice_ci.doctor.repository import Unseen, Wanted, repository_findings
 from chalice_ci.doctor.roles import (
@@ -33,8 +33,10 @@ from chalice_ci.jobs import Reaction, guarded
 from chalice_ci.positions import MapNode, Node, Problem, decode, read_bytes
 from chalice_ci.report.report import Intent, Result
 from chalice_ci.repository_settings import (
+    NO_BITBUCKET,
     NO_GITHUB,
     NO_GITLAB,
+    bitbucket_settings,
     github_settings,
     gitlab_settings,
     noted,
@@ -51,6 +53,7 @@ WORKFLOWS = ".github/workflows"
 _MAX_WORKFLOW = 512 * 1024
 _GROUPS = {Group.ENVIRONMENT, Group.PACKAGE}
 _RULES = {"config-json-secret"}
+_GUIDES = {System.GITHUB: GITHUB, System.GITLAB: GITLAB, System.BITBUCKET: BITBUCKET}
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
@@ -88,11 +91,14 @@ def _elsewhere(run: Run, system: System, unseen: Unseen) -> Sequence[Finding]:
     if system is System.GITLAB:
         settings = noted(lambda: gitlab_settings(run), unseen, NO_GITLAB)
         found += _repository(run, settings, system, unseen)
+    elif system is System.BITBUCKET:
+        settings = noted(lambda: bitbucket_settings(run), unseen, NO_BITBUCKET)
+        found += _repository(run, settings, system, unseen)
     else:
         unseen.notes.append(
             f"who may approve a deployment, who may change the branches that deploy, and what a "
-            f"job's token may do were not looked at: doctor reads the settings of GitHub and "
-            f"GitLab alone, and this is for {title}."
+            f"job's token may do were not looked at: doctor reads the settings of GitHub, "
+            f"GitLab and Bitbucket alone, and this is for {title}."
         )
     if system not in PROVIDERS:
         unseen.notes.append(
@@ -211,11 +217,11 @@ def _repository(
         environments=_environments(run),
         default_branch=run.context.default_branch or run.checkout.default_branch or "main",
         state_branch=branch,
-        # A job of GitLab's can't ask for more than the project gives every job.
-        jobs_write=system is System.GITLAB and state.store == "git",
+        # A job of GitLab's can't ask for more than the project gives every job, and Bitbucket's
+        # steps push in any case.
+        jobs_write=system is System.BITBUCKET or (system is System.GITLAB and state.store == "git"),
     )
-    guide = GITLAB if system is System.GITLAB else GITHUB
-    return tuple(repository_findings(settings, wanted, unseen, guide))
+    return tuple(repository_findings(settings, wanted, unseen, _GUIDES[system]))
 
 
 def _environments(run: Run) -> tuple[tuple[str, str], ...]:

@@ -26,6 +26,10 @@ NO_GITLAB = (
     "GITLAB_TOKEN (role Maintainer, scope `read_api`) in a checkout of a project on GitLab, and "
     "for a server of your own CI_API_V4_URL (https://HOST/api/v4)."
 )
+NO_BITBUCKET = (
+    "branch restrictions were not looked at: give BITBUCKET_TOKEN (scopes `repository` and "
+    "`repository:admin`) in a checkout of a repository on Bitbucket."
+)
 
 _T = TypeVar("_T")
 _REMOTE = re.compile(
@@ -87,6 +91,27 @@ def gitlab_settings(run: Run) -> Settings | None:
     from chalice_ci.forge.gitlab_settings import GitLabSettings
 
     return GitLabSettings(project)
+
+
+def bitbucket_settings(run: Run) -> Settings | None:
+    """The settings of the folder that plays the forge, else those on Bitbucket.
+
+    The token is one of a person for this look: those of steps have no scope of an administrator.
+    """
+    local = _local(run)
+    if local is not None:
+        return local
+    token = run.inputs.text(GITHUB_TOKEN) or run.world.env.get("BITBUCKET_TOKEN", "")
+    host, path = home_of(run.checkout.remote or "")
+    here = run.context.system is System.BITBUCKET
+    name = run.context.repository if here else path if host == "bitbucket.org" else ""
+    if not token or not name:
+        return None
+    # Late: requests takes a while.
+    from chalice_ci.forge.bitbucket import BitbucketApi
+    from chalice_ci.forge.bitbucket_settings import BitbucketSettings
+
+    return BitbucketSettings(BitbucketApi(name, token=token))
 
 
 def repository_name(run: Run) -> str:

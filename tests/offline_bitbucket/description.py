@@ -133,6 +133,42 @@ ANNOTATIONS_BODY = {
     ),
 }
 
+RESTRICTION = opened(
+    {
+        "kind": {
+            "enum": [
+                "require_tasks_to_be_completed",
+                "allow_auto_merge_when_builds_pass",
+                "require_passing_builds_to_merge",
+                "force",
+                "require_all_dependencies_merged",
+                "require_commits_behind",
+                "restrict_merges",
+                "enforce_merge_checks",
+                "reset_pullrequest_changes_requested_on_change",
+                "require_no_changes_requested",
+                "smart_reset_pullrequest_approvals",
+                "push",
+                "require_approvals_to_merge",
+                "require_default_reviewer_approvals_to_merge",
+                "reset_pullrequest_approvals_on_change",
+                "delete",
+            ]
+        },
+        "branch_match_kind": {"enum": ["branching_model", "glob"]},
+        "branch_type": {
+            "enum": ["feature", "bugfix", "release", "hotfix", "development", "production"]
+        },
+        "pattern": text(),
+        "value": {"type": "integer"},
+        "users": {"type": "array", "items": ACCOUNT},
+        "groups": {"type": "array", "items": opened({"slug": text()})},
+    },
+    "kind",
+    "branch_match_kind",
+    "pattern",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
@@ -166,6 +202,22 @@ OPERATIONS = (
         scope="pullrequest",
         query=(*PAGED, "state"),
         answer=PULL,
+        page=True,
+    ),
+    Operation(
+        name="branch",
+        method="GET",
+        path=f"{_REPOSITORY}/refs/branches/(?P<branch>[^/]+)",
+        scope="repository",
+        answer=opened({"name": text()}),
+    ),
+    Operation(
+        name="restrictions",
+        method="GET",
+        path=f"{_REPOSITORY}/branch-restrictions",
+        scope="repository:admin",
+        query=("kind", "pattern", *PAGED),
+        answer=RESTRICTION,
         page=True,
     ),
     Operation(name="pull", method="GET", path=_PULL, scope="pullrequest", answer=PULL),

@@ -49,6 +49,8 @@ class OfflineBitbucket:
     statuses: list[dict[str, Any]] = field(default_factory=list)
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     annotations: dict[str, list[Any]] = field(default_factory=dict)
+    branches: list[str] = field(default_factory=lambda: ["main"])
+    restrictions: list[dict[str, Any]] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
     scopes: tuple[str, ...] = SCOPES
@@ -113,6 +115,11 @@ class OfflineBitbucket:
             case "commit":
                 (whole,) = [one for one in self.commits if one.startswith(at["commit"])]
                 return {"hash": whole}
+            case "branch":
+                assert at["branch"] in self.branches
+                return {"name": at["branch"], "type": "branch"}
+            case "restrictions":
+                return self.restrictions
             case "pulls":
                 state = query.get("state", "OPEN")
                 return [one for one in self.pulls.values() if one["state"] == state][::-1]
@@ -168,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             place.seen.append(operation.name)
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 return self._error(401, "Token is invalid, expired, or not supported.")
-            if not any(s.partition(":")[0] == operation.scope for s in place.scopes):
+            if not any(operation.scope in (s, s.partition(":")[0]) for s in place.scopes):
                 detail = {"required": [operation.scope], "granted": list(place.scopes)}
                 return self._error(403, "Your credentials lack one or more scopes.", detail)
             odd = place.before(operation.name) if place.before else None

@@ -67,3 +67,20 @@ GITLAB = Guide(
     jobs="Settings → CI/CD → Job token permissions: take back `Allow Git push requests to the "
     "repository`.",
 )
+_RESTRICTIONS = "Repository settings → Branch restrictions"
+BITBUCKET = Guide(
+    missing_environment="Make it: Repository settings → Deployments → {name}.",
+    reviewers="Repository settings → Deployments → {name}: only allow admins to deploy.",
+    self_review="Repository settings → Deployments → {name}: only allow admins to deploy.",
+    any_branch="Repository settings → Deployments → {name}: name the branches that may deploy.",
+    hidden_environment="who may deploy is not shown to this token.",
+    review=f"{_RESTRICTIONS} → {{name}}: let nobody write without a pull request, ask for an "
+    "approval, and prevent a merge with unresolved merge checks (Bitbucket Premium).",
+    rewritable=f"{_RESTRICTIONS}: for {{name}} allow neither deleting nor rewriting history.",
+    rewritable_state=f"{_RESTRICTIONS}: for {{name}} allow neither deleting nor rewriting history. "
+    "Let the deployments write to it.",
+    hidden_branch="by the branching model, which is not followed here.",
+    hidden_review="whether a change needs an approval is not shown to this token.",
+    jobs_write="the token of every step may push.",
+    jobs="Bitbucket has no setting for it.",
+)
