@@ -1082,6 +1082,15 @@ class TestBitbucketAlone:
         assert again.outcome is CommentOutcome.UNCHANGED
         assert again.comment.history == (PAST,)
 
+    def test_a_netrc_for_the_same_host_does_not_count(
+        self, bitbucket: OfflineBitbucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login other password other\n", encoding="utf-8")
+        monkeypatch.setenv("NETRC", str(netrc))
+        place = BitbucketPlace(bitbucket=bitbucket)
+        assert place.open().pull_request(place.pull_request()).is_open
+
     def test_a_preview_is_a_build_status_of_its_commit(self, bitbucket: OfflineBitbucket) -> None:
         place = BitbucketPlace(bitbucket=bitbucket)
         forge, sha = place.open(), place.commit()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import requests
+from requests.auth import AuthBase
 
 from chalice_ci.errors import ForgeError
 from chalice_ci.forge.answer import Garbled
@@ -38,6 +39,17 @@ class Answer:
         """The seconds that it asks to wait."""
         asked = self.headers.get("Retry-After", "")
         return float(asked) if asked.isdecimal() and len(asked) < 9 else otherwise
+
+
+class _Authorization(AuthBase):
+    """The one header that says who asks."""
+
+    def __init__(self, header: str) -> None:
+        self._header = header
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = self._header
+        return request
 
 
 class JsonApi(ABC):
@@ -66,7 +78,8 @@ class JsonApi(ABC):
         self._timeout = timeout
         self._retry = retry or Retry()
         self._session = requests.Session()
-        self._session.headers["Authorization"] = authorization
+        # As a header alone it would give way to what ~/.netrc has for this host.
+        self._session.auth = _Authorization(authorization)
         self._session.headers["Accept"] = "application/json"
         self._session.headers["User-Agent"] = "chalice-ci"
 
