@@ -668,6 +668,30 @@ def test_a_signal_that_is_told_stops_at_a_call_boundary(stage: Callable[[str], S
     assert it.names() == ["api_handler", "default-role"]
 
 
+def test_a_signal_that_a_gate_raises_and_is_told_too_is_one(
+    stage: Callable[[str], Stage],
+) -> None:
+    it = stage("rest")
+    what, told, heard = it.target(), KeyboardInterrupt(), list[BaseException]()
+
+    class Raising(Recorder):
+        def allow(self, call: Call) -> None:
+            super().allow(call)
+            if len(self.calls) == 3:
+                heard.append(told)
+                raise told
+
+    with it.start() as deployer:
+        expected = deployer.plan(what)
+        outcome = deployer.apply(
+            what, expected, gate=Raising(), interrupted=lambda: heard[0] if heard else None
+        )
+    assert outcome.interruption is told
+    assert outcome.calls == len(it.mutations()) == 2
+    # It ended by itself: two signals would have killed it.
+    assert deployer._process.returncode == 0
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_child_that_does_not_stop_is_killed(stage: Callable[[str], Stage], again: bool) -> None:
     """After a grace, or at the second signal: both end it, and what is known stands."""

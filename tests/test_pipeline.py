@@ -756,6 +756,39 @@ except (Terminated, KeyboardInterrupt) as error:
     assert (done.stdout, done.stderr) == (f"{name}\nsecond\n{name} True\n", "")
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_a_signal_is_raised_where_something_may_be_left_in_the_middle(before):
+    """At once, also when it was told before; afterwards it is told again."""
+    script = f"""
+import os, signal, time
+from chalice_ci.signals import Signals, Terminated
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(0)
+signals = Signals()
+signals.listen()
+try:
+    with signals.held() as told:
+        send(signal.SIGTERM) if {before} else None
+        try:
+            with signals.raised():
+                send(signal.SIGTERM)
+                print("not raised")
+        except Terminated as error:
+            print("raised", error is told.error)
+        send(signal.SIGINT) if not {before} else None
+        print(type(told.error).__name__)
+except (Terminated, KeyboardInterrupt) as error:
+    print(error is told.error)
+    signals.over = True
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
+    )
+    told = "Terminated" if before else "KeyboardInterrupt"
+    assert (done.stdout, done.stderr) == (f"raised {before}\n{told}\nTrue\n", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_waits_for_the_end_of_an_import(tmp_path, number):
     """Left in the middle it keeps its lock, and what C imports makes an ImportError of it."""

@@ -14,11 +14,13 @@ from pathlib import Path
 
 from chalice_ci import consent
 from chalice_ci.app.deployer import (
+    Call,
     Deployer,
     Gates,
     Identity,
     Outcome,
     PackageFile,
+    Result,
     Step,
     StepState,
     Target,
@@ -62,6 +64,7 @@ from chalice_ci.sealing import (
     target_of,
     with_plan,
 )
+from chalice_ci.signals import Signals
 from chalice_ci.smoke import smoke_checks
 from chalice_ci.stage_secrets import refuse_without_secrets
 from chalice_ci.state.lease import Held
@@ -316,16 +319,17 @@ def carry_out(
 ) -> model.Result:
     """Hold the stage, apply, record. What needs no call needs no lease."""
     steps = _Steps(run=run, job=job.name, recorded=what.recorded)
-    guard = _guard(run, job, what.target, what.identity)
-    held = (
-        hold(run, job, what.recorded, what.operations, verb=what.verb, identity=what.identity)
-        if what.operations
-        else None
-    )
-    recording = _Recording(
-        recorded=what.recorded, held=held, snapshot=what.snapshot, noted=what.noted
-    )
+    guard = _Looking(guard=_guard(run, job, what.target, what.identity), signals=run.world.signals)
+    # From here on a signal is told: whoever takes the lease gives it back.
     with run.world.signals.held() as signal:
+        held = (
+            hold(run, job, what.recorded, what.operations, verb=what.verb, identity=what.identity)
+            if what.operations
+            else None
+        )
+        recording = _Recording(
+            recorded=what.recorded, held=held, snapshot=what.snapshot, noted=what.noted
+        )
         try:
             outcome = deployer.apply(
                 what.target,
@@ -335,12 +339,32 @@ def carry_out(
                 progress=steps,
                 interrupted=lambda: signal.error,
             )
+            signal.ending = True
             result = replace(base, operations=steps.told(what.operations))
             done = "deleted" if what.verb == "delete" else "deployed"
             return _record(run, job, result, outcome, recording, verb=done)
         finally:
             if held is not None:
                 held.finish(recorded=recording.saved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Looking:
+    """The guard, whose looks at AWS a signal ends: they change nothing, and may take minutes."""
+
+    guard: Guard
+    signals: Signals
+
+    def review(self, operations: tuple[Operation, ...]) -> None:
+        with self.signals.raised():
+            self.guard.review(operations)
+
+    def allow(self, call: Call) -> None:
+        with self.signals.raised():
+            self.guard.allow(call)
+
+    def done(self, call: Call, result: Result) -> None:
+        self.guard.done(call, result)
 
 
 @dataclass(kw_only=True)

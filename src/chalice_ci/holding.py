@@ -169,30 +169,43 @@ def recover(run: Run, job: Job, stage: Stage, stored: Stored) -> Discovery:
         resources, intents = left.resources, left.intents
         resources = _with_log(run, key, left.lease, resources)
         run.progress.say(f"recovering an unfinished {left.verb}", job=job.name)
-    held = _take(run, job, stored, "recover", stage.identity, intents=intents, resources=resources)
-    recorded = False
-    try:
-        target = Target(
-            app_name=stage.app_name, stage=job.stage, graph=stage.graph, resources=resources
+    target = Target(
+        app_name=stage.app_name, stage=job.stage, graph=stage.graph, resources=resources
+    )
+    signals = run.world.signals
+    # From here on a signal is told: whoever takes the lease gives it back.
+    with signals.held() as signal:
+        held = _take(
+            run, job, stored, "recover", stage.identity, intents=intents, resources=resources
         )
-        found = discover(
-            owner_of(target, stage.identity),
-            run.clients_for(job, stage.identity.region),
-            resources,
-            _topics(stage.graph),
-            intents=intents,
-        )
-        state = StageState(resources=found.resources)
-        run.records.store.write(
-            key,
-            state,
-            expected=stored.version,
-            message=_message(run, job, "recovered"),
-            journal=held.closing(state, complete=True),
-        )
-        recorded = True
-    finally:
-        held.finish(recorded=recorded)
+        recorded = False
+        try:
+            try:
+                with signals.raised():
+                    found = discover(
+                        owner_of(target, stage.identity),
+                        run.clients_for(job, stage.identity.region),
+                        resources,
+                        _topics(stage.graph),
+                        intents=intents,
+                    )
+            except BaseException:
+                # What it knew is in the journal now, for whoever recovers next.
+                signal.ending = True
+                held.give_back()
+                raise
+            signal.ending = True
+            state = StageState(resources=found.resources)
+            run.records.store.write(
+                key,
+                state,
+                expected=stored.version,
+                message=_message(run, job, "recovered"),
+                journal=held.closing(state, complete=True),
+            )
+            recorded = True
+        finally:
+            held.finish(recorded=recorded)
     for words, names in (("adopted", found.adopted), ("dropped", found.dropped)):
         for kind, name in names:
             run.progress.say(f"{words} {kind} {name}", job=job.name)

@@ -41,6 +41,10 @@ class Held:
     """What the first signal would have raised, if one came."""
 
     error: BaseException | None = None
+    ending: bool = False
+    """Only what must be done at the end is left: SIGTERM, that CI sends after SIGINT, does not
+    break it off either.
+    """
 
 
 class Signals:
@@ -72,8 +76,22 @@ class Signals:
             yield held
         finally:
             self._held = None
-        if held.error is not None:
-            raise held.error
+            if held.error is not None:
+                raise held.error
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Meanwhile the first signal is raised at once, also where it is only told otherwise.
+
+        For what may be left in the middle and may take long, such as reading from AWS.
+        """
+        held, self._held = self._held, None
+        try:
+            if held is not None and held.error is not None:
+                raise held.error
+            yield
+        finally:
+            self._held = held
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         heard = signal.Signals(number)
@@ -84,9 +102,13 @@ class Signals:
         if _is_importing(frame):
             self._later(heard)
             return
-        if self._held is None or self._held.error is not None:
+        held = self._held
+        if held is None:
             raise self._error(heard)
-        self._held.error = self._error(heard)
+        if held.error is None:
+            held.error = self._error(heard)
+        elif not (held.ending and heard is signal.SIGTERM):
+            raise self._error(heard)
 
     def _error(self, heard: signal.Signals) -> BaseException:
         # Not in the handler, whose frame its traceback holds: the two would hold each other.

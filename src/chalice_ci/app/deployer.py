@@ -645,6 +645,7 @@ class _Apply:
         self._calls = 0
         self._refusal: UserError | None = None
         self._interruption: BaseException | None = None
+        self._told: BaseException | None = None
         self._killed: float | None = None
         self._number = 0
         self._total = 0
@@ -685,9 +686,12 @@ class _Apply:
                 return message
 
     def _look_for_interruption(self) -> None:
-        interruption = self._interrupted()
-        if interruption is not None and self._interruption is None:
-            self._interrupt(interruption)
+        told = self._interrupted()
+        if told is not None and told is not self._told:
+            self._told = told
+            # A gate may have raised the same.
+            if told is not self._interruption:
+                self._interrupt(told)
 
     def _patience(self) -> float:
         stopping = self._deployer._stopping_since

@@ -341,7 +341,17 @@ class Held:
     def release(self) -> bool:
         """Give the stage back when nothing was done and nothing is recorded; whether it worked."""
         self._stop()
-        change = JournalChange(raw=None, expected=self._version)
+        return self._replaced_by(None)
+
+    def give_back(self) -> bool:
+        """Give the stage back with its journal open, so that the next deploy goes on from it;
+        whether it worked.
+        """
+        self._stop()
+        return self._replaced_by(render_journal(replace(self._known(), lease=None)))
+
+    def _replaced_by(self, raw: bytes | None) -> bool:
+        change = JournalChange(raw=raw, expected=self._version)
         try:
             self._store.keep_journal(self._key, change, state=self._state, message=self._message)
         except (StateMoved, StateNotRecorded, ForgeError):
