@@ -12,6 +12,7 @@ from chalice_ci.ci_secrets import NO_SECRETS, Secrets
 from chalice_ci.context import Context
 from chalice_ci.findings import Severity
 from chalice_ci.inputs import COMMENT, FAIL_ON, Inputs
+from chalice_ci.privilege import acts_for_others
 from chalice_ci.report.progress import Progress
 from chalice_ci.world import World
 
@@ -71,7 +72,7 @@ class Scene:
     def hand_over(self, path: Path) -> None:
         """Give a file or folder that root wrote to the owner of the workspace, for later steps."""
         owner = self.root.stat()
-        if self.world.uid != 0 or owner.st_uid == 0:
+        if self.world.uid != 0 or owner.st_uid == 0 or not acts_for_others():
             return
         for one in (path, *(path.rglob("*") if path.is_dir() else ())):
             os.chown(one, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from chalice_ci.privilege import acts_for_others
+
 # Uids that are given to loads; checked to be unused. Below 2^31: some file systems stop there.
 UID_RANGE = range(200_000, 60_000_000)
 
@@ -122,8 +124,11 @@ def runs_for_others(python: Path) -> bool:
 def fresh_uid() -> int | None:
     """A uid that no process and no account of this machine has, or None where there is none.
 
-    In a user namespace (rootless containers) only the mapped uids exist.
+    In a user namespace (rootless containers) only the mapped uids exist. A process that may not
+    act for others has none to give.
     """
+    if not acts_for_others():
+        return None
     taken = _uids_in_use()
     for candidates in _uid_ranges():
         for _ in range(1000):

@@ -38,6 +38,7 @@ from typing import IO, Any, cast
 
 from chalice_ci.app.interpreter import fresh_uid
 from chalice_ci.errors import LoadError
+from chalice_ci.privilege import NEEDED, acts_for_others
 
 # As a module, because a script is compiled each time; last on the path, so that it hides nothing.
 _SUPERVISE = "import sys; sys.path.append(sys.argv[1]); import supervisor; supervisor.main()"
@@ -453,6 +454,9 @@ def _isolation(report: Mapping[str, Any], *, network: bool) -> Isolation:
     reasons = [str(reason) for reason in report["reasons"]]
     if not uid and os.geteuid() != 0:
         reasons.append("not started as root, so the app has no uid of its own")
+    elif not uid and not acts_for_others():
+        names = ", ".join(NEEDED)
+        reasons.append(f"root without the capabilities {names}, so the app has no uid of its own")
     elif not uid and not any("user" in reason or "uid" in reason for reason in reasons):
         reasons.append("no unused uid to give to the app")
     if network:

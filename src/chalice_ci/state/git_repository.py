@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from chalice_ci.errors import StateNotRecorded, UsageError
+from chalice_ci.privilege import acts_for_others
 from chalice_ci.state.schema import MAX_BYTES, StateDamaged
 
 GIT_SECONDS = 120.0
@@ -358,7 +359,7 @@ class LocalRepository:
             )
         owner = git_dir.stat()
         scratch = Path(tempfile.mkdtemp(prefix="git-", dir=work_dir))
-        foreign = os.geteuid() == 0 and owner.st_uid != 0
+        foreign = owner.st_uid != 0 and acts_for_others()
         if foreign:
             os.chown(scratch, owner.st_uid, owner.st_gid)
         self._path = path

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chalice_ci.errors import StateNotRecorded, UsageError
+from chalice_ci.privilege import acts_for_others
 from chalice_ci.snapshot_document import MAX_BYTES as MAX_SNAPSHOT_BYTES
 from chalice_ci.state.releases import MAX_BYTES as MAX_RELEASES_BYTES
 from chalice_ci.state.schema import MAX_BYTES, StageState, StateDamaged, parse_v2, render
@@ -303,7 +304,7 @@ def _give(path: Path, like: os.stat_result) -> None:
     """As root, hand a new file to the owner of its neighbours: a container runs as root in
     somebody's workspace.
     """
-    if os.geteuid() == 0 and like.st_uid != 0:
+    if like.st_uid != 0 and acts_for_others():
         os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)
 
 
