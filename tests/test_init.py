@@ -314,6 +314,15 @@ def test_init_is_for_the_whole_repository(tmp_path: Path, option: str) -> None:
     assert f"No such option '{option}'" in ran.err
 
 
+@pytest.mark.parametrize("typed", ["", f"{ACCOUNT}\neu-west-1\nn\n"])
+def test_an_input_that_ends_at_a_question_is_no_answer(tmp_path: Path, typed: str) -> None:
+    root = hello(tmp_path / "shop")
+    ran = run_here("init", cwd=root, stdin=Terminal(typed))
+    assert ran.code == 2
+    assert "the input ended at a question" in ran.err
+    assert written(root) == set()
+
+
 def test_a_person_at_a_terminal_is_asked(place: Path) -> None:
     root = new_project(place)
     said = Terminal(f"{ACCOUNT}\neu-west-1\nyes\nno\n")

@@ -227,7 +227,14 @@ def _asker(run: Run) -> Callable[[str], str] | None:
     def ask(question: str) -> str:
         run.world.stderr.write(f"{question}: ")
         run.world.stderr.flush()
-        return stdin.readline().strip()
+        line = stdin.readline()
+        if not line:
+            raise UsageError(
+                "the input ended at a question.",
+                where="the terminal",
+                fix="Answer it, or give options. Nothing was written.",
+            )
+        return line.strip()
 
     return ask
 
