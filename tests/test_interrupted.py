@@ -75,19 +75,28 @@ def _journal(repository: Path) -> Journal | None:
     return opened(KEY, LocalStore(repository).read(KEY).journal)
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_lease_that_was_just_taken_is_given_back(
-    repository: Path, aws: EmbeddedAWS, name: str, code: int
-) -> None:
-    """Else nobody could deploy the stage until the lease runs out."""
-    patch = f"""
+WRITTEN = """
 def interrupted(self, *arguments, **named):
     LocalStore.keep_journal = keep_journal
-    version = keep_journal(self, *arguments, **named)
-    send("{name}")
-    return version
+    keep_journal(self, *arguments, **named)
+    send("SIGTERM")
+    raise AssertionError("whoever waits for others to write is not deaf")
 LocalStore.keep_journal = interrupted
 """
+TAKEN = """
+def interrupted(*arguments, **named):
+    held = take(*arguments, **named)
+    send("SIGINT")
+    return held
+take, holding.take = holding.take, interrupted
+"""
+
+
+@pytest.mark.parametrize(("patch", "code"), [(WRITTEN, 143), (TAKEN, 130)])
+def test_a_lease_that_was_just_taken_is_given_back(
+    repository: Path, aws: EmbeddedAWS, patch: str, code: int
+) -> None:
+    """Else nobody could deploy the stage until the lease runs out."""
     ran = _run(patch, "deploy", "--stage", "dev", cwd=repository, aws=aws)
     assert ran.code == code, ran.err
     assert _journal(repository) is None

@@ -264,6 +264,8 @@ def _take(
         reason=f"{verb} {commit[:12]}".strip(),
         message=_message(run, job, f"{verb}: begun"),
         log_file=log_path(run.cache_dir, run.records.name, key.file),
+        # Others may write for minutes before it is this write's turn.
+        writing=run.world.signals.raised,
     )
 
 

@@ -134,11 +134,13 @@ def take(
     reason: str,
     message: str,
     log_file: Path,
+    writing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Held:
     """Take the lease and open the journal, with all intents, in one write.
 
     Raises StateMoved when the journal or the state is not what `stored` says any more, LeaseHeld
-    when somebody holds the lease, StateNotRecorded when the store fails.
+    when somebody holds the lease, StateNotRecorded when the store fails. `writing` is entered
+    during the write: what is raised there then, a signal, leaves the stage as it was found.
     """
     left = opened(key, stored.journal)
     if left is not None and left.lease is not None and is_live(left.lease, here, clocks.now()):
@@ -162,7 +164,14 @@ def take(
     begun = clocks.elapsed()
     journal = replace(journal, lease=lease, begun=clocks.now().replace(microsecond=0))
     change = JournalChange(raw=render_journal(journal), expected=stored.journal.version)
-    version = store.keep_journal(key, change, state=stored.version, message=message)
+    try:
+        with writing():
+            version = store.keep_journal(key, change, state=stored.version, message=message)
+    except (StateMoved, StateNotRecorded, ForgeError):
+        raise
+    except BaseException:
+        _give_back(store, key, stored, lease, message)
+        raise
     try:
         log = LocalLog(log_file, token)
     except OSError as error:
@@ -182,6 +191,16 @@ def take(
         message=message,
         log=log,
     )
+
+
+def _give_back(store: StateStore, key: StateKey, found: Stored, lease: Lease, message: str) -> None:
+    """Leave a stage as it was found, if a write that was broken off took this lease."""
+    with contextlib.suppress(StateMoved, StateNotRecorded, StateDamaged, ForgeError):
+        stored = store.read(key)
+        journal = opened(key, stored.journal)
+        if journal is not None and journal.lease == lease:
+            back = JournalChange(raw=found.journal.raw, expected=stored.journal.version)
+            store.keep_journal(key, back, state=stored.version, message=message)
 
 
 @dataclass(frozen=True, kw_only=True)
