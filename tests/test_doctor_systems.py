@@ -168,6 +168,20 @@ def test_a_subject_names_the_project_and_what_deploys(
     assert rules_of(policy(system, subject), system) == ({rule} if rule else set())
 
 
+def test_a_gitlab_of_ones_own_is_known_by_its_host() -> None:
+    trust = policy(System.GITLAB, "project_path:a/b:ref_type:branch:ref:main")
+    trust["Statement"][0]["Principal"] = {"Federated": "arn:a:iam::1:oidc-provider/code.example"}
+    trust["Statement"][0]["Condition"] = {
+        "StringEquals": {"code.example:aud": "it"},
+        "StringLike": {"code.example:sub": "project_path:a/b:ref_type:branch:ref:main"},
+    }
+    found = list(token_findings(ROLE, trust, system=System.GITLAB, server="code.example"))
+    assert found == []
+    assert rules_of(trust, System.GITLAB) == {"trust-without-oidc"}
+    (told,) = token_findings(ROLE, trust, system=System.BUILDKITE, server="code.example")
+    assert told.rule == "trust-without-oidc"
+
+
 def test_every_provider_has_its_subjects_and_its_good_example() -> None:
     assert {system for system, _, _ in SUBJECTS} == set(PROVIDERS) == set(ISSUERS)
     for provider in PROVIDERS.values():

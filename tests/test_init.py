@@ -18,6 +18,9 @@ import yaml
 
 from chalice_ci.access.document import LIMIT, Document, read
 from chalice_ci.config import read_project_config
+from chalice_ci.context import System
+from chalice_ci.doctor.pipelines import pipeline_roles
+from chalice_ci.doctor.tokens import token_findings
 from chalice_ci.doctor.trust import trust_findings
 from chalice_ci.doctor.workflows import workflow_findings
 from chalice_ci.local.cloud import LocalCloud
@@ -400,7 +403,8 @@ def test_a_project_on_gitlab_gets_its_pipeline_and_roles(place: Path) -> None:
     assert "GITLAB_TOKEN" in ran.out, "what is left to do is said"
     assert "chalice-ci doctor" in ran.out
     gitlab_schema(root / ".gitlab-ci.yml")
-    (include,) = yaml.safe_load((root / ".gitlab-ci.yml").read_text())["include"]
+    pipeline = (root / ".gitlab-ci.yml").read_text()
+    (include,) = yaml.safe_load(pipeline)["include"]
     deploying, previewing = (f"orders-{kind}" for kind in ("chalice-deploy", "chalice-preview"))
     assert include["inputs"] == {
         "preview": True,
@@ -424,6 +428,16 @@ def test_a_project_on_gitlab_gets_its_pipeline_and_roles(place: Path) -> None:
         assert statement["Condition"][operator] == {"gitlab.example:sub": subjects}
         assert statement["Condition"]["StringEquals"] == {"gitlab.example:aud": "sts.amazonaws.com"}
         assert found[name][1], "policies"
+    uses = {use.arn.partition("/")[2]: use for use in pipeline_roles({"it": pipeline})}
+    assert [(name, use.previews) for name, use in uses.items()] == [(previewing, True)]
+    for name, previews in ((deploying, False), (previewing, True)):
+        trust = found[name][0]
+        trust["Statement"][0]["Principal"] = {"Federated": "a:oidc-provider/gitlab.example"}
+        told = token_findings(name, trust, system=System.GITLAB, previews=previews)
+        assert [one.rule for one in told] == []
+    # The same trust of a role that deploys would be too much.
+    (told,) = token_findings(previewing, found[previewing][0], system=System.GITLAB)
+    assert told.rule == "trust-subject-wildcard"
     commit(root, "Set up")
     again = run_here("init", *given, cwd=root)
     assert again.code == 0, again.err

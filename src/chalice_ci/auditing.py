@@ -322,6 +322,7 @@ def _roles(
         unseen.notes.append(f"the roles could not be looked at: {error.what}")
         return found
     repository = repository_name(run)
+    server = run.world.env.get("CI_SERVER_HOST") or home_of(run.checkout.remote or "")[0]
     for use in uses:
         role = role_name(use.arn, where=str(use.at))
         if role.account != own:
@@ -343,7 +344,9 @@ def _roles(
             wrong = (
                 trust_findings(use.arn, trust, repository=repository)
                 if system is System.GITHUB
-                else token_findings(use.arn, trust, system=system)
+                else token_findings(
+                    use.arn, trust, system=system, previews=use.previews, server=server
+                )
             )
             found += [replace(one, at=use.at) for one in wrong]
     return found

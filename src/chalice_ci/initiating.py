@@ -144,7 +144,7 @@ def _left_open(setting: Setting) -> Iterator[str]:
     if missing:
         yield f"set these variables of the repository on GitHub: {joined(missing)}."
     for stage in setting.gated:
-        yield f"make the environment of {stage} on GitHub, with required reviewers."
+        yield f"make the environment {environment_of(stage)} on GitHub, with required reviewers."
 
 
 # -- looking --------------------------------------------------------------------------------------

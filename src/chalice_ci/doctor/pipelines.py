@@ -43,6 +43,8 @@ _PINNED = re.compile(
     r"|(?:[:@]\S+)?@sha256:[0-9a-f]{64}"
 )
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
+_PREVIEWS = re.compile(r"\s*preview-role:")
+"""The input of GitLab's component."""
 _KEY = re.compile(r"AWS_SECRET_ACCESS_KEY['\"]?\s*[:=]\s*(?P<value>\S.*)")
 _EMPTY = re.compile(r"['\"]{2}\s*(?:#.*)?")
 
@@ -84,7 +86,11 @@ def pipeline_roles(texts: Mapping[str, str]) -> Iterator[RoleUse]:
             for arn in _ROLE.findall(line):
                 if arn not in seen:
                     seen.add(arn)
-                    yield RoleUse(arn=arn, at=Place(file=name, line=number))
+                    yield RoleUse(
+                        arn=arn,
+                        at=Place(file=name, line=number),
+                        previews=_PREVIEWS.match(line) is not None,
+                    )
 
 
 def _taken(system: System, name: str, text: str) -> Iterator[tuple[str, Place]]:

@@ -26,12 +26,16 @@ _DEEPEST = 5
 
 @dataclass(frozen=True, kw_only=True)
 class RoleUse:
-    """A role that a job assumes and where that stands; `account` is the one that it must be of."""
+    """A role that a job assumes and where that stands; `account` is the one that it must be of.
+
+    `previews` says that the pipeline gives it to previews alone, which every branch may have.
+    """
 
     arn: str
     at: Place
     account: str = ""
     stage: str = ""
+    previews: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from chalice_ci.doctor.trust import ANYBODY, allowed, tested
 from chalice_ci.findings import Finding
 
 _ANY = re.compile(r"[*?]")
+_ALL_BRANCHES = "branch:ref:*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,19 @@ PROVIDERS: Mapping[System, Provider] = {
 }
 
 
-def token_findings(role: str, trust: Mapping[str, Any], *, system: System) -> Iterator[Finding]:
-    """What is wrong with a role's trust policy for a system of `PROVIDERS`; of others nothing."""
+def token_findings(
+    role: str,
+    trust: Mapping[str, Any],
+    *,
+    system: System,
+    previews: bool = False,
+    server: str = "",
+) -> Iterator[Finding]:
+    """What is wrong with a role's trust policy for a system of `PROVIDERS`; of others nothing.
+
+    With `previews` it is theirs alone: then all branches of the project may have it. `server` is
+    the host of a GitLab of one's own.
+    """
     provider = PROVIDERS.get(system)
     seen = False
     for federated, condition in allowed(trust):
@@ -78,9 +90,10 @@ def token_findings(role: str, trust: Mapping[str, Any], *, system: System) -> It
             yield _open(role, ANYBODY, provider)
         for name in federated or ():
             issuer = name.partition(":oidc-provider/")[2]
-            if provider is not None and provider.issuer.fullmatch(issuer):
+            own = system is System.GITLAB and issuer == server != ""
+            if provider is not None and (own or provider.issuer.fullmatch(issuer)):
                 seen = True
-                yield from _of_provider(role, condition, issuer, provider)
+                yield from _of_provider(role, condition, issuer, provider, previews=previews)
     if provider is not None and not seen:
         yield rules.finding(
             "trust-without-oidc",
@@ -91,7 +104,12 @@ def token_findings(role: str, trust: Mapping[str, Any], *, system: System) -> It
 
 
 def _of_provider(
-    role: str, condition: Mapping[str, Any], issuer: str, provider: Provider
+    role: str,
+    condition: Mapping[str, Any],
+    issuer: str,
+    provider: Provider,
+    *,
+    previews: bool,
 ) -> Iterator[Finding]:
     audiences, _ = tested(condition, f"{issuer}:aud")
     if not audiences or "*" in audiences:
@@ -109,7 +127,7 @@ def _of_provider(
         found = provider.subject.fullmatch(subject)
         if found is None or _ANY.search(found["who"]):
             yield _open(role, f"the subject {subject} lets other projects assume it", provider)
-        elif _broad(found["what"] or "*"):
+        elif _broad(found["what"] or "*") and not (previews and found["what"] == _ALL_BRANCHES):
             yield rules.finding(
                 "trust-subject-wildcard",
                 what=f"the subject {subject} lets more of this project assume {role} than what "
