@@ -65,8 +65,10 @@ def told(gitlab: OfflineGitLab) -> tuple[list[str], list[str]]:
     return [one.rule for one in found], unseen.notes
 
 
-def test_nothing_is_found_in_a_right_project(gitlab: OfflineGitLab) -> None:
+def test_nothing_is_found_in_a_right_project_and_nothing_is_changed(gitlab: OfflineGitLab) -> None:
+    gitlab.seen.clear()
     assert told(gitlab) == ([], [])
+    assert {one.partition(" ")[0] for one in gitlab.seen} == {"GET"}
 
 
 Change = Callable[[Protections], object]
