@@ -789,6 +789,66 @@ except (Terminated, KeyboardInterrupt) as error:
     assert (done.stdout, done.stderr) == (f"raised {before}\n{told}\nTrue\n", "")
 
 
+def test_a_signal_leaves_no_lock_of_a_process_behind():
+    """`Popen.poll` takes one in a step and sees to its release in the next."""
+    script = """
+import signal, subprocess, threading
+from chalice_ci.signals import Signals
+def hear(_, frame):
+    signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
+# From the system: another thread could send one only where this one lets it.
+signal.signal(signal.SIGVTALRM, hear)
+kept = 0
+with subprocess.Popen(["sleep", "60"]) as process:
+    for number in range(300):
+        signals = Signals()
+        signals.listen()
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0001 + number % 10 * 0.0001)
+        try:
+            while True:
+                process.poll()
+                sum(range(1000))
+        except KeyboardInterrupt:
+            signals.over = True
+        if process._waitpid_lock.acquire(False):
+            process._waitpid_lock.release()
+        else:
+            kept += 1
+            process._waitpid_lock = threading.Lock()
+    process.kill()
+print(kept)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=100
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize("wait", ["Event().wait()", "process.wait()", "process.communicate()"])
+def test_a_signal_ends_a_wait(wait):
+    """Also within what is left alone otherwise."""
+    script = f"""
+import os, signal, subprocess, threading
+from threading import Event
+from chalice_ci.signals import Signals, Terminated
+signals = Signals()
+signals.listen()
+process = subprocess.Popen(["sleep", "60"], stdout=subprocess.PIPE)
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+try:
+    {wait}
+except Terminated:
+    signals.over = True
+    print("ended")
+finally:
+    process.kill()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
+    )
+    assert (done.stdout, done.stderr) == ("ended\n", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_waits_for_the_end_of_an_import(tmp_path, number):
     """Left in the middle it keeps its lock, and what C imports makes an ImportError of it."""

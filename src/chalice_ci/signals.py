@@ -4,6 +4,8 @@ A handler runs wherever the main thread is, and what it raises there may do harm
 
 - An import that is left in the middle can keep its module's lock, for which another thread then
   waits for ever; one that a module in C began ends as an ImportError. So imports are not disturbed.
+- Python's own modules for threads and processes take a lock in one step and see to its release in
+  the next. So what is in them is left alone, unless it waits there.
 - Python reports what a finalizer raises and goes on, and says nothing at all when a file is closed
   by one (HTTP responses and sockets are such files). So each exception carries a mark: when that is
   freed and the run has not ended, nobody heard the signal, and it is raised again.
@@ -21,6 +23,13 @@ from functools import partial
 from types import FrameType
 
 _AGAIN_SECONDS = 0.02
+_INDIVISIBLE = frozenset(
+    {
+        *("subprocess", "threading", "queue", "concurrent.futures._base"),
+        *("concurrent.futures.thread", "contextlib"),
+    }
+)
+"""Modules whose steps belong together: from contextlib on, cleaning up is on its way."""
 
 
 class Terminated(BaseException):
@@ -56,6 +65,7 @@ class Signals:
         self._alive: dict[weakref.ref[_Mark], signal.Signals] = {}
         self._pending = signal.SIGTERM
         self._held: Held | None = None
+        self._seen: tuple[FrameType, int] | None = None
 
     def listen(self) -> None:
         """From now on SIGTERM and SIGINT are raised in the main thread, wherever that is."""
@@ -96,19 +106,33 @@ class Signals:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         heard = signal.Signals(number)
         # Cleaning up is not interrupted by another SIGTERM; two Ctrl-C are meant.
-        cleaning = heard is signal.SIGTERM and heard in self._alive.values()
+        held = self._held
+        ending = held is not None and held.ending and held.error is not None
+        cleaning = heard is signal.SIGTERM and (ending or heard in self._alive.values())
         if cleaning or self.over:
             return
-        if _is_importing(frame):
-            self._later(heard)
-            return
-        held = self._held
-        if held is None:
-            raise self._error(heard)
-        if held.error is None:
+        if held is not None and held.error is None:
             held.error = self._error(heard)
-        elif not (held.ending and heard is signal.SIGTERM):
+        elif self._may_leave(frame):
             raise self._error(heard)
+        else:
+            self._later(heard)
+
+    def _may_leave(self, frame: FrameType | None) -> bool:
+        """Whether an exception does no harm here."""
+        if frame is None:
+            return True
+        before, self._seen = self._seen, None
+        if _is_importing(frame):
+            return False
+        if frame.f_globals.get("__name__") not in _INDIVISIBLE:
+            return True
+        here = (frame, frame.f_lasti)
+        if here == before:
+            # It waits there.
+            return True
+        self._seen = here
+        return False
 
     def _error(self, heard: signal.Signals) -> BaseException:
         # Not in the handler, whose frame its traceback holds: the two would hold each other.
@@ -136,11 +160,12 @@ def hear_no_more() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _is_importing(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+def _is_importing(frame: FrameType) -> bool:
+    outer: FrameType | None = frame
+    while outer is not None:
+        if outer.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
-        frame = frame.f_back
+        outer = outer.f_back
     return False
 
 
