@@ -143,8 +143,8 @@ def _left_open(setting: Setting) -> Iterator[str]:
     missing = variables(setting)
     if missing:
         yield f"set these variables of the repository on GitHub: {joined(missing)}."
-    for stage in setting.gated:
-        yield f"make the environment {environment_of(stage)} on GitHub, with required reviewers."
+    for environment in dict.fromkeys(map(environment_of, setting.gated)):
+        yield f"make the environment {environment} on GitHub, with required reviewers."
 
 
 # -- looking --------------------------------------------------------------------------------------
