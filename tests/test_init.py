@@ -178,6 +178,7 @@ def test_a_monorepo_with_previews_and_production(place: Path, tmp_path: Path) ->
     arguments = ["--previews", f"--allowed-account={ACCOUNT}", "--aws-region=eu-west-1"]
     ran = run_here("init", *arguments, cwd=root)
     assert ran.code == 0, ran.err
+    assert ran.out.count("make the environment production on GitHub") == 1
     names = {"chalice.yml", "chalice-previews.yml", "chalice-prod.yml"}
     assert written(root) == {
         *(f".github/workflows/{name}" for name in names),
