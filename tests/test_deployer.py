@@ -668,6 +668,29 @@ def test_a_signal_that_is_told_stops_at_a_call_boundary(stage: Callable[[str], S
     assert it.names() == ["api_handler", "default-role"]
 
 
+def test_a_call_that_is_throttled_is_not_repeated_after_a_signal(
+    stage: Callable[[str], Stage],
+) -> None:
+    """IAM and others throttle with 400: eight attempts take a minute."""
+    it = stage("rest")
+    what, told, recorder = it.target(), KeyboardInterrupt(), Recorder()
+    throttling = {"status": 400, "code": "Throttling", "message": "Rate exceeded", "times": 99}
+    it.aws.order_faults([{"service": "iam", "operation": "CreateRole", **throttling}])
+
+    def interrupted() -> BaseException | None:
+        return told if recorder.calls else None
+
+    try:
+        with it.start() as deployer:
+            expected = deployer.plan(what)
+            outcome = deployer.apply(what, expected, gate=recorder, interrupted=interrupted)
+        (order,) = it.aws.faults()
+    finally:
+        it.aws.order_faults([])
+    assert outcome.interruption is told
+    assert 1 <= order["fired"] < 8
+
+
 def test_a_signal_that_a_gate_raises_and_is_told_too_is_one(
     stage: Callable[[str], Stage],
 ) -> None:

@@ -291,6 +291,8 @@ class Calls:
             answer, parsed = response
             if (parsed.get("Error") or {}).get("Code") in _THROTTLED:
                 self._pace_of(*_names(operation)).slow_down()
+                # It was not done, and nobody waits any more until it may be.
+                self._pipe.check()
             if answer.status_code in (429, 503):
                 self._pipe.sleep(_asked_to_wait(answer.headers))
         service, name = _names(operation)
