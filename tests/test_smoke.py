@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from socket import create_server
 
 import pytest
 
@@ -76,3 +77,29 @@ def test_no_answer_says_why():
     found = check_url(base, SmokeCheck(path="/"), sleep=lambda _: None)
     assert not found.passed
     assert "refused" in found.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "telling"),
+    [
+        (b"nonsense\x1b[31m\r\n\r\n", "BadStatusLine"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal", "IncompleteRead"),
+        (b"HTTP/1.1 502 X\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n", "IncompleteRead"),
+        (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200, "HTTPException"),
+    ],
+)
+def test_an_answer_that_is_no_whole_http_is_none(answer, telling):
+    """The stage is deployed and recorded then: whatever answers, the check says so."""
+    with create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        status, message = get(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        thread.join()
+    assert (status, message) == (None, f"it is no whole HTTP ({telling})")

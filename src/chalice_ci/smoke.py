@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from chalice_ci import __version__
 from chalice_ci.config import SmokeCheck
@@ -23,20 +25,25 @@ Ask = Callable[[str], tuple[int | None, str]]
 """GET an address: the status and the body, or None and why nothing came."""
 
 
+class _EveryStatus(urllib.request.HTTPErrorProcessor):
+    """Leaves every answer as it is: an error is one, and so is a redirect."""
+
+    def http_response(self, request: urllib.request.Request, response: Any) -> Any:  # noqa: ARG002
+        return response
+
+    https_response = http_response
+
+
 def get(url: str) -> tuple[int | None, str]:
     """GET over HTTP; redirects are not followed, they are an answer."""
-
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: object) -> None:
-            return None
-
     request = urllib.request.Request(url, headers={"User-Agent": f"chalice-ci/{__version__}"})
     try:
-        with urllib.request.build_opener(Stay).open(request, timeout=TIMEOUT_SECONDS) as answer:
+        opener = urllib.request.build_opener(_EveryStatus)
+        with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
             return answer.status, answer.read(_MAX_BODY).decode("utf-8", "replace")
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(_MAX_BODY).decode("utf-8", "replace")
+    except http.client.HTTPException as error:
+        # Its words may be the server's.
+        return None, f"it is no whole HTTP ({type(error).__name__})"
     except (urllib.error.URLError, OSError, ValueError) as error:
         return None, str(error)
 
