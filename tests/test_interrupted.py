@@ -24,6 +24,12 @@ from support.inprocess import run_here
 
 KEY = StateKey(app_path=".", stage="dev")
 
+ROLE = {
+    "name": "default-role",
+    "resource_type": "iam_role",
+    "role_arn": "arn:aws:iam::123456789012:role/hello-dev",
+}
+
 START = """
 import os, signal, sys, time
 import chalice_ci.__main__ as command
@@ -163,3 +169,28 @@ def test_a_recovery_that_fails_gives_the_stage_back(repository: Path, aws: Embed
     again = run_here(*recover, cwd=repository, **env)
     assert again.code == 0, again.out + again.err
     assert _journal(repository) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "role"),
+    [
+        ({"stands": {**ROLE, "role_name": "hello-dev"}}, "hello-dev"),
+        ({"stands": {**ROLE, "resource_type": ["x"]}}, None),
+        ("[" * 100_000, None),
+    ],
+)
+def test_what_a_killed_run_left_on_the_disk_is_taken_up_if_it_can_be_true(
+    repository: Path, aws: EmbeddedAWS, tmp_path: Path, line: object, role: str | None
+) -> None:
+    """Else the journal that it is put into could not be read by the next run."""
+    recover = ("state", "recover", "--stage", "dev", "--cache-dir", str(tmp_path / "cache"))
+    killed = "holding.discover = lambda *_, **named: os._exit(9)"
+    assert _run(killed, *recover, cwd=repository, aws=aws).code == 9
+    (log,) = (tmp_path / "cache" / "journals").iterdir()
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"{line if isinstance(line, str) else json.dumps(line)}\n")
+    # Killed once more: what it knew is in the journal.
+    assert _run(killed, *recover, cwd=repository, aws=aws).code == 9
+    left = _journal(repository)
+    assert left is not None
+    assert [one.get("role_name") for one in left.resources] == ([role] if role else [])

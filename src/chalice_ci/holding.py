@@ -40,7 +40,7 @@ from chalice_ci.state.lease import (
 )
 from chalice_ci.state.local_log import log_path, replay
 from chalice_ci.state.recover import Discovery, discover
-from chalice_ci.state.schema import Resource, StageState
+from chalice_ci.state.schema import Resource, StageState, StateDamaged, checked
 from chalice_ci.state.store import StateKey, Stored, commit_message
 from chalice_ci.state.transfer import Recorded, recorded_from
 
@@ -231,7 +231,11 @@ def _with_log(
         before = standing.get(name, {})
         same = before.get("resource_type") == resource.get("resource_type")
         standing[name] = {**(before if same else {}), **resource}
-    return tuple(standing.values())
+    try:
+        return checked(tuple(standing.values())).resources
+    except StateDamaged:
+        # No log of ours: AWS says what there is.
+        return resources
 
 
 def _take(

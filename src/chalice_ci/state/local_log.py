@@ -100,7 +100,7 @@ def replay(path: Path, token: int) -> Replayed | None:
     calls: dict[int, str] = {}
     entries = []
     for line in lines[:-1]:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             entries.append(json.loads(line))
     if not entries or entries[0] != {"token": token}:
         return None
