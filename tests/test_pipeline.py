@@ -5,7 +5,9 @@ In a process of their own where the process counts: its exit code, its streams, 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -822,6 +824,42 @@ print(kept)
         [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=100
     )
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_reader_that_stopped_reading_does_not_hold_up_the_end(number, code):
+    """What was to be told is in the buffer when the signal comes, and its pipe is full."""
+    script = f"""
+import os
+from chalice_ci import streams
+from chalice_ci.__main__ import main
+write = streams.Steady.write
+def interrupted(self, text):
+    write(self, text)
+    if self.fileno() == 1:
+        os.kill(os.getpid(), {int(number)})
+    return len(text)
+streams.Steady.write = interrupted
+main(["--version"])
+"""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=50,
+    )
+    os.close(reading)
+    os.close(writing)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.strip().endswith("What was recorded so far stays recorded.")
 
 
 @pytest.mark.parametrize("wait", ["Event().wait()", "process.wait()", "process.communicate()"])

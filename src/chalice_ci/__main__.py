@@ -80,7 +80,8 @@ def _guarded(argv: list[str], env: Mapping[str, str]) -> ExitCode | int:
         signals.over = True
         return code
     except BaseException as error:
-        signals.over = True
+        # click makes an Abort of a KeyboardInterrupt.
+        signals.ended_by(error.__cause__ or error if isinstance(error, click.Abort) else error)
         return _ended(error, env)
 
 

@@ -14,6 +14,7 @@ A handler runs wherever the main thread is, and what it raises there may do harm
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import weakref
@@ -23,6 +24,8 @@ from functools import partial
 from types import FrameType
 
 _AGAIN_SECONDS = 0.02
+_TELLING_SECONDS = 5.0
+"""Whoever reads what is told may have stopped reading, and holds up its writer then."""
 _INDIVISIBLE = frozenset(
     {
         *("subprocess", "threading", "queue", "concurrent.futures._base"),
@@ -66,6 +69,7 @@ class Signals:
         self._pending = signal.SIGTERM
         self._held: Held | None = None
         self._seen: tuple[FrameType, int] | None = None
+        self._leaving = False
 
     def listen(self) -> None:
         """From now on SIGTERM and SIGINT are raised in the main thread, wherever that is."""
@@ -109,7 +113,10 @@ class Signals:
         held = self._held
         ending = held is not None and held.ending and held.error is not None
         cleaning = heard is signal.SIGTERM and (ending or heard in self._alive.values())
-        if cleaning or self.over:
+        if self.over:
+            self._leave_soon(heard)
+            return
+        if cleaning:
             return
         if held is not None and held.error is None:
             held.error = self._error(heard)
@@ -151,7 +158,23 @@ class Signals:
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
     def _again(self, _number: int, frame: FrameType | None) -> None:
+        if self._leaving:
+            # What a shell says of a process that a signal ended.
+            os._exit(128 + self._pending)
         self._hear(self._pending, frame)
+
+    def ended_by(self, error: BaseException) -> None:
+        """The run is over; one that a signal ended has a moment to tell it."""
+        self.over = True
+        if isinstance(error, Terminated):
+            self._leave_soon(signal.SIGTERM)
+        elif isinstance(error, KeyboardInterrupt):
+            self._leave_soon(signal.SIGINT)
+
+    def _leave_soon(self, heard: signal.Signals) -> None:
+        if not self._leaving:
+            self._leaving, self._pending = True, heard
+            signal.setitimer(signal.ITIMER_REAL, _TELLING_SECONDS)
 
 
 def hear_no_more() -> None:
