@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -38,6 +39,26 @@ def test_a_full_stdout_is_an_error_and_no_defect(tmp_path):
     done = run(hello(tmp_path), CHECK, redirected="> /dev/full")
     assert done.returncode == 2
     assert b"stdout: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_progress_is_seen_when_it_is_said(unbuffered):
+    """Not when the run ends: many images set PYTHONUNBUFFERED."""
+    script = """
+import os, sys
+from chalice_ci.streams import take_over
+take_over()
+print("loading", file=sys.stderr)
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environ(PYTHONUNBUFFERED=unbuffered),
+        capture_output=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stderr == b"loading\n"
 
 
 def test_characters_that_the_locale_lacks_stop_nothing(tmp_path):

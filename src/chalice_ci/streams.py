@@ -58,8 +58,12 @@ def open_descriptors() -> None:
 def steady(stream: TextIO | None, descriptor: int) -> Steady:
     """The stream in a form that never fails; `None` is what Python makes of a closed one."""
     if isinstance(stream, io.TextIOWrapper):
-        encoding, buffered = stream.encoding, stream.line_buffering
-        return Steady(stream.detach(), encoding=encoding, errors="replace", line_buffering=buffered)
+        # With PYTHONUNBUFFERED nothing lies between text and file; we keep whole lines together.
+        encoding, lines = stream.encoding, stream.line_buffering or stream.write_through
+        below = stream.detach()
+        if isinstance(below, io.RawIOBase):
+            below = io.BufferedWriter(below)
+        return Steady(below, encoding=encoding, errors="replace", line_buffering=lines)
     return Steady(os.fdopen(descriptor, "wb"), encoding="utf-8", errors="replace")
 
 
