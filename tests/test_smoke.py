@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socket import create_server
 
@@ -103,3 +104,22 @@ def test_an_answer_that_is_no_whole_http_is_none(answer, telling):
         status, message = get(f"http://127.0.0.1:{server.getsockname()[1]}/")
         thread.join()
     assert (status, message) == (None, f"it is no whole HTTP ({telling})")
+
+
+def test_a_body_without_an_end_is_no_answer():
+    with create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while True:
+                    connection.sendall(b"x")
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        answer = get(f"http://127.0.0.1:{server.getsockname()[1]}/", seconds=0.2)
+        thread.join()
+    assert answer == (None, "its body did not end within 0.2 s")

@@ -69,7 +69,7 @@ from chalice_ci.smoke import smoke_checks
 from chalice_ci.stage_secrets import refuse_without_secrets
 from chalice_ci.state.lease import Held
 from chalice_ci.state.schema import StageState, render
-from chalice_ci.state.store import JournalChange, StateKey, commit_message
+from chalice_ci.state.store import JournalChange, commit_message
 from chalice_ci.state.transfer import Recorded
 from chalice_ci.state.urls import urls
 
@@ -424,7 +424,7 @@ def _record(
                 result=words,
                 run=run.run_url,
             ),
-            snapshot=_standing_snapshot(run, key, outcome, recording),
+            snapshot=_standing_snapshot(run, job, outcome, recording),
             journal=recording.closing(outcome, state),
             releases=_releases(run, job, outcome, recording),
         )
@@ -469,13 +469,20 @@ def _releases(run: Run, job: Job, outcome: Outcome, recording: _Recording) -> by
         return None
 
 
-def _standing_snapshot(
-    run: Run, key: StateKey, outcome: Outcome, recording: _Recording
-) -> bytes | None:
-    """What stands after full success is what was deployed; without any call what stood before."""
+def _standing_snapshot(run: Run, job: Job, outcome: Outcome, recording: _Recording) -> bytes | None:
+    """What stands after full success is what was deployed; without any call what stood before.
+
+    What stands is recorded also when that cannot be read.
+    """
     if outcome.complete:
         return recording.snapshot
-    return None if outcome.calls else run.records.store.snapshot(key)
+    if outcome.calls:
+        return None
+    try:
+        return run.records.store.snapshot(key_of(job))
+    except (UserError, OSError) as error:
+        run.progress.say(f"what was deployed before is not known any more: {error}", job=job.name)
+        return None
 
 
 def _kept(run: Run, job: Job, state: StageState, error: UserError) -> StateNotRecorded:

@@ -19,6 +19,9 @@ from chalice_ci.run import Run
 
 ATTEMPTS = 6
 TIMEOUT_SECONDS = 15.0
+"""To connect, and to wait for more of an answer."""
+WHOLE_SECONDS = 60.0
+"""For an answer as a whole: longer than a Lambda function behind an API may take."""
 _MAX_BODY = 1 << 20
 
 Ask = Callable[[str], tuple[int | None, str]]
@@ -34,13 +37,19 @@ class _EveryStatus(urllib.request.HTTPErrorProcessor):
     https_response = http_response
 
 
-def get(url: str) -> tuple[int | None, str]:
+def get(url: str, *, seconds: float = WHOLE_SECONDS) -> tuple[int | None, str]:
     """GET over HTTP; redirects are not followed, they are an answer."""
+    until = time.monotonic() + seconds
     request = urllib.request.Request(url, headers={"User-Agent": f"chalice-ci/{__version__}"})
     try:
         opener = urllib.request.build_opener(_EveryStatus)
         with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-            return answer.status, answer.read(_MAX_BODY).decode("utf-8", "replace")
+            body = bytearray()
+            while len(body) < _MAX_BODY and (part := answer.read1(_MAX_BODY - len(body))):
+                body += part
+                if time.monotonic() > until:
+                    return None, f"its body did not end within {seconds:g} s"
+            return answer.status, body.decode("utf-8", "replace")
     except http.client.HTTPException as error:
         # Its words may be the server's.
         return None, f"it is no whole HTTP ({type(error).__name__})"
