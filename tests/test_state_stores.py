@@ -622,17 +622,19 @@ class TestAFolder:
             LocalStore(tmp_path).read(DEV)
 
     @pytest.mark.parametrize("kind", ["folder", "fifo"])
+    @pytest.mark.parametrize("file", [DEV.file, DEV.journal_file])
     def test_what_is_no_file_is_told_without_waiting_for_it(
-        self, tmp_path: Path, kind: str
+        self, tmp_path: Path, kind: str, file: str
     ) -> None:
-        path = tmp_path / DEV.file
+        path = tmp_path / file
         path.parent.mkdir(parents=True)
         if kind == "folder":
             path.mkdir()
         else:
             os.mkfifo(path)
-        with pytest.raises(StateDamaged, match="not a file"):
+        with pytest.raises(StateDamaged, match="not a file") as told:
             LocalStore(tmp_path).read(DEV)
+        assert told.value.where == file
 
     def test_a_holder_that_never_ends_is_not_waited_for_for_ever(self, tmp_path: Path) -> None:
         holder = subprocess.Popen(

@@ -86,8 +86,8 @@ class LocalStore:
 
     def read(self, key: StateKey) -> Stored:
         """The state in the file, checked."""
-        raw = self._bytes(self._path(key), key)
-        journal = self._bytes(self._path(key, key.journal_file), key)
+        raw = self._bytes(self._path(key))
+        journal = self._bytes(self._path(key, key.journal_file))
         return Stored(
             state=None if raw is None else parse_v2(raw, where=key.file),
             version=_version(raw),
@@ -96,15 +96,15 @@ class LocalStore:
 
     def snapshot(self, key: StateKey) -> bytes | None:
         """The snapshot in the file beside it."""
-        return self._bytes(self._path(key, key.snapshot_file), key, limit=MAX_SNAPSHOT_BYTES)
+        return self._bytes(self._path(key, key.snapshot_file), limit=MAX_SNAPSHOT_BYTES)
 
     def releases(self, key: StateKey) -> bytes | None:
         """The list of releases in the file beside it."""
-        return self._bytes(self._path(key, key.releases_file), key, limit=MAX_RELEASES_BYTES)
+        return self._bytes(self._path(key, key.releases_file), limit=MAX_RELEASES_BYTES)
 
     def version(self, key: StateKey) -> str:
         """The version of the file, whatever is in it."""
-        return _version(self._bytes(self._path(key), key))
+        return _version(self._bytes(self._path(key)))
 
     def write(
         self,
@@ -153,7 +153,7 @@ class LocalStore:
             with self._locked(key):
                 limit = max(MAX_BYTES, MAX_SNAPSHOT_BYTES)
                 old = {
-                    file: self._bytes(self._path(key, file), key, limit=limit)
+                    file: self._bytes(self._path(key, file), limit=limit)
                     for file in {*before, *(file for file, _ in files)}
                 }
                 changes = [(file, data) for file, data in files if old[file] != data]
@@ -200,7 +200,8 @@ class LocalStore:
         """The file of a key, or one beside it; refused when it is a link or its folder leads out of
         the root.
         """
-        path = self._root / (file or key.file)
+        file = file or key.file
+        path = self._root / file
         try:
             beneath = path.parent.resolve().is_relative_to(self._root.resolve())
         except (OSError, RuntimeError):  # a loop of links
@@ -208,12 +209,13 @@ class LocalStore:
         if path.is_symlink() or not beneath:
             raise UsageError(
                 "The path leads through a symbolic link out of the store.",
-                where=key.file,
+                where=file,
                 fix="Replace the link by a folder or a file.",
             )
         return path
 
-    def _bytes(self, path: Path, key: StateKey, *, limit: int = MAX_BYTES) -> bytes | None:
+    def _bytes(self, path: Path, *, limit: int = MAX_BYTES) -> bytes | None:
+        where = path.relative_to(self._root).as_posix()
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
@@ -221,13 +223,13 @@ class LocalStore:
         except OSError as error:
             raise StateDamaged(
                 f"The state cannot be read: {error.strerror}.",
-                where=key.file,
+                where=where,
                 fix="See that it is a file that can be read.",
             ) from error
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise StateDamaged(
-                    "This is not a file.", where=key.file, fix="Remove what is in its place."
+                    "This is not a file.", where=where, fix="Remove what is in its place."
                 )
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 return file.read(limit + 1)
