@@ -39,7 +39,7 @@ stages:
 @pytest.fixture(scope="module")
 def slow() -> Iterator[EmbeddedAWS]:
     """The calls of a deployment take some seconds more than a session lasts."""
-    mode = LocalMode(lat=1.0 if FULL else 2.0, session=SESSION_SECONDS)
+    mode = LocalMode(lat=2.0, session=SESSION_SECONDS)
     with EmbeddedAWS.start(gateway=False, mode=mode) as running:
         yield running
 

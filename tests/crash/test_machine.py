@@ -398,6 +398,19 @@ def test_what_a_killed_deploy_made_goes_also_when_another_version_is_deployed(
         assert stage.recorded() == world.recorded["queue"]
 
 
+def test_a_queue_that_still_leads_to_a_function_that_is_gone_is_taken_up(
+    world: World, tmp_path: Path
+) -> None:
+    """AWS keeps the mapping of a deleted function; the killed deploy had not recorded it."""
+    with world.begin["function"].copy(tmp_path / "stage") as stage:
+        made = at({**KINDS["killed after"], "operation": "CreateEventSourceMapping"}, 1)
+        assert stage.run("queue", made).killed
+        stage.clients("lambda").delete_function(FunctionName="machine-dev-job")
+        stage.must("queue")
+        assert stage.standing() == world.standing["queue"], stage.log
+        assert stage.recorded() == world.recorded["queue"]
+
+
 def test_a_domain_whose_mapping_was_made_without_an_answer_is_deployed_again(
     world: World, tmp_path: Path
 ) -> None:

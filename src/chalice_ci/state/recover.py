@@ -93,7 +93,7 @@ class _Search:
         # A function whose log group is still to be deleted stays recorded, gone or not.
         unfinished = {i.resource for i in self._intents if i.method == "delete_log_group"}
         found: dict[tuple[str, str], list[dict[str, object]]] = {}
-        for there in self._all():
+        for there in self._all(recorded):
             found.setdefault(identity_key(there), []).append(there)
         kept: list[Resource] = []
         dropped = []
@@ -127,7 +127,7 @@ class _Search:
 
     # -- what is there ------------------------------------------------------------------------
 
-    def _all(self) -> Iterator[dict[str, object]]:
+    def _all(self, recorded: tuple[Resource, ...]) -> Iterator[dict[str, object]]:
         functions = list(self._functions())
         arns = {str(f["FunctionArn"]): self._name_of(str(f["FunctionName"])) for f in functions}
         yield from self._roles(functions)
@@ -139,6 +139,7 @@ class _Search:
         for arn, name in arns.items():
             yield from self._mappings(arn, name)
             yield from self._buckets(arn, name)
+        yield from self._mappings_of_gone(recorded, set(arns.values()))
         yield from self._subscriptions(arns)
         rest = list(self._rest_apis())
         yield from rest
@@ -227,24 +228,28 @@ class _Search:
             "EventSourceMappings",
             FunctionName=arn,
         ):
-            source = str(mapping.get("EventSourceArn", ""))
-            match = _SOURCE.fullmatch(source)
-            if match is None:
-                continue
-            kind, name = match["service"], match["name"]
-            values: dict[str, object] = {
-                "name": f"{function}-{kind}-event-source",
-                "resource_type": f"{kind}_event",
-                "event_uuid": mapping["UUID"],
-                "lambda_arn": arn,
-            }
-            if kind == "sqs":
-                values |= {"queue": name, "queue_arn": source}
-            elif kind == "kinesis":
-                values |= {"stream": name.partition("/")[2], "kinesis_arn": source}
-            else:
-                values |= {"stream_arn": source}
-            yield values
+            yield from _mapped(mapping, arn, function)
+
+    def _mappings_of_gone(
+        self, recorded: tuple[Resource, ...], there: set[str]
+    ) -> Iterator[dict[str, object]]:
+        """Those that lead to a function that we made, or were about to make, and that is gone.
+
+        AWS keeps them, and they lead to the next function of that name (AWS Lambda's API reference,
+        DeleteFunction).
+        """
+        made = {str(one["name"]) for one in recorded if one["resource_type"] == "lambda_function"}
+        made |= {i.resource for i in self._intents if i.method == "create_function"}
+        gone = made - there
+        if not gone:
+            return
+        for mapping in _pages(
+            self._clients("lambda"), "list_event_source_mappings", "EventSourceMappings"
+        ):
+            arn = str(mapping.get("FunctionArn", ""))
+            function = arn.rpartition(":")[2]
+            if self._is_named(function) and self._name_of(function) in gone:
+                yield from _mapped(mapping, arn, self._name_of(function))
 
     def _buckets(self, arn: str, function: str) -> Iterator[dict[str, object]]:
         policy = self._one("lambda", "get_policy", FunctionName=arn)
@@ -410,6 +415,28 @@ class _Search:
 
     def _is_named(self, name: str) -> bool:
         return name == self._owner.prefix or name.startswith(f"{self._owner.prefix}-")
+
+
+def _mapped(mapping: Mapping[str, Any], arn: str, function: str) -> Iterator[dict[str, object]]:
+    """An event source mapping as Chalice records it; of other services than Chalice's nothing."""
+    source = str(mapping.get("EventSourceArn", ""))
+    match = _SOURCE.fullmatch(source)
+    if match is None:
+        return
+    kind, name = match["service"], match["name"]
+    values: dict[str, object] = {
+        "name": f"{function}-{kind}-event-source",
+        "resource_type": f"{kind}_event",
+        "event_uuid": mapping["UUID"],
+        "lambda_arn": arn,
+    }
+    if kind == "sqs":
+        values |= {"queue": name, "queue_arn": source}
+    elif kind == "kinesis":
+        values |= {"stream": name.partition("/")[2], "kinesis_arn": source}
+    else:
+        values |= {"stream_arn": source}
+    yield values
 
 
 def _leads_only_to(apis: set[str], mappings: Sequence[Mapping[str, Any]], key: str) -> bool:
