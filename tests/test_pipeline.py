@@ -675,11 +675,13 @@ def deafen():
     os.kill(os.getpid(), {int(number)})
     time.sleep(0)
 {DEAF[where]}
-Signals().listen()
+signals = Signals()
+signals.listen()
 try:
     Deaf()
     time.sleep(60)
 except (Terminated, KeyboardInterrupt):
+    signals.over = True
     sys.exit({code})
 """
     done = subprocess.run(
@@ -897,13 +899,15 @@ def test_a_signal_waits_for_the_end_of_an_import(tmp_path, number):
     script = """
 import sys
 from chalice_ci.signals import Signals, Terminated
-Signals().listen()
+signals = Signals()
+signals.listen()
 sys.path.insert(0, ".")
 try:
     import slow
     import time
     time.sleep(60)
 except (Terminated, KeyboardInterrupt):
+    signals.over = True
     print(slow.whole)
 """
     done = subprocess.run(
