@@ -512,8 +512,10 @@ class Deployer:
             "expected": [[operation.method, operation.resource] for operation in expected],
             "poll_seconds": self._poll_seconds,
         }
-        listeners = _Listeners(gate=gate, witness=witness, progress=progress)
-        outcome = _Apply(self, target, listeners, limit_seconds, interrupted).run(request)
+        listeners = _Listeners(
+            gate=gate, witness=witness, progress=progress, interrupted=interrupted
+        )
+        outcome = _Apply(self, target, listeners, limit_seconds).run(request)
         self._failed = not outcome.complete
         return outcome
 
@@ -618,6 +620,7 @@ class _Listeners:
     gate: Gate
     witness: Witness | None
     progress: Callable[[Step], None]
+    interrupted: Callable[[], BaseException | None]
 
 
 class _Apply:
@@ -629,11 +632,10 @@ class _Apply:
         target: Target,
         listeners: _Listeners,
         limit_seconds: float,
-        interrupted: Callable[[], BaseException | None],
     ) -> None:
         self._deployer = deployer
         self._target = target
-        self._interrupted = interrupted
+        self._interrupted = listeners.interrupted
         self._gate = listeners.gate
         self._witness = listeners.witness
         self._progress = listeners.progress
