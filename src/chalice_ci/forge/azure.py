@@ -20,24 +20,18 @@ import uuid
 from functools import partial
 from typing import Any
 
-from chalice_ci.context import RunOrder
 from chalice_ci.forge.answer import Garbled, count_of, text_of
 from chalice_ci.forge.azure_api import AzureApi
 from chalice_ci.forge.hidden_marker import hidden, shown
+from chalice_ci.forge.one_comment import OneComment
 from chalice_ci.forge.port import (
-    DEFAULT_KEY,
     Author,
-    Comment,
     Deployment,
     DeploymentState,
     NotFound,
-    Past,
     PullRequest,
     RawComment,
-    Upserted,
     oldest,
-    sticky,
-    upsert,
 )
 from chalice_ci.forge.preview_status import PreviewStatuses
 from chalice_ci.neutral import one_line
@@ -56,7 +50,7 @@ _STATE = {
 }
 
 
-class AzureForge(PreviewStatuses):
+class AzureForge(OneComment, PreviewStatuses):
     """Pull requests, comments and statuses of a repository in Azure Repos."""
 
     largest_comment = LARGEST_COMMENT
@@ -118,28 +112,11 @@ class AzureForge(PreviewStatuses):
         del run
         return ()
 
-    def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
-        """Our comment, found by author and marker."""
-        return sticky(_Threads(self._api, self.whoami(), number), key)
+    def _pages(self, number: int) -> _Threads:
+        return _Threads(self._api, self.whoami(), number)
 
-    def upsert_comment(
-        self,
-        number: int,
-        body: str,
-        *,
-        run: RunOrder,
-        key: str = DEFAULT_KEY,
-        history: tuple[Past, ...] = (),
-    ) -> Upserted:
-        """Make or rewrite our one comment, in the Markdown that Azure shows."""
-        return upsert(
-            _Threads(self._api, self.whoami(), number),
-            with_folds_alone(body),
-            key=key,
-            run=run,
-            history=history,
-            largest=self.largest_comment,
-        )
+    def _kept(self, body: str) -> str:
+        return with_folds_alone(body)
 
     # -- deployments: statuses of the pull request
 

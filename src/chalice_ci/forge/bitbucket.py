@@ -23,25 +23,19 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from chalice_ci.context import RunOrder
 from chalice_ci.errors import ForgeError, UsageError
 from chalice_ci.forge.hidden_marker import hidden, shown
 from chalice_ci.forge.json_api import TIMEOUT, Answer, JsonApi
+from chalice_ci.forge.one_comment import OneComment
 from chalice_ci.forge.port import (
-    DEFAULT_KEY,
     Author,
-    Comment,
     Deployment,
     DeploymentState,
     NotFound,
     NotPermitted,
-    Past,
     PullRequest,
     RawComment,
-    Upserted,
     oldest,
-    sticky,
-    upsert,
 )
 from chalice_ci.forge.preview_status import PreviewStatuses
 from chalice_ci.forge.retry import Kind, Retry, Trouble
@@ -172,7 +166,7 @@ class BitbucketApi(JsonApi):
         return self._clean(said)
 
 
-class BitbucketForge(PreviewStatuses):
+class BitbucketForge(OneComment, PreviewStatuses):
     """Pull requests, comments, build statuses and findings of a repository on Bitbucket Cloud."""
 
     largest_comment = LARGEST_COMMENT
@@ -223,28 +217,11 @@ class BitbucketForge(PreviewStatuses):
         del run
         return ()
 
-    def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
-        """Our comment, found by author and marker."""
-        return sticky(_Comments(self._api, self.whoami(), number), key)
+    def _pages(self, number: int) -> _Comments:
+        return _Comments(self._api, self.whoami(), number)
 
-    def upsert_comment(
-        self,
-        number: int,
-        body: str,
-        *,
-        run: RunOrder,
-        key: str = DEFAULT_KEY,
-        history: tuple[Past, ...] = (),
-    ) -> Upserted:
-        """Make or rewrite our one comment, without HTML."""
-        return upsert(
-            _Comments(self._api, self.whoami(), number),
-            without_html(body),
-            key=key,
-            run=run,
-            history=history,
-            largest=self.largest_comment,
-        )
+    def _kept(self, body: str) -> str:
+        return without_html(body)
 
     def show_findings(self, commit: str, report: Report, *, link: str = "") -> None:
         """Replace the commit's Code Insights report; its annotations are at the lines."""

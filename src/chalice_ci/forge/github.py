@@ -32,24 +32,18 @@ from chalice_ci.forge.github_api import (
     GitHubApi,
     Operation,
 )
+from chalice_ci.forge.one_comment import OneComment
 from chalice_ci.forge.port import (
-    DEFAULT_KEY,
-    MAX_COMMENT,
     Author,
-    Comment,
     Deployment,
     DeploymentState,
     NotFound,
     NotPermitted,
-    Past,
     PullRequest,
     RawComment,
     Removed,
-    Upserted,
     checked_environment,
     oldest,
-    sticky,
-    upsert,
 )
 
 _DESCRIPTION = 140
@@ -58,10 +52,8 @@ _PAYLOAD = "chalice-ci"
 _MERGED_LATELY = 1000
 
 
-class GitHubForge:
+class GitHubForge(OneComment):
     """Pull requests, comments and deployments of a repository on GitHub."""
-
-    largest_comment = MAX_COMMENT
 
     def __init__(self, api: GitHubApi) -> None:
         self._api = api
@@ -141,22 +133,6 @@ class GitHubForge:
         return self._api.call(
             Operation(doing=f"read who approved run {run}", permission="actions: read"), ask
         )
-
-    def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
-        """Our comment, found by author and marker."""
-        return sticky(self._pages(number), key)
-
-    def upsert_comment(
-        self,
-        number: int,
-        body: str,
-        *,
-        run: RunOrder,
-        key: str = DEFAULT_KEY,
-        history: tuple[Past, ...] = (),
-    ) -> Upserted:
-        """Make or rewrite our one comment."""
-        return upsert(self._pages(number), body, key=key, run=run, history=history)
 
     def start_deployment(
         self,

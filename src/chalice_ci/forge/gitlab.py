@@ -23,24 +23,18 @@ from urllib.parse import quote
 from chalice_ci.context import RunOrder
 from chalice_ci.forge.answer import Garbled, count_of, text_of
 from chalice_ci.forge.gitlab_api import GitLabApi
+from chalice_ci.forge.one_comment import OneComment
 from chalice_ci.forge.port import (
-    DEFAULT_KEY,
-    MAX_COMMENT,
     Author,
-    Comment,
     Deployment,
     DeploymentState,
     NotFound,
     NotPermitted,
-    Past,
     PullRequest,
     RawComment,
     Removed,
-    Upserted,
     checked_environment,
     oldest,
-    sticky,
-    upsert,
 )
 
 _COMMAND = re.compile(r"^/(?=[A-Za-z])", re.MULTILINE)
@@ -67,10 +61,8 @@ _STATE = {
 }
 
 
-class GitLabForge:
+class GitLabForge(OneComment):
     """Merge requests, notes, environments and deployments of a project on GitLab."""
-
-    largest_comment = MAX_COMMENT
 
     def __init__(self, api: GitLabApi) -> None:
         self._api = api
@@ -153,22 +145,8 @@ class GitLabForge:
 
         return self._api.call(f"read who approved pipeline {run}", ask)
 
-    def sticky_comment(self, number: int, *, key: str = DEFAULT_KEY) -> Comment | None:
-        """Our note, found by author and marker."""
-        return sticky(self._pages(number), key)
-
-    def upsert_comment(
-        self,
-        number: int,
-        body: str,
-        *,
-        run: RunOrder,
-        key: str = DEFAULT_KEY,
-        history: tuple[Past, ...] = (),
-    ) -> Upserted:
-        """Make or rewrite our one note, in the form in which GitLab keeps it."""
-        kept = _COMMAND.sub("&#47;", body.replace("\r", "")).rstrip()
-        return upsert(self._pages(number), kept, key=key, run=run, history=history)
+    def _kept(self, body: str) -> str:
+        return _COMMAND.sub("&#47;", body.replace("\r", "")).rstrip()
 
     def start_deployment(
         self,
