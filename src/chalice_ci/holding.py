@@ -6,9 +6,10 @@ whoever was faster meanwhile makes `hold` raise, before any call.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from chalice_ci.app.deployer import Identity, Target
@@ -25,6 +26,7 @@ from chalice_ci.ownership import owner_of
 from chalice_ci.plan import Operation
 from chalice_ci.route import PREVIEW, Job
 from chalice_ci.run import Run
+from chalice_ci.signals import Told
 from chalice_ci.state.journal import Intent, Journal, Lease
 from chalice_ci.state.lease import (
     Clocks,
@@ -180,21 +182,14 @@ def recover(run: Run, job: Job, stage: Stage, stored: Stored) -> Discovery:
         )
         recorded = False
         try:
-            try:
-                with signals.raised():
-                    found = discover(
-                        owner_of(target, stage.identity),
-                        run.clients_for(job, stage.identity.region),
-                        resources,
-                        _topics(stage.graph),
-                        intents=intents,
-                    )
-            except BaseException:
-                # What it knew is in the journal now, for whoever recovers next.
-                signal.ending = True
-                held.give_back()
-                raise
-            signal.ending = True
+            with _given_back(held, signal), signals.raised():
+                found = discover(
+                    owner_of(target, stage.identity),
+                    run.clients_for(job, stage.identity.region),
+                    resources,
+                    _topics(stage.graph),
+                    intents=intents,
+                )
             state = StageState(resources=found.resources)
             run.records.store.write(
                 key,
@@ -212,6 +207,20 @@ def recover(run: Run, job: Job, stage: Stage, stored: Stored) -> Discovery:
     for doubt in found.doubtful:
         run.progress.say(f"found more than once, left alone: {doubt}", job=job.name)
     return found
+
+
+@contextlib.contextmanager
+def _given_back(held: Held, signal: Told) -> Iterator[None]:
+    """Give the stage back when looking fails: what is known is in the journal now, for whoever
+    recovers next. After it only what must be done at the end is left.
+    """
+    try:
+        yield
+    except BaseException:
+        signal.ending = True
+        held.give_back()
+        raise
+    signal.ending = True
 
 
 def _with_log(

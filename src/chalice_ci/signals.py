@@ -49,7 +49,7 @@ class _Mark:
 
 
 @dataclass
-class Held:
+class Told:
     """What the first signal would have raised, if one came."""
 
     error: BaseException | None = None
@@ -67,7 +67,7 @@ class Signals:
         """The run has ended: set before anything is told, so that nothing comes in between."""
         self._alive: dict[weakref.ref[_Mark], signal.Signals] = {}
         self._pending = signal.SIGTERM
-        self._held: Held | None = None
+        self._held: Told | None = None
         self._seen: tuple[FrameType, int] | None = None
         self._leaving = False
 
@@ -80,12 +80,12 @@ class Signals:
         sys.unraisablehook = _reported
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[Held]:
+    def held(self) -> Iterator[Told]:
         """Meanwhile the first signal is told, and raised at the end; the next is raised at once.
 
         For what must not be left in the middle, and looks whether a signal came.
         """
-        held = self._held = Held()
+        held = self._held = Told()
         try:
             yield held
         finally:
