@@ -622,6 +622,18 @@ def test_an_interrupted_deploy_ends_at_a_call_and_is_recorded(tmp_path, number, 
         assert bool(live) == ("lambda_function" in recorded)
 
 
+def run_script(script, *, cwd=None, seconds=50):
+    """A Python process of its own, which a signal may end."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=cwd,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("module", ["click", "chalice_ci.cli", "chalice_ci.streams"])
 def test_a_signal_while_we_are_being_imported_ends_without_a_trace(module, number, code):
@@ -634,9 +646,7 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 import chalice_ci.__main__
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60
-    )
+    done = run_script(script, seconds=60)
     assert done.returncode == code
     assert done.stderr == "Interrupted before anything was begun.\n"
 
@@ -684,9 +694,7 @@ except (Terminated, KeyboardInterrupt):
     signals.over = True
     sys.exit({code})
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
-    )
+    done = run_script(script)
     assert (done.returncode, done.stderr) == (code, "")
 
 
@@ -720,9 +728,7 @@ time.sleep(0.3)
 send()
 print(heard)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
-    )
+    done = run_script(script)
     twice = number is signal.SIGINT
     assert (done.stdout, done.stderr, done.returncode) == (f"{1 + twice}\n", "", 0)
 
@@ -753,9 +759,7 @@ except (Terminated, KeyboardInterrupt) as error:
     print(type(error).__name__, error is told.error)
     signals.over = True
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
-    )
+    done = run_script(script)
     name = "Terminated" if number is signal.SIGTERM else "KeyboardInterrupt"
     assert (done.stdout, done.stderr) == (f"{name}\nsecond\n{name} True\n", "")
 
@@ -786,9 +790,7 @@ except (Terminated, KeyboardInterrupt) as error:
     print(error is told.error)
     signals.over = True
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
-    )
+    done = run_script(script)
     told = "Terminated" if before else "KeyboardInterrupt"
     assert (done.stdout, done.stderr) == (f"raised {before}\n{told}\nTrue\n", "")
 
@@ -822,9 +824,7 @@ with subprocess.Popen(["sleep", "60"]) as process:
     process.kill()
 print(kept)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=100
-    )
+    done = run_script(script, seconds=100)
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
@@ -884,9 +884,7 @@ except Terminated:
 finally:
     process.kill()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=50
-    )
+    done = run_script(script)
     assert (done.stdout, done.stderr) == ("ended\n", "")
 
 
@@ -910,14 +908,7 @@ except (Terminated, KeyboardInterrupt):
     signals.over = True
     print(slow.whole)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
+    done = run_script(script, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
